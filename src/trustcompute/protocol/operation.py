@@ -1,0 +1,89 @@
+"""What the broker may know about a computation without importing it.
+
+Each compute layer exports a tuple ``OPERATIONS``; the node joins them; the broker prices, bounds and records
+operations through this page alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+Params = Mapping[str, Any]
+"""Parameters of a request: canonical JSON (strings, integers, booleans, lists, objects; no floats)."""
+
+MAX_AMOUNT = 2**63 - 1
+
+
+class OutputForm(StrEnum):
+    """What may leave a computation. Raw rows are not a form that exists."""
+
+    YES_NO = "yes_no"
+    COUNT = "count"
+    AGGREGATE = "aggregate"
+    MATCHED_IDS = "matched_ids"
+    DP_RELEASE = "dp_release"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Declared numbers of distinct keys or rows: the consumer's, and the provider's."""
+
+    consumer: int
+    provider: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a computation uses, in int64 units. Privacy: ρ and ε in 10⁻¹², δ in 10⁻¹⁸, rounded up once a charge."""
+
+    calls: int = 0
+    rows: int = 0
+    bytes: int = 0
+    rho: int = 0
+    epsilon: int = 0
+    delta: int = 0
+
+    def __post_init__(self) -> None:
+        for unit, amount in self.items():
+            if not 0 <= amount <= MAX_AMOUNT:
+                raise ValueError(f"usage of {unit} must lie in 0..2^63-1, not {amount}")
+
+    def items(self) -> list[tuple[str, int]]:
+        """(unit, amount) for every unit, in a fixed order."""
+        return [(unit.name, getattr(self, unit.name)) for unit in fields(self)]
+
+
+UNITS: tuple[str, ...] = tuple(unit.name for unit in fields(Usage))
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """What each side learns beyond its own input, in words a person can put into a contract."""
+
+    consumer: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One computation a node can be asked for.
+
+    id:       versioned suite name, for example ``psi.ecdh.v1``.
+    check:    validates request parameters and declared sizes; returns them in canonical form (defaults filled
+              in) or raises ``ParameterError``. Parameters that differ in meaning differ in canonical form.
+    output:   the form of what leaves, given canonical parameters.
+    bound:    the most a run with these parameters and sizes may use: a function of what is declared only.
+    leakage:  what each side learns, given canonical parameters.
+    consumer, provider: names of the two roles in the protocol, bound into its transcript.
+    """
+
+    id: str
+    check: Callable[[Params, Sizes], dict[str, Any]]
+    output: Callable[[Params], OutputForm]
+    bound: Callable[[Params, Sizes], Usage]
+    leakage: Callable[[Params], Leakage]
+    consumer: str
+    provider: str
