@@ -145,6 +145,11 @@ class Runner(Generic[T]):
         return self._state == "done"
 
     @property
+    def failed(self) -> bool:
+        """The party raised, or the peer left it without the message it waits for: the run cannot go on."""
+        return self._state == "failed"
+
+    @property
     def result(self) -> T:
         if not self.done:
             raise LocalProtocolError("the run is not finished: it has no result yet")
@@ -238,6 +243,7 @@ class Runner(Generic[T]):
             sends.append(self._pending)
             self._advance(None)
         if not sends and not self.done and (self._given or not self._leads):
+            self._state = "failed"
             raise RemoteProtocolError("the peer's turn ended before the message that is due")
         releases = any(send.releases for send in sends)
         address = Address(self._job, self._run, self._given, self._role)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeAlias
 
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
@@ -13,33 +11,28 @@ from trustcompute.psi import cardinality, ecdh
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.matching import U8
 
-Role: TypeAlias = Callable[[U8, ecdh.Params, Rng, Executor | None], Party[Found] | Party[Found | None]]
-
 
 def consumer(
     params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
 ) -> Party[Found] | Party[Found | None]:
     """The asking side's party. params: canonical; keys: uint8[sizes.consumer, 32] distinct key digests."""
-    receiver, sender = _roles(params)
-    if params["reveal"] == "provider":
-        return sender(keys, ecdh.Params(sizes.provider, sizes.consumer, answer=False), rng, executor)
-    return receiver(keys, _consumer_receives(params, sizes), rng, executor)
+    role = _protocol(params).sender if params["reveal"] == "provider" else _protocol(params).receiver
+    return role(keys, _params(params, sizes), rng, executor)
 
 
 def provider(
     params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
 ) -> Party[Found] | Party[Found | None]:
     """The answering side's party. params: canonical; keys: uint8[sizes.provider, 32] distinct key digests."""
-    receiver, sender = _roles(params)
+    role = _protocol(params).receiver if params["reveal"] == "provider" else _protocol(params).sender
+    return role(keys, _params(params, sizes), rng, executor)
+
+
+def _protocol(params: Params):  # type: ignore[no-untyped-def]  # a module of two parties
+    return cardinality if params["output"] == "count" else ecdh
+
+
+def _params(params: Params, sizes: Sizes) -> ecdh.Params:
     if params["reveal"] == "provider":
-        return receiver(keys, ecdh.Params(sizes.provider, sizes.consumer, answer=False), rng, executor)
-    return sender(keys, _consumer_receives(params, sizes), rng, executor)
-
-
-def _roles(params: Params) -> tuple[Role, Role]:
-    protocol = cardinality if params["output"] == "count" else ecdh
-    return protocol.receiver, protocol.sender
-
-
-def _consumer_receives(params: Params, sizes: Sizes) -> ecdh.Params:
+        return ecdh.Params(sizes.provider, sizes.consumer, answer=False)
     return ecdh.Params(sizes.consumer, sizes.provider, answer=params["reveal"] == "both")
