@@ -16,10 +16,13 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 PY := .venv/bin/python
-INSTALL := $(PY) -m pip install -qq --disable-pip-version-check
+PIP := $(PY) -m pip --disable-pip-version-check
 LIBRARY := src/trustcompute/kernels
 NATIVE := $(wildcard src/native src/native/* src/native/*/*)
 COMPILER = $$(cat .make/compiler)
+
+# $(call quietly,command,log): its output goes to the log, and is shown when it fails.
+quietly = $(1) >$(2) 2>&1 || { tail -n 40 $(2) >&2; echo "Failed; the whole output is in $(2)" >&2; exit 1; }
 
 # Stamps without the environment they speak of would lie.
 ifeq ($(wildcard .venv/bin/python),)
@@ -41,7 +44,7 @@ test: .make/dev
 	    kernels=native; \
 	else \
 	    echo "The compiler works and the extension does not build:" >&2; \
-	    grep -E 'error|fatal|undefined' .make/build.log | head -n 30 >&2; \
+	    grep -E 'error:|undefined reference' .make/build.log | head -n 30 >&2; \
 	    echo "The whole output is in .make/build.log" >&2; exit 1; \
 	fi; \
 	TRUSTCOMPUTE_KERNELS=$${TRUSTCOMPUTE_KERNELS:-$$kernels} $(PY) -m pytest $(PYTEST_ARGS)
@@ -73,7 +76,7 @@ sanitize: .make/dev
 	@CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
 	    CXXFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
 	    LDFLAGS="-fsanitize=address,undefined" \
-	    $(INSTALL) --no-deps --target .make/sanitize --log .make/sanitize.log .
+	    $(call quietly,$(PIP) install --verbose --no-deps --target .make/sanitize .,.make/sanitize.log)
 	@ls .make/sanitize/trustcompute/kernels/_native*.so >/dev/null
 	@cxx=$$(sed 's/ .*//' .make/compiler); \
 	LD_PRELOAD="$$($$cxx -print-file-name=libasan.so) $$($$cxx -print-file-name=libstdc++.so)" \
@@ -96,7 +99,7 @@ clean:
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make virtual environments; its venv package may be \
 	missing (on Debian and Ubuntu: python3-venv)" >&2; exit 1; }
-	@$(INSTALL) --upgrade 'pip>=25.1'
+	@$(call quietly,$(PIP) install --upgrade 'pip>=25.1',.make/install.log)
 	@touch $@
 
 # Which compiler will build the extension. Written only when the answer changes, so that installing a compiler,
@@ -109,24 +112,23 @@ clean:
 .make/package: pyproject.toml .make/compiler $(NATIVE) | .make/venv
 	@rm -f $(LIBRARY)/_native*.so
 	@echo "Installing trustcompute (C++ compiler: $(COMPILER))"
-	@rm -f .make/build.log
-	@$(INSTALL) --log .make/build.log --editable .
+	@$(call quietly,$(PIP) install --verbose --editable .,.make/build.log)
 	@touch $@
 
 # The extras are looked up in the installed library's own metadata, so these do not build it again.
 .make/demo: pyproject.toml | .make/package
 	@echo "Installing what the demo needs"
-	@$(INSTALL) 'trustcompute[demo]'
+	@$(call quietly,$(PIP) install 'trustcompute[demo]',.make/install.log)
 	@touch $@
 
 .make/dev: pyproject.toml | .make/package
 	@echo "Installing the extras and the development tools"
-	@$(INSTALL) 'trustcompute[all]' --group test --group check
+	@$(call quietly,$(PIP) install 'trustcompute[all]' --group test --group check,.make/install.log)
 	@touch $@ .make/demo
 
 .make/docs: pyproject.toml | .make/package
 	@echo "Installing the documentation tools"
-	@$(INSTALL) 'trustcompute[cli]' --group docs
+	@$(call quietly,$(PIP) install 'trustcompute[cli]' --group docs,.make/install.log)
 	@touch $@
 
 FORCE:
