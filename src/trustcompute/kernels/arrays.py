@@ -1,0 +1,107 @@
+"""The arrays kernels take: their types, and the checks that every argument passes before any kernel runs.
+
+Called by ``trustcompute.kernels`` only; the extension checks lengths again, because it writes to memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustcompute.errors import ParameterError
+
+U8 = NDArray[np.uint8]
+I64 = NDArray[np.int64]
+
+MAX_DST = 255
+"""RFC 9380 §5.3.1: the length of a domain separation tag is one byte (longer ones are hashed; we refuse them)."""
+MAX_EXPANDED = 255 * 64
+"""RFC 9380 §5.3.1: expand_message_xmd yields at most 255 blocks of its hash."""
+MAX_CELL = 2**32 - 1
+"""``digest_columns`` writes the length of a cell as four bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class VariableColumn:
+    """One column of byte strings, as Arrow lays them out: cell i is ``data[offsets[i] : offsets[i + 1]]``.
+
+    tag: 0..255, hashed before every cell; offsets: int64[n + 1], not falling; data: uint8[any].
+    """
+
+    tag: int
+    offsets: I64
+    data: U8
+
+
+@dataclass(frozen=True, eq=False)
+class FixedColumn:
+    """One column of cells of equal width. tag: 0..255, hashed before every cell; values: uint8[n, w]."""
+
+    tag: int
+    values: U8
+
+
+Column = VariableColumn | FixedColumn
+
+
+def rows(name: str, array: object, width: int | None = None) -> U8:
+    """``array`` as C-contiguous uint8[n, width]; a strided view is copied, anything else is refused."""
+    wanted = f"a uint8 array of shape (n, {'w' if width is None else width})"
+    if not isinstance(array, np.ndarray):
+        raise ParameterError(f"{name} must be {wanted}, not {type(array).__name__}")
+    if array.dtype != np.uint8 or array.ndim != 2 or (width is not None and array.shape[1] != width):
+        raise ParameterError(f"{name} must be {wanted}, not {array.dtype} of shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def paired(name: str, array: object, count: int, *, or_one: bool = False) -> U8:
+    """``array`` as uint8[count, 32], or uint8[1, 32] meant for every row where ``or_one`` allows it."""
+    found = rows(name, array, 32)
+    if len(found) != count and not (or_one and len(found) == 1):
+        allowed = f"{count} rows" + (" or a single one" if or_one else "")
+        raise ParameterError(f"{name} must have {allowed}, not {len(found)}")
+    return found
+
+
+def tag(dst: object) -> bytes:
+    """A domain separation tag of RFC 9380."""
+    if not isinstance(dst, bytes) or not 1 <= len(dst) <= MAX_DST:
+        raise ParameterError(f"a domain separation tag must be bytes of length 1 to {MAX_DST}")
+    return dst
+
+
+def table(columns: Sequence[Column]) -> tuple[int, list[Column]]:
+    """(rows, columns with contiguous buffers) after checking tags, offsets and that all are equally long."""
+    if not columns:
+        raise ParameterError("digest_columns needs at least one column: the number of rows comes from it")
+    checked = [_column(column) for column in columns]
+    lengths = {len(c.values) if isinstance(c, FixedColumn) else len(c.offsets) - 1 for c in checked}
+    if len(lengths) != 1:
+        raise ParameterError(f"columns must be equally long, not {sorted(lengths)} rows")
+    return lengths.pop(), checked
+
+
+def _column(column: Column) -> Column:
+    if not isinstance(column.tag, int) or not 0 <= column.tag <= 255:
+        raise ParameterError(f"a column's tag must be an integer in 0..255, not {column.tag!r}")
+    if isinstance(column, FixedColumn):
+        return FixedColumn(column.tag, rows("values", column.values))
+    offsets, data = column.offsets, column.data
+    if (
+        not isinstance(offsets, np.ndarray)
+        or offsets.dtype != np.int64
+        or offsets.ndim != 1
+        or not len(offsets)
+    ):
+        raise ParameterError("offsets must be an int64 array of n + 1 elements")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 1:
+        raise ParameterError("the data of a variable column must be a flat uint8 array")
+    widths = np.diff(offsets)
+    if offsets[0] < 0 or offsets[-1] > len(data) or (len(widths) and widths.min() < 0):
+        raise ParameterError("offsets must start at 0 or above, never fall, and end inside the data")
+    if len(widths) and widths.max() > MAX_CELL:
+        raise ParameterError(f"a cell may hold at most {MAX_CELL} bytes")
+    return VariableColumn(column.tag, np.ascontiguousarray(offsets), np.ascontiguousarray(data))

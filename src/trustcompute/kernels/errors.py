@@ -1,0 +1,33 @@
+"""What a kernel refuses. Raised by both implementations, caught by ``trustcompute.primitives``."""
+
+from __future__ import annotations
+
+from trustcompute.errors import KernelError
+
+
+class InvalidPoint(KernelError):
+    """A row is not the canonical encoding of a ristretto255 element (RFC 9496 §4.3.1). ``index`` is the row."""
+
+    code = "kernel.point"
+
+    def __init__(self, message: str, index: int = -1) -> None:
+        super().__init__(message)
+        self.index = index
+
+    @classmethod
+    def at(cls, index: int) -> InvalidPoint:
+        return cls(f"row {index} is not the canonical encoding of a ristretto255 element", index)
+
+
+class InvalidScalar(KernelError):
+    """A row is zero modulo the group order and has no inverse. ``index`` is the row."""
+
+    code = "kernel.scalar"
+
+    def __init__(self, message: str, index: int = -1) -> None:
+        super().__init__(message)
+        self.index = index
+
+    @classmethod
+    def at(cls, index: int) -> InvalidScalar:
+        return cls(f"row {index} is zero modulo the group order and has no inverse", index)

@@ -1,0 +1,40 @@
+"""The kernels in readable Python and gmpy2: the specification of the extension and its oracle in the tests.
+
+Same functions, same results, same errors as ``src/native``. Used where no extension could be built: about 0.5 ms a
+scalar multiplication. *Not constant time*: gmpy2's integers take time that depends on their values. Big integers
+hold the GIL, so threads do not help; a process pool does (``primitives.parallel`` takes either).
+"""
+
+from trustcompute.kernels.reference.curve import (
+    ristretto255_check,
+    ristretto255_from_uniform,
+    ristretto255_hash,
+    ristretto255_hash_mul,
+    ristretto255_mul,
+    ristretto255_mul_base,
+    ristretto255_multiscalar_vartime,
+)
+from trustcompute.kernels.reference.digest import digest_columns, expand_message_xmd, oprf_finalize
+from trustcompute.kernels.reference.scalar import (
+    scalar255_invert,
+    scalar255_mul,
+    scalar255_reduce,
+    scalar255_sub,
+)
+
+__all__ = [
+    "digest_columns",
+    "expand_message_xmd",
+    "oprf_finalize",
+    "ristretto255_check",
+    "ristretto255_from_uniform",
+    "ristretto255_hash",
+    "ristretto255_hash_mul",
+    "ristretto255_mul",
+    "ristretto255_mul_base",
+    "ristretto255_multiscalar_vartime",
+    "scalar255_invert",
+    "scalar255_mul",
+    "scalar255_reduce",
+    "scalar255_sub",
+]

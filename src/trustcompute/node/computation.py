@@ -1,0 +1,41 @@
+"""The computations a node answers: each layer's operations, and the provider's party for a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trustcompute import psi
+from trustcompute.node.dataset import HeldDataset
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.operation import Operation, Params, Sizes
+from trustcompute.protocol.party import Party
+from trustcompute.psi import parties
+
+Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
+
+
+@dataclass(frozen=True)
+class Computation:
+    """rows: the provider's declared size for these parameters; provide: its party. Neither runs before it is allowed."""
+
+    operation: Operation
+    rows: Callable[[HeldDataset, Params], int]
+    provide: Provide
+
+
+def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
+    return len(dataset.keys(params["columns"]).digests)
+
+
+def _intersection(
+    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+) -> Party[Any]:
+    return parties.provider(params, sizes, dataset.keys(params["columns"]).digests, rng, executor)
+
+
+COMPUTATIONS: Final = tuple(
+    Computation(operation, _intersection_rows, _intersection) for operation in psi.OPERATIONS
+)

@@ -1,0 +1,93 @@
+"""What a holder offers: a dataset, described for the catalogue and digested for matching. Its rows stay here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trustcompute import tables
+from trustcompute.broker import Asset
+from trustcompute.errors import ParameterError, Refused
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One table a node answers about.
+
+    id, version: names in grants and in the log; a new version is a new promise about the data.
+    source:      anything ``tables`` reads; a path is read again at need, a single-use stream is not accepted.
+    keys:        the key columns one may match on: a column, or several that form one key; each entry one choice.
+    casefold:    whether text keys are compared without regard to case.
+    classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
+    """
+
+    id: str
+    source: Any = field(repr=False)
+    version: str
+    keys: Sequence[str | Sequence[str]]
+    casefold: bool = False
+    classification: str = "general"
+    grade: str = "general"
+    personal: bool = False
+
+    def key_choices(self) -> list[tuple[str, ...]]:
+        return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
+
+
+class HeldDataset:
+    """A dataset in a running node: schema read once, keys digested once per choice. Thread-safe."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        if not dataset.key_choices():
+            raise ParameterError(f"dataset {dataset.id!r} names no key columns: nobody could match on it")
+        self.dataset = dataset
+        self.schema = tables.schema(dataset.source)
+        self._digested: dict[tuple[str, ...], tables.Keys] = {}
+        self._lock = threading.Lock()
+
+    def asset(self) -> Asset:
+        """What the broker's policy knows of it."""
+        d = self.dataset
+        return Asset(
+            id=d.id,
+            version=d.version,
+            schema_hash=tables.schema_hash(d.source),
+            classification=d.classification,
+            grade=d.grade,
+            personal=d.personal,
+        )
+
+    def keys(self, columns: Sequence[str]) -> tables.Keys:
+        """Digests of the distinct keys; raises ``Refused`` for columns the holder does not match on."""
+        choice = tuple(columns)
+        if choice not in self.dataset.key_choices():
+            raise Refused(
+                f"dataset {self.dataset.id!r} is not matched on these columns",
+                rule="key columns",
+                field="params.columns",
+                owner="the node's operator",
+                fix=f"match on one of {[list(known) for known in self.dataset.key_choices()]}",
+            )
+        with self._lock:
+            if choice not in self._digested:
+                self._digested[choice] = tables.keys(self.dataset.source, list(choice), casefold=self.dataset.casefold)
+            return self._digested[choice]
+
+    def describe(self) -> dict[str, Any]:
+        """The catalogue's entry: names, kinds and counts, no values."""
+        d = self.dataset
+        choices = [(choice, self.keys(choice)) for choice in d.key_choices()]
+        return {
+            "id": d.id,
+            "version": d.version,
+            "classification": d.classification,
+            "grade": d.grade,
+            "personal": d.personal,
+            "columns": [[name, kind] for name, kind in self.schema],
+            "keys": [
+                {"columns": list(choice), "spec": keys.spec.to_json(), "distinct": len(keys.digests)}
+                for choice, keys in choices
+            ],
+        }

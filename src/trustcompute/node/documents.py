@@ -1,0 +1,107 @@
+"""The small documents a session and a node exchange beside the frames: canonical JSON, parsed strictly, bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trustcompute.errors import RemoteProtocolError, VerificationError
+from trustcompute.primitives import canonical
+
+MAX_DOCUMENT: Final = 1024 * 1024
+
+Job = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\Z")]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Token = Annotated[str, Field(max_length=32 * 1024)]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+
+
+class Document(BaseModel):
+    """A document of the node's protocol. Parsing raises ``RemoteProtocolError`` naming the field that is wrong."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        try:
+            return cls.model_validate(canonical.loads(body, limit=MAX_DOCUMENT))
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RemoteProtocolError(f"{cls.__name__}.{where} is not in the agreed form: {first['msg']}") from None
+        except VerificationError as error:
+            raise RemoteProtocolError(f"{cls.__name__} is not in the agreed form: {error}") from error
+
+    def encode(self) -> bytes:
+        return canonical.dumps(self.model_dump(mode="json"))
+
+
+class CatalogRequest(Document):
+    grant: Token
+
+
+class KeyChoice(Document):
+    """Columns one may match on, their key specification, and how many distinct keys there are."""
+
+    columns: Annotated[list[Name], Field(min_length=1, max_length=16)]
+    spec: dict[str, Any]
+    distinct: Count
+
+
+class CatalogEntry(Document):
+    """A dataset as its holder describes it: names, kinds and counts, no values."""
+
+    id: Name
+    version: Name
+    classification: Name
+    grade: Name
+    personal: bool
+    columns: Annotated[list[tuple[Name, Name]], Field(max_length=4096, strict=False)]
+    keys: Annotated[list[KeyChoice], Field(max_length=64)]
+
+
+class Catalog(Document):
+    """node: its certified name; key: the x of the Ed25519 key that signs its log and receipts."""
+
+    node: Name
+    key: Annotated[str, Field(max_length=64)]
+    operations: Annotated[list[Name], Field(max_length=256)]
+    datasets: Annotated[list[CatalogEntry], Field(max_length=1024)]
+
+
+class QuoteRequest(Document):
+    grant: Token
+    operation: Name
+    dataset: Name
+    params: dict[str, Any]
+    rows: Count
+
+
+class OpenRequest(Document):
+    grant: Token
+    request: Token
+
+
+class Opened(Document):
+    """The node's answer to a request it accepted: the canonical parameters and both declared sizes."""
+
+    job: Job
+    state: Name
+    params: dict[str, Any]
+    consumer_rows: Count
+    provider_rows: Count
+
+
+class JobRequest(Document):
+    job: Job
+
+
+class CountersignRequest(Document):
+    token: Token
+
+
+class TurnDescriptor(Document):
+    job: Job
+    run: Annotated[int, Field(ge=0, lt=2**20)]
+    turn: Annotated[int, Field(ge=0, lt=2**20)]

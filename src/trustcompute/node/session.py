@@ -1,0 +1,305 @@
+"""The consumer's side: ask a node under a grant, run the other party, acknowledge, hold a receipt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from trustcompute import psi, tables
+from trustcompute.broker import Quote, Receipt, Request, countersignature, new_job, read_grant
+from trustcompute.errors import GrantError, JobInterrupted, ParameterError, RemoteProtocolError, TransportError
+from trustcompute.node.documents import (
+    Catalog,
+    CatalogEntry,
+    CatalogRequest,
+    CountersignRequest,
+    JobRequest,
+    KeyChoice,
+    Opened,
+    OpenRequest,
+    QuoteRequest,
+    TurnDescriptor,
+)
+from trustcompute.node.state import JobState, StateStore
+from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.signing import VerifyKey, token_hash
+from trustcompute.protocol.operation import Operation, Params, Sizes
+from trustcompute.protocol.party import Party
+from trustcompute.protocol.run import Runner, Turn, drive, turn_digest
+from trustcompute.protocol.transcript import Binding
+from trustcompute.psi import parties
+from trustcompute.psi.intersection import On, rows_found, split_on
+from trustcompute.transport import Channel, FlightChannel
+
+T = TypeVar("T")
+
+RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn that did not get through
+DAY: Final = 86_400
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeteredIntersection(psi.Intersection):
+    """An intersection with another organisation: left is this side. ``receipt`` proves offline what was charged."""
+
+    job: str
+    receipt: Receipt = field(repr=False)
+
+
+def connect(
+    url: str,
+    *,
+    identity: Identity,
+    grant: str,
+    state: Path | str | None = None,
+    executor: Executor | None = None,
+) -> Session:
+    """Open a session with the node at ``url`` (``grpc+tls://host:port``) under a grant (its token).
+
+    The node must present a certificate for the grant's audience, from the authority in ``identity``.
+    state: a directory where jobs are kept so that another process can go on with an interrupted one, and where
+    receipts are stored; without it they live as long as the session.
+    """
+    channel = FlightChannel(url, identity, peer=read_grant(grant).aud)
+    return Session(channel, identity=identity, grant=grant, state=state, executor=executor)
+
+
+class Session:
+    """Computations with one node under one grant. Use as a context manager; not shared between threads."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        identity: Identity,
+        grant: str,
+        state: Path | str | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self._channel, self._identity, self._token, self._executor = channel, identity, grant, executor
+        self.grant = read_grant(grant)
+        if channel.peer != self.grant.aud:
+            raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
+        self._states = StateStore(None if state is None else Path(state))
+        self._catalog: Catalog | None = None
+
+    def catalog(self) -> Catalog:
+        """What the node offers under this grant: datasets, their columns and key choices, and its log's key."""
+        answer = Catalog.parse(self._channel.action("catalog", CatalogRequest(grant=self._token).encode()))
+        if answer.node != self._channel.peer or VerifyKey.from_x(answer.key).thumbprint != self.grant.iss:
+            raise RemoteProtocolError("the node's log key is not the key that issued the grant")
+        self._catalog = answer
+        return answer
+
+    def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
+        """What a computation would cost and what is left of the grant's limits. Spends nothing."""
+        entry = self._entry(dataset)
+        if "columns" not in params:
+            params["columns"] = entry.keys[0].columns
+        params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
+        request = QuoteRequest(grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows)
+        return Quote.from_json(self._channel.action("quote", request.encode()))
+
+    def intersect(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        output: Literal["rows", "count"] = "rows",
+        reveal: Literal["consumer", "provider", "both"] = "consumer",
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredIntersection:
+        """Intersect a table of ours with a dataset of the node's.
+
+        on: key columns: a name both sides use, several, or a mapping of our columns to theirs.
+        output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
+        purpose, scenario: one of those the grant names; may be left out where it names one.
+        job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
+
+        Raises ``Refused`` (the grant, the policy or the meter says no: nothing is spent), ``JobInterrupted`` (the
+        peer cannot be reached: try again with ``job=``), ``JobForfeited``, ``TableError``, ``TransportError``.
+        """
+        ours, theirs = split_on(on)
+        choice = _choice(self._entry(dataset), theirs)
+        spec = _spec(choice)
+        keys = tables.keys(table, ours, casefold=spec.casefold)
+        keys.spec.check_matches(spec, ours, theirs)
+
+        operation = psi.OPERATIONS[0]
+        sizes = Sizes(len(keys.digests), choice.distinct)
+        asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal}
+        params = operation.check(asked, sizes)
+        digest = hashlib.sha256(keys.digests).digest()
+        state = self._state(job, operation, dataset, params, sizes, digest, purpose, scenario)
+        opened = self._open(state, params, sizes)
+        rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + digest)
+        party = parties.consumer(opened.params, sizes, keys.digests, rng, self._executor)
+        found, runner, receipt = self._run(party, operation, opened, state)
+        return MeteredIntersection(
+            count=-1 if found is None else found.count,
+            left_rows=rows_found(found, keys),
+            protocol=operation.id,
+            cost=runner.cost,
+            leakage=operation.leakage(params),
+            left=table,
+            left_keys=keys,
+            job=state.job,
+            receipt=receipt,
+        )
+
+    def receipt(self, job: str) -> Receipt:
+        """The receipt of a job of ours, verified against the node's log key."""
+        return self._verified(self._channel.action("receipt", JobRequest(job=job).encode()), job)
+
+    def cancel(self, job: str) -> None:
+        """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
+        self._channel.action("cancel", JobRequest(job=job).encode())
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _entry(self, dataset: str) -> CatalogEntry:
+        catalog = self._catalog or self.catalog()
+        for entry in catalog.datasets:
+            if entry.id == dataset:
+                return entry
+        known = ", ".join(repr(entry.id) for entry in catalog.datasets) or "none"
+        raise ParameterError(f"the node offers no dataset {dataset!r} under this grant; it offers: {known}")
+
+    def _state(
+        self,
+        job: str | None,
+        operation: Operation,
+        dataset: str,
+        params: Params,
+        sizes: Sizes,
+        digest: bytes,
+        purpose: str | None,
+        scenario: str | None,
+    ) -> JobState:
+        """The kept state of ``job``, or that of a new one: its signed request and its seed."""
+        if job is not None:
+            state = self._states.load(job)
+            if state.input_digest != digest.hex() or state.asked != _asked(operation, dataset, params):
+                raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
+            return state
+        job = new_job()
+        request = Request(
+            jti=job,
+            op=operation.id,
+            dataset=dataset,
+            params=dict(params),
+            rows=sizes.consumer,
+            purpose=_only("purpose", purpose, self.grant.purposes),
+            scenario=_only("scenario", scenario, self.grant.scenarios),
+            aud=self.grant.aud,
+            san=self._identity.name,
+        )
+        state = JobState(
+            job=job,
+            request=request.sign(self._identity.key, grant=self._token, lifetime=7 * DAY),
+            seed=os.urandom(32),
+            input_digest=digest.hex(),
+            asked=_asked(operation, dataset, params),
+        )
+        self._states.save(state)
+        return state
+
+    def _open(self, state: JobState, params: Params, sizes: Sizes) -> Opened:
+        body = OpenRequest(grant=self._token, request=state.request).encode()
+        opened = Opened.parse(self._retry(state.job, lambda: self._channel.action("open", body)))
+        if (opened.job, opened.params) != (state.job, params):
+            raise RemoteProtocolError("the node opened another job than the one that was asked for")
+        if (opened.consumer_rows, opened.provider_rows) != (sizes.consumer, sizes.provider):
+            raise RemoteProtocolError("the node's dataset has another size than its catalogue says: connect again")
+        return opened
+
+    def _run(
+        self, party: Party[T], operation: Operation, opened: Opened, state: JobState
+    ) -> tuple[T, Runner[T], Receipt]:
+        binding = Binding(
+            grant=token_hash(self._token),
+            operation=operation.id,
+            params=opened.params,
+            consumer=operation.consumer,
+            provider=operation.provider,
+        )
+        runner = Runner(party, binding, leads=True, job=state.job)
+        receipts: list[bytes] = []
+
+        def exchange(turn: Turn) -> Any:
+            descriptor = TurnDescriptor(job=state.job, run=0, turn=turn.number).encode()
+            return self._channel.exchange(descriptor, turn.frames)
+
+        def acknowledge(answer: str) -> None:
+            if not receipts:
+                receipts.append(self._countersign(state, answer))
+
+        result = self._retry(state.job, lambda: drive(runner, exchange, released=acknowledge))
+        self._retry(state.job, lambda: acknowledge(turn_digest([])))
+        receipt = self._verified(receipts[0], state.job)
+        self._states.finish(state.job, receipts[0])
+        return result, runner, receipt
+
+    def _countersign(self, state: JobState, answer: str) -> bytes:
+        token = countersignature(self._identity.key, request=state.request, job=state.job, answer=answer)
+        return self._channel.action("countersign", CountersignRequest(token=token).encode())
+
+    def _verified(self, raw: bytes, job: str) -> Receipt:
+        receipt = Receipt.from_json(raw)
+        catalog = self._catalog or self.catalog()
+        receipt.verify(VerifyKey.from_x(catalog.key), origin=catalog.node)
+        if receipt.job != job:
+            raise RemoteProtocolError("the node returned the receipt of another job")
+        return receipt
+
+    def _retry(self, job: str, call: Callable[[], T]) -> T:
+        """Try again where the channel broke; every call of a session is idempotent."""
+        for seconds in RETRY_SECONDS:
+            try:
+                return call()
+            except TransportError:
+                time.sleep(seconds)
+        try:
+            return call()
+        except TransportError as error:
+            raise JobInterrupted(f"{error}; job {job} can go on later: pass job={job!r}", job) from error
+
+
+def _asked(operation: Operation, dataset: str, params: Params) -> dict[str, Any]:
+    return {"operation": operation.id, "dataset": dataset, "params": dict(params)}
+
+
+def _choice(entry: CatalogEntry, columns: Sequence[str]) -> KeyChoice:
+    for choice in entry.keys:
+        if choice.columns == list(columns):
+            return choice
+    known = " or ".join(str(choice.columns) for choice in entry.keys)
+    raise ParameterError(f"dataset {entry.id!r} is matched on {known}, not on {list(columns)}: pass on= accordingly")
+
+
+def _spec(choice: KeyChoice) -> tables.KeySpec:
+    return tables.KeySpec.from_json(choice.spec)
+
+
+def _only(name: str, given: str | None, allowed: Sequence[str]) -> str:
+    if given is not None:
+        return given
+    if len(allowed) == 1:
+        return allowed[0]
+    raise ParameterError(f"the grant allows several {name}s: pass {name}= one of {', '.join(allowed)}")

@@ -1,0 +1,93 @@
+"""What a consumer keeps of a job until its receipt is in: the signed request and the seed of its secrets.
+
+A retry replays the same party with the same randomness, so it sends the same bytes and gets the same answer. The
+secrets are derived from seed, request and input digest: with a changed table every secret changes, and the state
+refuses to be used. Files are readable by their owner alone and are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trustcompute.errors import ParameterError, StoreError, VerificationError
+from trustcompute.primitives import canonical
+
+MAX_STATE = 128 * 1024
+_JOB = re.compile(r"[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True)
+class JobState:
+    """job: 32 hex digits; request: the signed request; seed: 32 secret bytes; input_digest: of our keys."""
+
+    job: str
+    request: str
+    seed: bytes = field(repr=False)
+    input_digest: str
+    asked: dict[str, Any]
+
+
+class StateStore:
+    """Jobs in a directory, or in memory where there is none."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._memory: dict[str, JobState] = {}
+        if directory is not None:
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"cannot keep jobs in {directory}: {error.strerror}") from error
+
+    def save(self, state: JobState) -> None:
+        if self._directory is None:
+            self._memory[state.job] = state
+            return
+        document = {
+            "job": state.job,
+            "request": state.request,
+            "seed": state.seed.hex(),
+            "input": state.input_digest,
+            "asked": state.asked,
+        }
+        self._write(f"{state.job}.job.json", canonical.dumps(document))
+
+    def load(self, job: str) -> JobState:
+        """Raises ``ParameterError`` for a job that is not kept here."""
+        if job in self._memory:
+            return self._memory[job]
+        if self._directory is None or not _JOB.match(job):
+            raise ParameterError(f"no job {job!r} is kept here: pass the same state= as when it was started")
+        try:
+            raw = (self._directory / f"{job}.job.json").read_bytes()
+            d = canonical.loads_canonical(raw, limit=MAX_STATE)
+            return JobState(d["job"], d["request"], bytes.fromhex(d["seed"]), d["input"], d["asked"])
+        except FileNotFoundError:
+            raise ParameterError(f"no job {job!r} is kept in {self._directory}: it is finished, or was never there") from None
+        except (OSError, VerificationError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"the kept state of job {job} cannot be read: start a new job") from error
+
+    def finish(self, job: str, receipt: bytes) -> None:
+        """Keep the receipt, and forget the secrets."""
+        self._memory.pop(job, None)
+        if self._directory is not None:
+            self._write(f"{job}.receipt.json", receipt)
+            (self._directory / f"{job}.job.json").unlink(missing_ok=True)
+
+    def _write(self, name: str, data: bytes) -> None:
+        assert self._directory is not None
+        path = self._directory / name
+        temporary = path.with_name(name + ".tmp")
+        try:
+            temporary.unlink(missing_ok=True)
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,146 @@
+"""Canonical JSON: one sequence of bytes for one document, so that documents can be hashed and signed.
+
+Used by everything that is signed, logged or bound into a transcript. The subset of RFC 8785 (JCS) in which
+sorted, compact JSON *is* the canonical form: strings, integers, booleans, null, lists, and objects with
+ASCII keys. There are no floats: money, quotas and privacy are integers, or strings of digits where an integer
+leaves the range that every JSON reader keeps exactly (RFC 7493 §2.2), see ``integer``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final, NoReturn
+
+from trustcompute.errors import ParameterError, VerificationError
+
+MAX_INTEGER: Final = 2**53 - 1  # the largest n such that n and n+1 are exact in IEEE 754 double precision
+MAX_DEPTH: Final = 32
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_ALLOWED: Final = "documents have strings, integers, booleans, null, lists and objects (decimals as strings)"
+_DIGITS = re.compile(r"-?(0|[1-9][0-9]*)\Z")
+
+
+class DocumentError(VerificationError):
+    """A document is not in the agreed form. ``field`` is the path of what is wrong, "" for the whole."""
+
+    code = "verification.document"
+    fields = ("field",)
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def dumps(value: Any) -> bytes:
+    """The canonical bytes of a document. Raises ``ParameterError`` for what has no canonical form."""
+    try:
+        _check(value, "", MAX_DEPTH)
+    except DocumentError as error:
+        raise ParameterError(str(error)) from error
+    return _ENCODER.encode(value).encode()
+
+
+def loads(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
+    """Parse a document of at most ``limit`` bytes, which need not be in canonical form.
+
+    Raises ``DocumentError`` for more bytes, text that is not JSON in UTF-8, a key that occurs twice or is not
+    ASCII, a float, an integer beyond ±(2^53 - 1), or more than ``MAX_DEPTH`` levels.
+    """
+    if len(data) > limit:
+        raise DocumentError(f"a document may have {limit} bytes, not {len(data)}")
+    try:
+        value = json.loads(
+            str(data, "utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_parse_integer,
+            parse_constant=_parse_constant,
+        )
+    except DocumentError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DocumentError("the document is not JSON in UTF-8") from error
+    _check(value, "", MAX_DEPTH)
+    return value
+
+
+def loads_canonical(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
+    """As ``loads``, and the bytes must be the canonical ones: no second spelling of a document passes."""
+    value = loads(data, limit=limit)
+    if _ENCODER.encode(value).encode() != data:
+        raise DocumentError("the document is not in canonical form (sorted keys, no spaces, RFC 8785)")
+    return value
+
+
+def integer(value: int) -> int | str:
+    """An integer as documents carry it: itself within ±(2^53 - 1), beyond that its digits (RFC 7493 §2.2)."""
+    return value if -MAX_INTEGER <= value <= MAX_INTEGER else str(value)
+
+
+def parse_integer(value: object, field: str = "") -> int:
+    """The inverse of ``integer``; each integer has exactly one form. Raises ``DocumentError`` for others."""
+    if isinstance(value, str) and len(value) <= 20 and _DIGITS.match(value) and integer(int(value)) == value:
+        return int(value)
+    if type(value) is int and integer(value) == value:
+        return value
+    raise DocumentError(
+        f"{field or 'a value'} must be an integer, as a string of digits if beyond 2^53 - 1", field
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise DocumentError(f"the key {_shown(key)} occurs twice", key)
+        found[key] = value
+    return found
+
+
+def _parse_integer(digits: str) -> int:
+    if len(digits) > 17 or digits == "-0":
+        raise DocumentError(f"the integer {_shown(digits)} is beyond ±(2^53 - 1) or has no canonical form")
+    return int(digits)
+
+
+def _parse_constant(name: str) -> NoReturn:
+    raise DocumentError(f"{name} is not a value documents may have")
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    """Refuse what has no canonical form, naming its path."""
+    if isinstance(value, str):
+        if not value.isascii():
+            _check_text(value, path)
+    elif value is None or isinstance(value, bool):
+        pass
+    elif isinstance(value, int):
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise DocumentError(
+                f"{path or 'an integer'} is beyond ±(2^53 - 1): write a string of digits", path
+            )
+    elif depth == 0:
+        raise DocumentError(f"the document has more than {MAX_DEPTH} levels", path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or not key.isascii():
+                raise DocumentError(f"the key {_shown(key)} is not an ASCII string", path)
+            _check(item, f"{path}.{key}" if path else key, depth - 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check(item, path, depth - 1)
+    else:
+        raise DocumentError(f"{path or 'the document'} is a {type(value).__name__}: {_ALLOWED}", path)
+
+
+def _check_text(value: str, path: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DocumentError(f"{path or 'the string'} has a surrogate without its other half", path) from error
+
+
+def _shown(text: object) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,111 @@
+"""psi.ecdh.v1, output ``rows``: set intersection from an oblivious pseudorandom function on ristretto255.
+
+The receiver learns which of its keys the sender holds; the sender learns how many keys the receiver has.
+
+    receiver (keys x)                                sender (keys y, fresh secret k)
+        blinded    rᵢ·H(xᵢ)              ───────►
+                                         ◄───────    table      F_k(y), truncated, sorted
+                                         ◄───────    evaluated  k·rᵢ·H(xᵢ)
+        F_k(xᵢ) = H'(xᵢ, rᵢ⁻¹ · evaluatedᵢ), looked up in the table
+        matched    table positions       ───────►    (only when both sides shall know)
+
+F is the OPRF of RFC 9497 (mode 0x00, ristretto255-SHA512, §3.3.1) on 32-byte key digests. Its use for set
+intersection is Jarecki and Liu, "Fast Secure Computation of Set Intersection" (SCN 2010).
+
+Adversary: semi-honest, either one. Assumptions: one-more gap Diffie–Hellman, SHA-512 as a random oracle; about
+126 bits computational and at least 40 bits statistical security (``matching.width``). The sender's secret serves
+one job and is thrown away, so two jobs cannot be linked by their tables.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trustcompute.errors import RemoteProtocolError
+from trustcompute.primitives import oprf
+from trustcompute.primitives.oprf import Mode
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import AtMost, Column
+from trustcompute.protocol.party import Party, receive, send
+from trustcompute.psi import matching
+from trustcompute.psi.matching import U8
+
+POINT = 32  # bytes of an encoded group element
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """receiver_rows, sender_rows: distinct keys; answer: whether the receiver tells the sender the result."""
+
+    receiver_rows: int
+    sender_rows: int
+    answer: bool
+
+    @property
+    def width(self) -> int:
+        """Bytes of a compared value."""
+        return matching.width(self.receiver_rows, self.sender_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a party learnt: how many keys match and, unless it is a count only, which of its own (bool[keys])."""
+
+    count: int
+    mask: npt.NDArray[np.bool_] | None
+
+
+def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
+    """The party that learns. keys: uint8[receiver_rows, 32], distinct digests."""
+    blinds = oprf.random_scalars(rng, p.receiver_rows)
+    yield from send("blinded", point=oprf.blind(keys, blinds, Mode.OPRF, executor=executor))
+
+    table = (yield from receive("table", value=Column("u1", (p.sender_rows, p.width))))["value"]
+    evaluated = (yield from receive("evaluated", point=points(p.receiver_rows)))["point"]
+
+    values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
+    matching.check_width(table, p.receiver_rows, p.sender_rows)
+    where = matching.positions(values, table)
+    matched = where >= 0
+    if p.answer:
+        yield from send("matched", releases=True, position=np.sort(where[matched]))
+    return Found(int(matched.sum()), matched)
+
+
+def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
+    """The party that helps; it learns the result only where ``p.answer``.
+
+    keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken.
+    """
+    blinded = (yield from receive("blinded", point=points(p.receiver_rows)))["point"]
+
+    secret = oprf.generate_key(rng)
+    evaluated = oprf.evaluate(secret, blinded, executor=executor)
+    values = oprf.evaluate_inputs(secret, keys, Mode.OPRF, executor=executor)[:, : p.width]
+    order = matching.sorted_order(values)
+    yield from send("table", value=values[order])
+    yield from send("evaluated", releases=True, point=evaluated)
+
+    if not p.answer:
+        return None
+    mask = np.zeros(p.sender_rows, dtype=np.bool_)
+    mask[order[(yield from matched_positions(p))]] = True
+    return Found(int(mask.sum()), mask)
+
+
+def matched_positions(p: Params) -> Party[npt.NDArray[np.int64]]:
+    """The receiver's answer, checked: ascending positions in the table that was sent."""
+    most = AtMost(min(p.receiver_rows, p.sender_rows))
+    position = (yield from receive("matched", position=Column("i8", (most,))))["position"]
+    if position.size and not (position[0] >= 0 and position[-1] < p.sender_rows and (np.diff(position) > 0).all()):
+        raise RemoteProtocolError("the peer reported matches that are not ascending positions in the table")
+    return position
+
+
+def points(rows: int) -> Column:
+    """A column of encoded group elements."""
+    return Column("u1", (rows, POINT))

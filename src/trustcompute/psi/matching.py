@@ -1,0 +1,56 @@
+"""How wide compared values must be, and matching them. Every PSI protocol ends here.
+
+Values compared are truncated outputs of a pseudorandom function. Two that differ collide with probability
+2⁻ᵇ at b bits, so n · m pairs produce a false match with probability at most n · m · 2⁻ᵇ; with
+b = λ + log2(n · m), for the sizes of the whole job, that is 2⁻ᵏ for k = λ.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trustcompute.errors import LocalProtocolError, ParameterError
+
+U8 = npt.NDArray[np.uint8]
+
+STATISTICAL_SECURITY: Final = 40  # λ: a wrong match in the whole job has probability at most 2^-40
+MAX_ROWS: Final = 2**31 - 1  # distinct keys of one run; more are cut into bucket runs
+
+
+def width(consumer_rows: int, provider_rows: int) -> int:
+    """Bytes to compare: ⌈(λ + log2(n · m)) / 8⌉, for the numbers of distinct keys of the whole job."""
+    for rows in (consumer_rows, provider_rows):
+        if not 0 <= rows <= MAX_ROWS:
+            raise ParameterError(f"a run takes 0 to {MAX_ROWS} distinct keys a side, not {rows}")
+    pairs_bits = (max(consumer_rows, 1) * max(provider_rows, 1) - 1).bit_length()
+    return -(-(STATISTICAL_SECURITY + pairs_bits) // 8)
+
+
+def check_width(values: U8, consumer_rows: int, provider_rows: int) -> None:
+    """Refuse to compare values narrower than the sizes demand: a protocol that forgets the bound stops here."""
+    if values.shape[1] < width(consumer_rows, provider_rows):
+        raise LocalProtocolError(
+            f"comparing {values.shape[1]} bytes is less than {STATISTICAL_SECURITY} bits of statistical security "
+            f"for {consumer_rows} × {provider_rows} keys"
+        )
+
+
+def positions(values: U8, table: U8) -> npt.NDArray[np.int64]:
+    """For each row of ``values`` (uint8[n, w]) its position in ``table`` (uint8[m, w], distinct rows), or -1."""
+    found = pc.index_in(_arrow(values), value_set=_arrow(table))
+    return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def sorted_order(values: U8) -> npt.NDArray[np.int64]:
+    """The permutation that sorts rows (uint8[m, w]) by their bytes: an order that tells nothing of where they were."""
+    return np.asarray(pc.sort_indices(_arrow(values)).to_numpy(), dtype=np.int64)
+
+
+def _arrow(values: U8) -> pa.Array:
+    rows, row_width = values.shape
+    return pa.Array.from_buffers(pa.binary(row_width), rows, [None, pa.py_buffer(np.ascontiguousarray(values))])
