@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks LAYER [--task T] [--rows N] [--protocol P] [--peers a,b] --json FILE``."""
+"""The command ``python -m benchmarks LAYER``: measure a layer, print a table, write JSON."""
 
 from __future__ import annotations
 
@@ -61,12 +61,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rows", type=_sizes, metavar="N[,N]", help="sizes, as 16384 or 2^14; the task's own if left out"
     )
-    parser.add_argument("--protocol", metavar="P[,P]", help="our protocols, or the kernels' backends; the first if left out")
     parser.add_argument(
-        "--peers", default="", metavar="A[:P][,B]", help="other systems, each with a protocol of its own; or 'all'"
+        "--protocol", metavar="P[,P]", help="our protocols, or the kernels' backends; the first if left out"
     )
-    parser.add_argument("--repeat", type=_positive, default=3, metavar="R", help="repetitions, interleaved; 3")
-    parser.add_argument("--timeout", type=_positive, default=3600, metavar="S", help="seconds a repetition may take; 3600")
+    parser.add_argument(
+        "--peers",
+        default="",
+        metavar="A[:P][,B]",
+        help="other systems, each with a protocol of its own; or 'all'",
+    )
+    parser.add_argument(
+        "--repeat", type=_positive, default=3, metavar="R", help="repetitions, interleaved; 3"
+    )
+    parser.add_argument(
+        "--timeout", type=_positive, default=3600, metavar="S", help="seconds a repetition may take; 3600"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the measurements go")
     return parser
 

@@ -108,11 +108,19 @@ class Party:
     def _last_words(self) -> str:
         time.sleep(0.1)
         self._errors.seek(0)
-        return self._errors.read()[-1500:].decode(errors="replace").strip() or "it wrote nothing"
+        lines = self._errors.read()[-4000:].decode(errors="replace").strip().splitlines()
+        return "\n    ".join(lines[-6:]) or "it wrote nothing"
 
 
 def repeat_once(
-    layer: Layer, contender: Contender, task: str, rows: int, *, folder: Path, expected: int | None, timeout: float
+    layer: Layer,
+    contender: Contender,
+    task: str,
+    rows: int,
+    *,
+    folder: Path,
+    expected: int | None,
+    timeout: float,
 ) -> Repetition:
     """One repetition in fresh processes. Raises ``RunFailed`` and ``PeerUnavailable``."""
     python = interpreter(contender.system)

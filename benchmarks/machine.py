@@ -10,7 +10,18 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 # What the kernels could use; the other hundred flags tell a reader nothing.
-_FLAGS = ("aes", "avx2", "avx512f", "avx512ifma", "avx512_vnni", "bmi2", "pclmulqdq", "sha_ni", "vaes", "vpclmulqdq")
+_FLAGS = (
+    "aes",
+    "avx2",
+    "avx512f",
+    "avx512ifma",
+    "avx512_vnni",
+    "bmi2",
+    "pclmulqdq",
+    "sha_ni",
+    "vaes",
+    "vpclmulqdq",
+)
 _PACKAGES = ("numpy", "pyarrow", "cryptography", "gmpy2")
 
 

@@ -22,17 +22,22 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     tasks: dict[str, list[Measurement]] = defaultdict(list)
     for measurement in measurements:
         tasks[measurement.task].append(measurement)
-    figure = Figure(figsize=(7, 3.2 * len(tasks)), layout="constrained")
-    panels = figure.subplots(len(tasks), 1, squeeze=False)[:, 0]
+    heights = [0.8 + 0.4 * len(rows) if _one_size(rows) else 3.2 for rows in tasks.values()]
+    figure = Figure(figsize=(7, 0.4 + sum(heights)), layout="constrained")
+    panels = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (task, rows) in zip(panels, tasks.items(), strict=True):
         panel.set_title(task, loc="left")
-        if len({m.rows for m in rows}) == 1:
+        if _one_size(rows):
             _bars(panel, rows)
         else:
             _lines(panel, rows)
     machine = measurements[0].machine
     figure.suptitle(f"{measurements[0].layer}: {machine.cpu}, {machine.cores} cores", fontsize="medium")
     return figure
+
+
+def _one_size(rows: list[Measurement]) -> bool:
+    return len({m.rows for m in rows}) == 1
 
 
 def _bars(panel: Any, rows: list[Measurement]) -> None:

@@ -63,10 +63,19 @@ def load(path: Path) -> list[Measurement]:
 
 def table(measurements: Sequence[Measurement]) -> str:
     """Plain text: one line a measurement, with the ratio of its median to ours at the same task and size."""
-    ours = {
-        (m.task, m.rows): m.seconds.median for m in reversed(measurements) if m.system == "trustcompute"
-    }
-    head = ("task", "rows", "system", "version", "median s", "min-max s", "rows/s", "x ours", "sent", "peak MB")
+    ours = {(m.task, m.rows): m.seconds.median for m in reversed(measurements) if m.system == "trustcompute"}
+    head = (
+        "task",
+        "rows",
+        "system",
+        "version",
+        "median s",
+        "min-max s",
+        "rows/s",
+        "x ours",
+        "sent",
+        "peak MB",
+    )
     lines = [head]
     for m in measurements:
         base = ours.get((m.task, m.rows))
@@ -85,7 +94,10 @@ def table(measurements: Sequence[Measurement]) -> str:
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def _parties(amounts: dict[str, int] | dict[str, float]) -> str:

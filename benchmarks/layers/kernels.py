@@ -1,4 +1,4 @@
-"""The kernels on one thread: batches of 32-byte values; ``digest`` hashes one text column of 18 characters."""
+"""The kernels on one thread, over 32-byte values; ``digest`` hashes one text column of 18 characters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def prepare(folder: Path, task: str, rows: int) -> None:
 
 LAYER = Layer(
     name="kernels",
-    tasks={task: (2**18,) if task in ("digest", "oprf-finalize") else _CURVE for task in trustcompute_kernels.TASKS},
+    tasks={
+        task: (2**18,) if task in ("digest", "oprf-finalize") else _CURVE
+        for task in trustcompute_kernels.TASKS
+    },
     roles=("process",),
     ours=trustcompute_kernels.SYSTEM,
     peers=(openssl.SYSTEM, hashlib.SYSTEM),

@@ -17,7 +17,7 @@ from benchmarks.system import write_keys
 from benchmarks.systems import trustcompute_psi
 
 
-def prepare(folder: Path, task: str, rows: int) -> int:  # noqa: ARG001 - both tasks take the same inputs
+def prepare(folder: Path, task: str, rows: int) -> int:
     shared = rows // 2
     numbers = random.Random(rows).sample(range(10**18), 2 * rows - shared)
     keys = [f"{number:018d}" for number in numbers]

@@ -1,4 +1,4 @@
-"""The interpreter a system runs in: ours, or a virtual environment under ``benchmarks/.peers`` made on demand."""
+"""The interpreter a system runs in: ours, or that of an environment under ``benchmarks/.peers``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def interpreter(system: System) -> Path:
     print(f"Installing {wanted.replace(chr(10), ', ')} into {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     _run(system, [_base(system), "-m", "venv", str(folder)])
-    _run(system, [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", *system.requirements])
+    _run(
+        system, [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", *system.requirements]
+    )
     stamp.write_text(wanted, encoding="utf-8")
     return python
 

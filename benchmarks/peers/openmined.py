@@ -80,12 +80,12 @@ def _connect(port: int) -> socket.socket:
     raise TimeoutError("the provider does not listen")
 
 
-def _send(connection: socket.socket, message) -> None:  # noqa: ANN001 - a protobuf of the peer
+def _send(connection: socket.socket, message) -> None:
     data = message.SerializeToString()
     connection.sendall(struct.pack("<Q", len(data)) + data)
 
 
-def _receive(connection: socket.socket, message):  # noqa: ANN001, ANN202
+def _receive(connection: socket.socket, message):
     with connection.makefile("rb") as stream:
         (size,) = struct.unpack("<Q", stream.read(8))
         message.ParseFromString(stream.read(size))

@@ -1,4 +1,4 @@
-"""OpenSSL through the ``cryptography`` package, one call an element: X25519 instead of a ristretto255 product."""
+"""OpenSSL through the ``cryptography`` package, one call an element: X25519 instead of ristretto255."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SecretFlow's PSI as published in the ``spu`` wheel: RR22, KKRT and three curves of ECDH, CSV in and CSV out.
+"""SecretFlow's PSI as published in the ``spu`` wheel: RR22, KKRT and three curves of ECDH, CSV to CSV.
 
 ``ecdh-25519`` takes SHA-256 bytes as X25519 coordinates, which tells the peer about one bit of each key;
 ``ecdh-elligator2`` hashes to the curve properly and is the like-for-like of an OPRF.
@@ -66,7 +66,7 @@ def party(job: Job) -> Iterator[Call]:
         link.stop_link()
 
 
-def _protocol(psi, name: str, receiver: int):  # noqa: ANN001, ANN202 - types of the peer
+def _protocol(psi, name: str, receiver: int):
     if name in _ECDH_CURVES:
         curve = getattr(psi.EllipticCurveType, _ECDH_CURVES[name])
         return psi.PsiProtocolConfig(

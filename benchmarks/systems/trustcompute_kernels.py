@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed
 from typing import Any
 
 import numpy as np
 
 from benchmarks.system import Call, Job, System
+from benchmarks.systems.version import version
+
+__all__ = ["SYSTEM", "party", "version"]
 
 TASKS = (
     "scalar-mult",
@@ -28,10 +30,6 @@ SYSTEM = System(
     module="benchmarks.systems.trustcompute_kernels",
     protocols=dict.fromkeys(TASKS, ("native", "portable", "reference")),
 )
-
-
-def version() -> str:
-    return installed("trustcompute")
 
 
 @contextmanager
@@ -53,18 +51,16 @@ def _call(kernels: Any, task: str, rows: int) -> Callable[[], Any]:
     scalars = rng.integers(0, 256, (rows, 32), dtype=np.uint8)
     messages = rng.integers(0, 256, (rows, 32), dtype=np.uint8)
     one = scalars[:1]
-    if task == "scalar-mult":
-        points = kernels.ristretto255_mul_base(scalars)
-        return lambda: kernels.ristretto255_mul(points, one)
-    if task == "scalar-mult-base":
-        return lambda: kernels.ristretto255_mul_base(scalars)
-    if task == "hash-to-group":
-        return lambda: kernels.ristretto255_hash(messages, DST)
-    if task == "hash-mult":
-        return lambda: kernels.ristretto255_hash_mul(messages, DST, one)
-    if task == "oprf-finalize":
-        return lambda: kernels.oprf_finalize(messages, scalars)
-    if task == "scalar-invert":
-        return lambda: kernels.scalar255_invert(scalars)
-    column = kernels.VariableColumn(1, np.arange(rows + 1, dtype=np.int64) * 18, messages.ravel()[: rows * 18])
-    return lambda: kernels.digest_columns(bytes(64), [column])
+    points = kernels.ristretto255_mul_base(scalars) if task == "scalar-mult" else scalars
+    ends = np.arange(rows + 1, dtype=np.int64) * 18
+    column = kernels.VariableColumn(1, ends, messages.ravel()[: rows * 18])
+    calls: dict[str, Callable[[], Any]] = {
+        "scalar-mult": lambda: kernels.ristretto255_mul(points, one),
+        "scalar-mult-base": lambda: kernels.ristretto255_mul_base(scalars),
+        "hash-to-group": lambda: kernels.ristretto255_hash(messages, DST),
+        "hash-mult": lambda: kernels.ristretto255_hash_mul(messages, DST, one),
+        "oprf-finalize": lambda: kernels.oprf_finalize(messages, scalars),
+        "scalar-invert": lambda: kernels.scalar255_invert(scalars),
+        "digest": lambda: kernels.digest_columns(bytes(64), [column]),
+    }
+    return calls[task]
