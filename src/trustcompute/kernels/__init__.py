@@ -1,15 +1,16 @@
 """The hot loops, each over a whole batch: ristretto255, its scalars, and hashing.
 
-Called by ``trustcompute.primitives`` and ``trustcompute.tables``. Every function takes and returns C-contiguous
-NumPy arrays, keeps no state and runs on one thread; the compiled ones release the GIL, so threads over batches scale
-(``primitives.parallel``). A row is one element, a column one byte. Wrong types and shapes raise ``ParameterError``.
+Called by ``trustcompute.primitives`` and ``trustcompute.tables``. Every function takes and returns
+C-contiguous NumPy arrays, keeps no state and runs on one thread; the compiled ones release the GIL, so
+threads over batches scale (``primitives.parallel``). A row is one element, a column one byte. Wrong types
+and shapes raise ``ParameterError``.
 
-Elements are the 32-byte encodings of RFC 9496; scalars are 32-byte little-endian integers of *any* value, taken modulo
-the group order ℓ = 2²⁵² + 27742317777372353535851937790883648493, and returned below it.
+Elements are the 32-byte encodings of RFC 9496; scalars are 32-byte little-endian integers of *any* value,
+taken modulo the group order ℓ = 2²⁵² + 27742317777372353535851937790883648493, and returned below it.
 
-Timing: the extension is constant time in scalars, messages and point values unless a function says otherwise. The
-reference computes with big integers, whose timing depends on the values: it is the specification, and for places where
-nobody can measure it.
+Timing: the extension is constant time in scalars, messages and point values unless a function says
+otherwise. The reference computes with big integers, whose timing depends on the values: it is the
+specification, and for places where nobody can measure it.
 """
 
 from __future__ import annotations
@@ -48,15 +49,18 @@ __all__ = [
 
 
 def active() -> Backend:
-    """The implementation in use. Raises ``KernelError`` if ``TRUSTCOMPUTE_KERNELS`` asks for one that is not there."""
+    """The implementation in use. Raises ``KernelError`` if ``TRUSTCOMPUTE_KERNELS`` asks for one that is not
+    there.
+    """
     return chosen()[0]
 
 
 def ristretto255_mul(points: U8, scalars: U8) -> U8:
-    """Multiply each element by its scalar, or by the only one: uint8[n, 32], uint8[n or 1, 32] -> uint8[n, 32].
+    """Multiply each element by its scalar, or by the only one: uint8[n, 32], uint8[n or 1, 32] -> uint8[n,
+    32].
 
-    The identity (32 zero bytes) is an element like any other; who gets elements from a peer rejects it first.
-    Raises ``InvalidPoint`` naming the first row that is not a canonical encoding.
+    The identity (32 zero bytes) is an element like any other; who gets elements from a peer rejects it
+    first. Raises ``InvalidPoint`` naming the first row that is not a canonical encoding.
     """
     points = arrays.rows("points", points, 32)
     scalars = arrays.paired("scalars", scalars, len(points), or_one=True)
@@ -69,15 +73,18 @@ def ristretto255_mul_base(scalars: U8) -> U8:
 
 
 def ristretto255_check(points: U8) -> None:
-    """Raise ``InvalidPoint`` naming the first row of uint8[n, 32] that is not a canonical encoding (RFC 9496 §4.3.1)."""
+    """Raise ``InvalidPoint`` naming the first row of uint8[n, 32] that is not a canonical encoding (RFC 9496
+    §4.3.1).
+    """
     chosen()[1].ristretto255_check(arrays.rows("points", points, 32))
 
 
 def ristretto255_multiscalar_vartime(points: U8, scalars: U8) -> U8:
     """The sum of all elements, each multiplied by its scalar: uint8[n, 32], uint8[n, 32] -> uint8[1, 32].
 
-    Not constant time, neither in points nor in scalars: for public values only, such as the weights of a batch proof.
-    Raises ``InvalidPoint`` naming the first row that is not a canonical encoding. The empty sum is the identity.
+    Not constant time, neither in points nor in scalars: for public values only, such as the weights of a
+    batch proof. Raises ``InvalidPoint`` naming the first row that is not a canonical encoding. The empty sum
+    is the identity.
     """
     points = arrays.rows("points", points, 32)
     scalars = arrays.paired("scalars", scalars, len(points))
@@ -92,8 +99,8 @@ def ristretto255_from_uniform(uniform: U8) -> U8:
 def ristretto255_hash(messages: U8, dst: bytes) -> U8:
     """Hash messages to the group under a domain separation tag: uint8[n, w] -> uint8[n, 32].
 
-    ``expand_message_xmd`` with SHA-512 to 64 bytes, then ``ristretto255_from_uniform`` (RFC 9380 Appendix B).
-    dst: 1 to 255 bytes. Nobody knows the discrete logarithm of a result.
+    ``expand_message_xmd`` with SHA-512 to 64 bytes, then ``ristretto255_from_uniform`` (RFC 9380 Appendix
+    B). dst: 1 to 255 bytes. Nobody knows the discrete logarithm of a result.
     """
     return chosen()[1].ristretto255_hash(arrays.rows("messages", messages), arrays.tag(dst))
 
@@ -106,7 +113,8 @@ def ristretto255_hash_mul(messages: U8, dst: bytes, scalars: U8) -> U8:
 
 
 def scalar255_reduce(wide: U8) -> U8:
-    """Little-endian integers modulo ℓ: uint8[n, 64] -> uint8[n, 32]. Uniform input gives a bias below 2⁻²⁵⁰."""
+    """Little-endian integers modulo ℓ: uint8[n, 64] -> uint8[n, 32]. Uniform input gives a bias below 2⁻²⁵⁰.
+    """
     return chosen()[1].scalar255_reduce(arrays.rows("wide", wide, 64))
 
 
@@ -125,13 +133,16 @@ def scalar255_sub(a: U8, b: U8) -> U8:
 def scalar255_invert(scalars: U8) -> U8:
     """1/a mod ℓ, row by row: uint8[n, 32] -> uint8[n, 32].
 
-    Raises ``InvalidScalar`` naming the first row that is zero modulo ℓ; only whether there is one shows in the timing.
+    Raises ``InvalidScalar`` naming the first row that is zero modulo ℓ; only whether there is one shows in
+    the timing.
     """
     return chosen()[1].scalar255_invert(arrays.rows("scalars", scalars, 32))
 
 
 def expand_message_xmd(messages: U8, dst: bytes, length: int) -> U8:
-    """expand_message_xmd of RFC 9380 §5.3.1 with SHA-512: uint8[n, w] -> uint8[n, length], length 1 to 16,320."""
+    """expand_message_xmd of RFC 9380 §5.3.1 with SHA-512: uint8[n, w] -> uint8[n, length], length 1 to
+    16,320.
+    """
     messages = arrays.rows("messages", messages)
     if not 1 <= length <= arrays.MAX_EXPANDED:
         raise ParameterError(f"length must lie in 1..{arrays.MAX_EXPANDED}, not {length}")
@@ -141,8 +152,8 @@ def expand_message_xmd(messages: U8, dst: bytes, length: int) -> U8:
 def oprf_finalize(inputs: U8, elements: U8) -> U8:
     """The last hash of RFC 9497 §3.3.1 Finalize: uint8[n, w], uint8[n, 32] -> uint8[n, 64].
 
-    SHA-512 over u16be(w) ‖ input ‖ u16be(32) ‖ element ‖ "Finalize"; w is at most 65,535. ``elements`` are the
-    unblinded elements and are hashed as they are.
+    SHA-512 over u16be(w) ‖ input ‖ u16be(32) ‖ element ‖ "Finalize"; w is at most 65,535. ``elements`` are
+    the unblinded elements and are hashed as they are.
     """
     inputs = arrays.rows("inputs", inputs)
     if inputs.shape[1] > 0xFFFF:
@@ -153,9 +164,9 @@ def oprf_finalize(inputs: U8, elements: U8) -> U8:
 def digest_columns(prefix: bytes, columns: Sequence[Column]) -> U8:
     """One SHA-256 digest a row of a table: uint8[n, 32].
 
-    Hashes prefix ‖ for each column: tag (1 byte) ‖ u32le(length of the cell) ‖ the cell's bytes. Injective for a given
-    prefix length and list of tags. A prefix of a multiple of 64 bytes costs nothing a row: its state is reused.
-    Cell lengths show in the timing; their bytes do not.
+    Hashes prefix ‖ for each column: tag (1 byte) ‖ u32le(length of the cell) ‖ the cell's bytes. Injective
+    for a given prefix length and list of tags. A prefix of a multiple of 64 bytes costs nothing a row: its
+    state is reused. Cell lengths show in the timing; their bytes do not.
     """
     if not isinstance(prefix, bytes):
         raise ParameterError(f"prefix must be bytes, not {type(prefix).__name__}")

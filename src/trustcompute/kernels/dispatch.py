@@ -1,8 +1,8 @@
 """Which implementation of the kernels runs: the compiled extension or the reference.
 
-``TRUSTCOMPUTE_KERNELS`` forces one: ``reference`` (Python and gmpy2), ``portable`` (the extension without the
-instruction sets it found) or ``native`` (the extension with everything this processor has). Unset, the extension
-is used where it can be loaded, else the reference.
+``TRUSTCOMPUTE_KERNELS`` forces one: ``reference`` (Python and gmpy2), ``portable`` (the extension without
+the instruction sets it found) or ``native`` (the extension with everything this processor has). Unset, the
+extension is used where it can be loaded, else the reference.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ Name = Literal["native", "portable", "reference"]
 NAMES: tuple[Name, ...] = get_args(Name)
 VARIABLE = "TRUSTCOMPUTE_KERNELS"
 ABI_VERSION = 1
-"""Raised with every change of a function between ``native.py`` and the extension; a stale build is refused."""
+"""Raised with every change of a function between ``native.py`` and the extension; a stale build is refused.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The implementation in use, why it is, and the instruction sets it uses beyond the compiler's baseline."""
+    """The implementation in use, why it is, and the instruction sets it uses beyond the compiler's baseline.
+    """
 
     name: Name
     reason: str

@@ -1,1 +1,3 @@
-"""Cryptographic building blocks: dangerous on their own. Protocols compose them; randomness is always an argument."""
+"""Cryptographic building blocks: dangerous on their own. Protocols compose them; randomness is always an
+argument.
+"""

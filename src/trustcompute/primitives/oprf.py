@@ -1,14 +1,16 @@
 """Oblivious pseudorandom function, plain and verifiable: RFC 9497, suite ristretto255-SHA512, modes 0 and 1.
 
-Called by the matching protocols: the client learns F(key, input) for inputs the key holder never sees. In the order
-messages fly:
+Called by the matching protocols: the client learns F(key, input) for inputs the key holder never sees. In
+the order messages fly:
 
-    client: blind -> blinded        key holder: evaluate (and prove) -> evaluated (proof)        client: (verify,) finalize
+    client: blind -> blinded        key holder: evaluate (and prove) -> evaluated (proof)        client:
+    (verify,) finalize
 
-Adversary: malicious client and key holder for obliviousness and one-more unpredictability (about 126 bits, less the
-logarithm of the number of evaluations: RFC 9497 §7.2.3, q-DL); in mode ``OPRF`` the key holder may use another key for
-each row, and only ``VOPRF``'s proof tells. The key holder learns the number of rows; the client one output a row.
-Inputs and outputs are rows of uint8 arrays; every bulk function takes an ``executor`` and cuts its rows into chunks.
+Adversary: malicious client and key holder for obliviousness and one-more unpredictability (about 126 bits,
+less the logarithm of the number of evaluations: RFC 9497 §7.2.3, q-DL); in mode ``OPRF`` the key holder may
+use another key for each row, and only ``VOPRF``'s proof tells. The key holder learns the number of rows; the
+client one output a row. Inputs and outputs are rows of uint8 arrays; every bulk function takes an
+``executor`` and cuts its rows into chunks.
 """
 
 from __future__ import annotations
@@ -113,7 +115,8 @@ def public_key(key: SecretKey) -> bytes:
 
 
 def blind(inputs: U8, blinds: U8, mode: Mode, *, executor: Executor | None = None) -> U8:
-    """Blind (§3.3.1): uint8[n, w], uint8[n, 32] -> blinded elements uint8[n, 32], uniform whatever the inputs.
+    """Blind (§3.3.1): uint8[n, w], uint8[n, 32] -> blinded elements uint8[n, 32], uniform whatever the
+    inputs.
 
     blinds: ``random_scalars(rng, n)``, fresh for every run: a blind used for two inputs links them.
     """
@@ -139,7 +142,8 @@ def evaluate(key: SecretKey, blinded: U8, *, executor: Executor | None = None) -
 
 
 def finalize(inputs: U8, blinds: U8, evaluated: U8, *, executor: Executor | None = None) -> U8:
-    """Finalize (§3.3.1): inputs uint8[n, w], blinds uint8[n, 32], the peer's uint8[n, 32] -> outputs uint8[n, 64].
+    """Finalize (§3.3.1): inputs uint8[n, w], blinds uint8[n, 32], the peer's uint8[n, 32] -> outputs
+    uint8[n, 64].
 
     In mode ``VOPRF`` call ``verify`` first. Raises ``RemoteProtocolError`` as ``evaluate`` does.
     """
@@ -157,10 +161,12 @@ def evaluate_inputs(key: SecretKey, inputs: U8, mode: Mode, *, executor: Executo
 
 
 def prove(key: SecretKey, blinded: U8, evaluated: U8, rng: Rng, *, executor: Executor | None = None) -> bytes:
-    """GenerateProof (§2.2.1): 64 bytes that show ``evaluated`` = key·``blinded`` for the key in ``public_key(key)``.
+    """GenerateProof (§2.2.1): 64 bytes that show ``evaluated`` = key·``blinded`` for the key in
+    ``public_key(key)``.
 
-    blinded: what the peer sent; evaluated: what ``evaluate`` made of it; 1 to 65,535 rows. Non-interactive and zero
-    knowledge in the random oracle model. rng: one scalar is drawn; the same one for two proofs gives the key away.
+    blinded: what the peer sent; evaluated: what ``evaluate`` made of it; 1 to 65,535 rows. Non-interactive
+    and zero knowledge in the random oracle model. rng: one scalar is drawn; the same one for two proofs
+    gives the key away.
     """
     public = public_key(key)
     weights = _weights(public, blinded, evaluated)
@@ -176,7 +182,8 @@ def prove(key: SecretKey, blinded: U8, evaluated: U8, rng: Rng, *, executor: Exe
 def verify(
     public: bytes, blinded: U8, evaluated: U8, proof: bytes, *, executor: Executor | None = None
 ) -> None:
-    """VerifyProof (§2.2.2). Raises ``VerificationError`` unless ``evaluated`` = k·``blinded`` for the key of ``public``.
+    """VerifyProof (§2.2.2). Raises ``VerificationError`` unless ``evaluated`` = k·``blinded`` for the key of
+    ``public``.
 
     A wrong statement passes with probability about 2⁻¹²⁶ for every try of its maker.
     """
@@ -229,7 +236,8 @@ def _evaluate_inputs(inputs: U8, dst: bytes, scalar: U8) -> U8:
 
 
 def _weights(public: bytes, blinded: U8, evaluated: U8) -> U8:
-    """The d_i of ComputeComposites (§2.2.1): uint8[n, 32], public, bound to the key and the whole statement."""
+    """The d_i of ComputeComposites (§2.2.1): uint8[n, 32], public, bound to the key and the whole statement.
+    """
     count = len(blinded)
     if not 1 <= count <= MAX_PROVED or blinded.shape != evaluated.shape:
         raise ParameterError(

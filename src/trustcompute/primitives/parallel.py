@@ -1,7 +1,8 @@
 """Spread a kernel over the rows of a batch, on any ``concurrent.futures.Executor``.
 
-Called by ``ristretto255`` and ``oprf``, and by whoever hashes a table. Threads suit the compiled kernels, which release
-the GIL; the reference needs processes. Only pure functions over rows go out, never a party of a protocol.
+Called by ``ristretto255`` and ``oprf``, and by whoever hashes a table. Threads suit the compiled kernels,
+which release the GIL; the reference needs processes. Only pure functions over rows go out, never a party of
+a protocol.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from trustcompute.errors import ParameterError
 from trustcompute.kernels import InvalidPoint, InvalidScalar
 
 CHUNK = 512
-"""Rows a task: about 15 ms of native scalar multiplications, so that handing one over (0.1 ms) does not count."""
+"""Rows a task: about 15 ms of native scalar multiplications, so that handing one over (0.1 ms) does not
+count.
+"""
 
 
 def map_rows(
@@ -28,10 +31,10 @@ def map_rows(
 ) -> NDArray[Any]:
     """``function(*arrays)`` computed in chunks of rows, joined in order.
 
-    function: takes one array per argument, all with the same rows, and returns one row for each; picklable if the
-    executor has processes. arrays: equally long. chunk: rows a task. Without an executor, one call here and now.
-    ``InvalidPoint`` and ``InvalidScalar`` come back with the row counted in the whole batch; the first failing chunk
-    is the one reported, and what was not started is cancelled.
+    function: takes one array per argument, all with the same rows, and returns one row for each; picklable
+    if the executor has processes. arrays: equally long. chunk: rows a task. Without an executor, one call
+    here and now. ``InvalidPoint`` and ``InvalidScalar`` come back with the row counted in the whole batch;
+    the first failing chunk is the one reported, and what was not started is cancelled.
     """
     count = len(arrays[0])
     if any(len(array) != count for array in arrays):

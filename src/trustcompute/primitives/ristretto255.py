@@ -1,8 +1,9 @@
 """The group of the OPRF and of Diffie-Hellman matching: ristretto255 (RFC 9496), over whole batches.
 
-Called by ``oprf`` and by protocols that blind with it. Elements are rows of uint8[n, 32], canonical encodings; scalars
-are rows of uint8[n, 32], little-endian, below the order. Every bulk function cuts its rows into chunks for ``executor``.
-About 126 bits of security for discrete logarithms. Constant time with the compiled kernels.
+Called by ``oprf`` and by protocols that blind with it. Elements are rows of uint8[n, 32], canonical
+encodings; scalars are rows of uint8[n, 32], little-endian, below the order. Every bulk function cuts its
+rows into chunks for ``executor``. About 126 bits of security for discrete logarithms. Constant time with the
+compiled kernels.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def hash_and_multiply(messages: U8, dst: bytes, scalars: U8, *, executor: Execut
 def multiply(elements: U8, scalars: U8, *, name: str, executor: Executor | None = None) -> U8:
     """Multiply elements *that came from a peer* by their scalars, or by the only one: uint8[n, 32].
 
-    name: what the elements are, for the error. Raises ``RemoteProtocolError`` naming the first row that is the identity
-    or not a canonical encoding: a product with either would tell nothing, or tell about the scalar.
+    name: what the elements are, for the error. Raises ``RemoteProtocolError`` naming the first row that is
+    the identity or not a canonical encoding: a product with either would tell nothing, or tell about the
+    scalar.
     """
     identity = ~elements.any(axis=1)
     if identity.any():

@@ -1,8 +1,10 @@
-"""Randomness as an argument: a stream of bytes from the operating system's generator, or from a seed that is kept.
+"""Randomness as an argument: a stream of bytes from the operating system's generator, or from a seed that is
+kept.
 
-Called by every protocol party: ``Rng.from_os()`` for one run, ``Rng.derive(seed, info=...)`` where a job must be able
-to go on after a restart by replaying itself (the seed stays in the job's directory). The stream is AES-256 in counter
-mode (NIST SP 800-38A §6.5) from a zero counter, under a key from HKDF-SHA-512 (RFC 5869).
+Called by every protocol party: ``Rng.from_os()`` for one run, ``Rng.derive(seed, info=...)`` where a job
+must be able to go on after a restart by replaying itself (the seed stays in the job's directory). The stream
+is AES-256 in counter mode (NIST SP 800-38A §6.5) from a zero counter, under a key from HKDF-SHA-512 (RFC
+5869).
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ _PIECE = bytes(2**20)
 
 
 class Rng:
-    """A stream of random bytes. Safe to share between threads; refuses to be pickled, and shows nothing in ``repr``.
+    """A stream of random bytes. Safe to share between threads; refuses to be pickled, and shows nothing in
+    ``repr``.
 
-    After a fork, a stream from the operating system is seeded anew in the child; a derived one refuses there, since
-    two processes drawing the same bytes would use one blind for two inputs.
+    After a fork, a stream from the operating system is seeded anew in the child; a derived one refuses
+    there, since two processes drawing the same bytes would use one blind for two inputs.
     """
 
     __slots__ = ("_derived", "_lock", "_process", "_stream")
@@ -48,9 +51,11 @@ class Rng:
 
     @classmethod
     def derive(cls, seed: bytes, *, info: bytes) -> Rng:
-        """The stream that (seed, info) determine. seed: 32 secret bytes or more; info: what this stream is for.
+        """The stream that (seed, info) determine. seed: 32 secret bytes or more; info: what this stream is
+        for.
 
-        The same pair gives the same bytes forever: put everything into ``info`` that must change the secrets.
+        The same pair gives the same bytes forever: put everything into ``info`` that must change the
+        secrets.
         """
         if not isinstance(seed, bytes) or len(seed) < MIN_SEED:
             raise ParameterError(f"the seed of a random stream must be at least {MIN_SEED} bytes")
@@ -89,8 +94,9 @@ class Rng:
     def permutation(self, count: int) -> I64:
         """A uniform permutation of 0..count-1, int64[count].
 
-        The order of independent 64-bit keys, drawn again should two be equal (at 10⁸ rows: 3 times in 10⁴), which makes
-        every order exactly as likely as any other. Sorting takes time that depends on the permutation.
+        The order of independent 64-bit keys, drawn again should two be equal (at 10⁸ rows: 3 times in 10⁴),
+        which makes every order exactly as likely as any other. Sorting takes time that depends on the
+        permutation.
         """
         while True:
             keys = self.array(8 * count).view("<u8")

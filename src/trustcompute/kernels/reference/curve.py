@@ -1,7 +1,7 @@
 """ristretto255 (RFC 9496 §4) on the twisted Edwards curve -x² + y² = 1 + d·x²·y² over 2²⁵⁵ - 19.
 
-A point is (X, Y, Z, T) in extended coordinates: x = X/Z, y = Y/Z, T = X·Y/Z (Hisil, Wong, Carter, Dawson, "Twisted
-Edwards Curves Revisited", 2008). Names follow RFC 9496. *Not constant time.*
+A point is (X, Y, Z, T) in extended coordinates: x = X/Z, y = Y/Z, T = X·Y/Z (Hisil, Wong, Carter, Dawson,
+"Twisted Edwards Curves Revisited", 2008). Names follow RFC 9496. *Not constant time.*
 """
 
 from __future__ import annotations

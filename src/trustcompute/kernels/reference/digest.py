@@ -1,4 +1,6 @@
-"""Hashing, row by row: expand_message_xmd (RFC 9380), the OPRF's last hash (RFC 9497), digests of table rows."""
+"""Hashing, row by row: expand_message_xmd (RFC 9380), the OPRF's last hash (RFC 9497), digests of table
+rows.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,72 @@
+// Every kernel, as module.cpp calls it: flat buffers whose lengths were checked, no state, no Python.
+//
+// A kernel with paths for instruction sets takes a Dispatch, filled by dispatch() from what the caller allows and the
+// processor has. To add a path: a source file of its own, an entry in Dispatch, a Feature in the list.
+#pragma once
+
+#include <vector>
+
+#include "platform.h"
+#include "sha2.h"
+
+namespace tc {
+
+constexpr int kAbiVersion = 1;  // kernels/dispatch.py expects the same
+
+enum Feature : u32 {
+    kShaNi = 1u << 0,
+};
+
+struct NamedFeature {
+    const char* name;
+    Feature feature;
+};
+constexpr NamedFeature kFeatures[] = {{"sha-ni", kShaNi}};
+
+struct Dispatch {
+    Sha256Functions sha256;
+};
+
+// The features that this processor has and this build has code for.
+u32 detect();
+
+// The best functions within `allowed`; what the processor lacks is left out whatever the caller says.
+Dispatch dispatch(u32 allowed);
+
+constexpr i64 kFine = -1;      // no row is at fault; otherwise kernels return the first row that is
+constexpr i64 kMalformed = -2;  // offsets that do not lie inside their data
+
+// Elements are 32-byte encodings, scalars 32 bytes of any value, both one after the other. `step` is 32, or 0 if one
+// scalar serves every row. Results go to `out`, 32 bytes a row.
+i64 ristretto255_mul(const u8* points, const u8* scalars, std::size_t step, std::size_t count, u8* out);
+void ristretto255_mul_base(const u8* scalars, std::size_t count, u8* out);
+i64 ristretto255_check(const u8* points, std::size_t count);
+i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out);
+void ristretto255_from_uniform(const u8* uniform, std::size_t count, u8* out);
+void ristretto255_hash(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size, std::size_t count,
+                       u8* out);
+void ristretto255_hash_mul(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size,
+                           const u8* scalars, std::size_t step, std::size_t count, u8* out);
+
+void scalar255_reduce(const u8* wide, std::size_t count, u8* out);
+void scalar255_mul(const u8* a, const u8* b, std::size_t count, u8* out);
+void scalar255_sub(const u8* a, const u8* b, std::size_t count, u8* out);
+i64 scalar255_invert(const u8* scalars, std::size_t count, u8* out);
+
+void expand_message_xmd(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size,
+                        std::size_t length, std::size_t count, u8* out);
+void oprf_finalize(const u8* inputs, std::size_t width, const u8* elements, std::size_t count, u8* out);
+
+struct Column {
+    u8 tag;
+    bool fixed;
+    std::size_t width;    // bytes a cell, if fixed
+    const u8* offsets;    // count + 1 int64, at any alignment, if not
+    const u8* data;
+    std::size_t size;     // bytes of data
+};
+
+i64 digest_columns(const Dispatch& with, const u8* prefix, std::size_t prefix_size, const std::vector<Column>& columns,
+                   std::size_t count, u8* out);
+
+}  // namespace tc

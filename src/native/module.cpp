@@ -1,0 +1,314 @@
+// The Python face of the kernels: trustcompute.kernels._native.
+//
+// Called by kernels/native.py only, which makes the output arrays. Every function takes flat buffers, checks every
+// length against the others before a byte is written, and releases the GIL while it computes. Nothing here is kept
+// between calls. Limited API of CPython 3.11.
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <new>
+#include <vector>
+
+#include "kernels.h"
+
+namespace {
+
+using tc::i64;
+using tc::u8;
+
+// A buffer that is given back when it goes out of scope; filled by the formats y* and w*.
+struct Buffer {
+    Py_buffer view{};
+    Buffer() = default;
+    ~Buffer() {
+        if (view.obj != nullptr) PyBuffer_Release(&view);
+    }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+
+    const u8* data() const { return static_cast<const u8*>(view.buf); }
+    u8* out() { return static_cast<u8*>(view.buf); }
+    std::size_t size() const { return static_cast<std::size_t>(view.len); }
+    // Whether this holds exactly `count` rows of `width` bytes, without overflow.
+    bool holds(std::size_t count, std::size_t width) const {
+        return width == 0 ? size() == 0 : size() % width == 0 && size() / width == count;
+    }
+};
+
+class ReleasedGil {
+   public:
+    ReleasedGil() : state_(PyEval_SaveThread()) {}
+    ~ReleasedGil() { PyEval_RestoreThread(state_); }
+    ReleasedGil(const ReleasedGil&) = delete;
+    ReleasedGil& operator=(const ReleasedGil&) = delete;
+
+   private:
+    PyThreadState* state_;
+};
+
+PyObject* wrong_length(const char* what) {
+    PyErr_Format(PyExc_ValueError, "the buffers do not fit together: %s", what);
+    return nullptr;
+}
+
+// None, or the row a kernel found at fault.
+PyObject* outcome(i64 row) {
+    if (row == tc::kFine) Py_RETURN_NONE;
+    if (row == tc::kMalformed) return wrong_length("offsets must not fall and must lie inside their data");
+    return PyLong_FromLongLong(row);
+}
+
+// Run a kernel without the GIL. Allocation is all that can fail in one.
+template <class Kernel>
+PyObject* run(Kernel kernel) {
+    i64 row = tc::kFine;
+    bool out_of_memory = false;
+    {
+        const ReleasedGil released;
+        try {
+            row = kernel();
+        } catch (const std::bad_alloc&) {
+            out_of_memory = true;
+        }
+    }
+    return out_of_memory ? PyErr_NoMemory() : outcome(row);
+}
+
+// One scalar a row, or one for all of them.
+bool scalars_fit(const Buffer& scalars, std::size_t count, std::size_t& step) {
+    step = scalars.size() == 32 && count != 1 ? 0 : 32;
+    return step == 0 || scalars.holds(count, 32);
+}
+
+bool tag_fits(const Buffer& dst) { return dst.size() >= 1 && dst.size() <= 255; }
+
+PyObject* detect(PyObject*, PyObject*) { return PyLong_FromUnsignedLong(tc::detect()); }
+
+PyObject* ristretto255_mul(PyObject*, PyObject* args) {
+    Buffer points, scalars, out;
+    if (!PyArg_ParseTuple(args, "y*y*w*", &points.view, &scalars.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    std::size_t step;
+    if (!out.holds(count, 32) || !points.holds(count, 32)) return wrong_length("points and results");
+    if (!scalars_fit(scalars, count, step)) return wrong_length("scalars");
+    return run([&] { return tc::ristretto255_mul(points.data(), scalars.data(), step, count, out.out()); });
+}
+
+PyObject* ristretto255_mul_base(PyObject*, PyObject* args) {
+    Buffer scalars, out;
+    if (!PyArg_ParseTuple(args, "y*w*", &scalars.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32) || !scalars.holds(count, 32)) return wrong_length("scalars and results");
+    return run([&] { return tc::ristretto255_mul_base(scalars.data(), count, out.out()), tc::kFine; });
+}
+
+PyObject* ristretto255_check(PyObject*, PyObject* args) {
+    Buffer points;
+    if (!PyArg_ParseTuple(args, "y*", &points.view)) return nullptr;
+    const std::size_t count = points.size() / 32;
+    if (!points.holds(count, 32)) return wrong_length("points");
+    return run([&] { return tc::ristretto255_check(points.data(), count); });
+}
+
+PyObject* ristretto255_multiscalar_vartime(PyObject*, PyObject* args) {
+    Buffer points, scalars, out;
+    if (!PyArg_ParseTuple(args, "y*y*w*", &points.view, &scalars.view, &out.view)) return nullptr;
+    const std::size_t count = points.size() / 32;
+    if (!points.holds(count, 32) || !scalars.holds(count, 32)) return wrong_length("points and scalars");
+    if (!out.holds(1, 32)) return wrong_length("the result");
+    return run([&] {
+        return tc::ristretto255_multiscalar_vartime(points.data(), scalars.data(), count, out.out());
+    });
+}
+
+PyObject* ristretto255_from_uniform(PyObject*, PyObject* args) {
+    Buffer uniform, out;
+    if (!PyArg_ParseTuple(args, "y*w*", &uniform.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32) || !uniform.holds(count, 64)) return wrong_length("uniform bytes and results");
+    return run([&] { return tc::ristretto255_from_uniform(uniform.data(), count, out.out()), tc::kFine; });
+}
+
+PyObject* ristretto255_hash(PyObject*, PyObject* args) {
+    Buffer messages, dst, out;
+    Py_ssize_t width;
+    if (!PyArg_ParseTuple(args, "y*ny*w*", &messages.view, &width, &dst.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32, bytes = static_cast<std::size_t>(width);
+    if (width < 0 || !out.holds(count, 32) || !messages.holds(count, bytes)) {
+        return wrong_length("messages and results");
+    }
+    if (!tag_fits(dst)) return wrong_length("the domain separation tag");
+    return run([&] {
+        return tc::ristretto255_hash(messages.data(), bytes, dst.data(), dst.size(), count, out.out()), tc::kFine;
+    });
+}
+
+PyObject* ristretto255_hash_mul(PyObject*, PyObject* args) {
+    Buffer messages, dst, scalars, out;
+    Py_ssize_t width;
+    if (!PyArg_ParseTuple(args, "y*ny*y*w*", &messages.view, &width, &dst.view, &scalars.view, &out.view)) {
+        return nullptr;
+    }
+    const std::size_t count = out.size() / 32, bytes = static_cast<std::size_t>(width);
+    std::size_t step;
+    if (width < 0 || !out.holds(count, 32) || !messages.holds(count, bytes)) {
+        return wrong_length("messages and results");
+    }
+    if (!tag_fits(dst)) return wrong_length("the domain separation tag");
+    if (!scalars_fit(scalars, count, step)) return wrong_length("scalars");
+    return run([&] {
+        tc::ristretto255_hash_mul(messages.data(), bytes, dst.data(), dst.size(), scalars.data(), step, count,
+                                  out.out());
+        return tc::kFine;
+    });
+}
+
+PyObject* scalar255_reduce(PyObject*, PyObject* args) {
+    Buffer wide, out;
+    if (!PyArg_ParseTuple(args, "y*w*", &wide.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32) || !wide.holds(count, 64)) return wrong_length("integers and results");
+    return run([&] { return tc::scalar255_reduce(wide.data(), count, out.out()), tc::kFine; });
+}
+
+template <void (*kKernel)(const u8*, const u8*, std::size_t, u8*)>
+PyObject* scalar255_binary(PyObject*, PyObject* args) {
+    Buffer a, b, out;
+    if (!PyArg_ParseTuple(args, "y*y*w*", &a.view, &b.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32) || !a.holds(count, 32) || !b.holds(count, 32)) return wrong_length("operands and results");
+    return run([&] { return kKernel(a.data(), b.data(), count, out.out()), tc::kFine; });
+}
+
+PyObject* scalar255_invert(PyObject*, PyObject* args) {
+    Buffer scalars, out;
+    if (!PyArg_ParseTuple(args, "y*w*", &scalars.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32) || !scalars.holds(count, 32)) return wrong_length("scalars and results");
+    return run([&] { return tc::scalar255_invert(scalars.data(), count, out.out()); });
+}
+
+PyObject* expand_message_xmd(PyObject*, PyObject* args) {
+    Buffer messages, dst, out;
+    Py_ssize_t width, length;
+    if (!PyArg_ParseTuple(args, "y*ny*nw*", &messages.view, &width, &dst.view, &length, &out.view)) return nullptr;
+    if (length < 1 || length > 255 * 64) return wrong_length("the length to expand to");
+    const std::size_t wanted = static_cast<std::size_t>(length), bytes = static_cast<std::size_t>(width);
+    const std::size_t count = out.size() / wanted;
+    if (width < 0 || !out.holds(count, wanted) || !messages.holds(count, bytes)) {
+        return wrong_length("messages and results");
+    }
+    if (!tag_fits(dst)) return wrong_length("the domain separation tag");
+    return run([&] {
+        tc::expand_message_xmd(messages.data(), bytes, dst.data(), dst.size(), wanted, count, out.out());
+        return tc::kFine;
+    });
+}
+
+PyObject* oprf_finalize(PyObject*, PyObject* args) {
+    Buffer inputs, elements, out;
+    Py_ssize_t width;
+    if (!PyArg_ParseTuple(args, "y*ny*w*", &inputs.view, &width, &elements.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 64, bytes = static_cast<std::size_t>(width);
+    if (width < 0 || width > 0xffff || !out.holds(count, 64) || !inputs.holds(count, bytes)) {
+        return wrong_length("inputs and results");
+    }
+    if (!elements.holds(count, 32)) return wrong_length("elements");
+    return run([&] {
+        return tc::oprf_finalize(inputs.data(), bytes, elements.data(), count, out.out()), tc::kFine;
+    });
+}
+
+// One column: (tag, width or -1, offsets or b"", data).
+bool parse_column(PyObject* item, std::size_t count, Buffer& offsets, Buffer& data, tc::Column& column) {
+    unsigned char tag;
+    Py_ssize_t width;
+    if (!PyTuple_Check(item)) {
+        PyErr_SetString(PyExc_TypeError, "a column is a tuple (tag, width, offsets, data)");
+        return false;
+    }
+    if (!PyArg_ParseTuple(item, "bny*y*", &tag, &width, &offsets.view, &data.view)) return false;
+    const bool fixed = width >= 0;
+    const std::size_t bytes = fixed ? static_cast<std::size_t>(width) : 0;
+    if (fixed ? bytes > 0xffffffff || !data.holds(count, bytes) : !offsets.holds(count + 1, 8)) {
+        wrong_length("a column and the results");
+        return false;
+    }
+    column = {tag, fixed, bytes, offsets.data(), data.data(), data.size()};
+    return true;
+}
+
+PyObject* digest_columns(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer prefix, out;
+    PyObject* items;
+    if (!PyArg_ParseTuple(args, "Iy*O!w*", &use, &prefix.view, &PyTuple_Type, &items, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32)) return wrong_length("the results");
+    const Py_ssize_t width = PyTuple_Size(items);
+    try {
+        const std::size_t number = static_cast<std::size_t>(width);
+        std::vector<Buffer> buffers(2 * number);
+        std::vector<tc::Column> columns(number);
+        for (std::size_t i = 0; i < number; ++i) {
+            PyObject* item = PyTuple_GetItem(items, static_cast<Py_ssize_t>(i));
+            if (!parse_column(item, count, buffers[2 * i], buffers[2 * i + 1], columns[i])) return nullptr;
+        }
+        return run([&] {
+            return tc::digest_columns(tc::dispatch(use), prefix.data(), prefix.size(), columns, count, out.out());
+        });
+    } catch (const std::bad_alloc&) {
+        return PyErr_NoMemory();
+    }
+}
+
+PyMethodDef kMethods[] = {
+    {"detect", detect, METH_NOARGS, nullptr},
+    {"ristretto255_mul", ristretto255_mul, METH_VARARGS, nullptr},
+    {"ristretto255_mul_base", ristretto255_mul_base, METH_VARARGS, nullptr},
+    {"ristretto255_check", ristretto255_check, METH_VARARGS, nullptr},
+    {"ristretto255_multiscalar_vartime", ristretto255_multiscalar_vartime, METH_VARARGS, nullptr},
+    {"ristretto255_from_uniform", ristretto255_from_uniform, METH_VARARGS, nullptr},
+    {"ristretto255_hash", ristretto255_hash, METH_VARARGS, nullptr},
+    {"ristretto255_hash_mul", ristretto255_hash_mul, METH_VARARGS, nullptr},
+    {"scalar255_reduce", scalar255_reduce, METH_VARARGS, nullptr},
+    {"scalar255_mul", scalar255_binary<tc::scalar255_mul>, METH_VARARGS, nullptr},
+    {"scalar255_sub", scalar255_binary<tc::scalar255_sub>, METH_VARARGS, nullptr},
+    {"scalar255_invert", scalar255_invert, METH_VARARGS, nullptr},
+    {"expand_message_xmd", expand_message_xmd, METH_VARARGS, nullptr},
+    {"oprf_finalize", oprf_finalize, METH_VARARGS, nullptr},
+    {"digest_columns", digest_columns, METH_VARARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+// FEATURES: ((name, bit), ...) of the instruction sets this build knows.
+int fill(PyObject* module) {
+    if (PyModule_AddIntConstant(module, "ABI_VERSION", tc::kAbiVersion) < 0) return -1;
+    constexpr Py_ssize_t number = sizeof tc::kFeatures / sizeof tc::kFeatures[0];
+    PyObject* features = PyTuple_New(number);
+    if (features == nullptr) return -1;
+    for (Py_ssize_t i = 0; i < number; ++i) {
+        PyObject* pair = Py_BuildValue("(sI)", tc::kFeatures[i].name, static_cast<unsigned>(tc::kFeatures[i].feature));
+        if (pair == nullptr || PyTuple_SetItem(features, i, pair) < 0) {  // takes the reference, even if it fails
+            Py_DECREF(features);
+            return -1;
+        }
+    }
+    const int result = PyModule_AddObjectRef(module, "FEATURES", features);
+    Py_DECREF(features);
+    return result;
+}
+
+PyModuleDef_Slot kSlots[] = {
+    {Py_mod_exec, reinterpret_cast<void*>(fill)},
+    {0, nullptr},
+};
+
+PyModuleDef kModule = {
+    PyModuleDef_HEAD_INIT, "_native", "Compiled kernels; see trustcompute.kernels.", 0, kMethods, kSlots, nullptr,
+    nullptr, nullptr,
+};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__native() { return PyModuleDef_Init(&kModule); }

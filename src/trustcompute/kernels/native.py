@@ -1,0 +1,108 @@
+"""The compiled kernels behind the same functions as the reference: makes the output arrays, raises the errors.
+
+Called by ``dispatch`` only. ``use`` says which instruction sets may be used; each call passes it on, so that two of
+these objects can be compared in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trustcompute.kernels import _native
+from trustcompute.kernels.arrays import U8, Column, FixedColumn
+from trustcompute.kernels.errors import InvalidPoint, InvalidScalar
+
+
+def _empty(count: int, width: int) -> U8:
+    return np.empty((count, width), dtype=np.uint8)
+
+
+def _points_fine(row: int | None) -> None:
+    if row is not None:
+        raise InvalidPoint.at(row)
+
+
+class Native:
+    """The extension's kernels, restricted to the instruction sets of ``use`` (bits of ``_native.FEATURES``)."""
+
+    def __init__(self, use: int) -> None:
+        self._use = use & _native.detect()
+        self.features = tuple(name for name, bit in _native.FEATURES if self._use & bit)
+
+    def ristretto255_mul(self, points: U8, scalars: U8) -> U8:
+        out = _empty(len(points), 32)
+        _points_fine(_native.ristretto255_mul(points, scalars, out))
+        return out
+
+    def ristretto255_mul_base(self, scalars: U8) -> U8:
+        out = _empty(len(scalars), 32)
+        _native.ristretto255_mul_base(scalars, out)
+        return out
+
+    def ristretto255_check(self, points: U8) -> None:
+        _points_fine(_native.ristretto255_check(points))
+
+    def ristretto255_multiscalar_vartime(self, points: U8, scalars: U8) -> U8:
+        out = _empty(1, 32)
+        _points_fine(_native.ristretto255_multiscalar_vartime(points, scalars, out))
+        return out
+
+    def ristretto255_from_uniform(self, uniform: U8) -> U8:
+        out = _empty(len(uniform), 32)
+        _native.ristretto255_from_uniform(uniform, out)
+        return out
+
+    def ristretto255_hash(self, messages: U8, dst: bytes) -> U8:
+        out = _empty(len(messages), 32)
+        _native.ristretto255_hash(messages, messages.shape[1], dst, out)
+        return out
+
+    def ristretto255_hash_mul(self, messages: U8, dst: bytes, scalars: U8) -> U8:
+        out = _empty(len(messages), 32)
+        _native.ristretto255_hash_mul(messages, messages.shape[1], dst, scalars, out)
+        return out
+
+    def scalar255_reduce(self, wide: U8) -> U8:
+        out = _empty(len(wide), 32)
+        _native.scalar255_reduce(wide, out)
+        return out
+
+    def scalar255_mul(self, a: U8, b: U8) -> U8:
+        out = _empty(len(a), 32)
+        _native.scalar255_mul(a, b, out)
+        return out
+
+    def scalar255_sub(self, a: U8, b: U8) -> U8:
+        out = _empty(len(a), 32)
+        _native.scalar255_sub(a, b, out)
+        return out
+
+    def scalar255_invert(self, scalars: U8) -> U8:
+        out = _empty(len(scalars), 32)
+        row = _native.scalar255_invert(scalars, out)
+        if row is not None:
+            raise InvalidScalar.at(row)
+        return out
+
+    def expand_message_xmd(self, messages: U8, dst: bytes, length: int) -> U8:
+        out = _empty(len(messages), length)
+        _native.expand_message_xmd(messages, messages.shape[1], dst, length, out)
+        return out
+
+    def oprf_finalize(self, inputs: U8, elements: U8) -> U8:
+        out = _empty(len(inputs), 64)
+        _native.oprf_finalize(inputs, inputs.shape[1], elements, out)
+        return out
+
+    def digest_columns(self, prefix: bytes, count: int, columns: Sequence[Column]) -> U8:
+        out = _empty(count, 32)
+        items = tuple(
+            (c.tag, c.values.shape[1], b"", c.values)
+            if isinstance(c, FixedColumn)
+            else (c.tag, -1, c.offsets, c.data)
+            for c in columns
+        )
+        _native.digest_columns(self._use, prefix, items, out)
+        return out
