@@ -1,0 +1,36 @@
+"""Private set intersection between two processes on one machine, over loopback.
+
+Every system is timed over the same thing, in the consumer's process: read its keys from a CSV file, run the
+protocol, and (``intersect``) write the matched keys to another. The provider reads its own CSV within that
+time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
+keys of 18 characters; half of them are shared. A wrong result fails the run.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from benchmarks.layers.layer import Layer
+from benchmarks.peers import openmined, spu
+from benchmarks.system import write_keys
+from benchmarks.systems import trustcompute_psi
+
+
+def prepare(folder: Path, task: str, rows: int) -> int:
+    shared = rows // 2
+    numbers = random.Random(rows).sample(range(10**18), 2 * rows - shared)
+    keys = [f"{number:018d}" for number in numbers]
+    write_keys(folder / "consumer.csv", keys[:rows])
+    write_keys(folder / "provider.csv", sorted(keys[rows - shared :]))
+    return shared
+
+
+LAYER = Layer(
+    name="psi",
+    tasks={"intersect": (2**14, 2**17), "cardinality": (2**14,)},
+    roles=("provider", "consumer"),
+    ours=trustcompute_psi.SYSTEM,
+    peers=(openmined.SYSTEM, spu.SYSTEM),
+    prepare=prepare,
+)
