@@ -43,7 +43,7 @@ class HeldDataset:
         if not dataset.key_choices():
             raise ParameterError(f"dataset {dataset.id!r} names no key columns: nobody could match on it")
         self.dataset = dataset
-        self.schema = tables.schema(dataset.source)
+        self.columns = tables.describe(dataset.source)
         self._digested: dict[tuple[str, ...], tables.Keys] = {}
         self._lock = threading.Lock()
 
@@ -85,7 +85,7 @@ class HeldDataset:
             "classification": d.classification,
             "grade": d.grade,
             "personal": d.personal,
-            "columns": [[name, kind] for name, kind in self.schema],
+            "columns": [{"name": column.name, "type": column.type} for column in self.columns],
             "keys": [
                 {"columns": list(choice), "spec": keys.spec.to_json(), "distinct": len(keys.digests)}
                 for choice, keys in choices

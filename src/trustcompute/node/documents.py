@@ -45,8 +45,15 @@ class KeyChoice(Document):
     """Columns one may match on, their key specification, and how many distinct keys there are."""
 
     columns: Annotated[list[Name], Field(min_length=1, max_length=16)]
-    spec: dict[str, Any]
+    spec: Annotated[str, Field(max_length=8192)]
     distinct: Count
+
+
+class ColumnEntry(Document):
+    """A column: its name and logical type."""
+
+    name: Annotated[str, Field(max_length=1024)]
+    type: Annotated[str, Field(max_length=4096)]
 
 
 class CatalogEntry(Document):
@@ -57,7 +64,7 @@ class CatalogEntry(Document):
     classification: Name
     grade: Name
     personal: bool
-    columns: Annotated[list[tuple[Name, Name]], Field(max_length=4096, strict=False)]
+    columns: Annotated[list[ColumnEntry], Field(max_length=4096)]
     keys: Annotated[list[KeyChoice], Field(max_length=64)]
 
 

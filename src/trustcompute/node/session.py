@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from trustcompute import psi, tables
-from trustcompute.broker import Quote, Receipt, Request, countersignature, new_job, read_grant
+from trustcompute.broker import Quote, Receipt, grant as grants
+from trustcompute.broker import request as requests
 from trustcompute.errors import GrantError, JobInterrupted, ParameterError, RemoteProtocolError, TransportError
 from trustcompute.node.documents import (
     Catalog,
@@ -41,7 +42,6 @@ from trustcompute.transport import Channel, FlightChannel
 T = TypeVar("T")
 
 RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn that did not get through
-DAY: Final = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def connect(
     state: a directory where jobs are kept so that another process can go on with an interrupted one, and where
     receipts are stored; without it they live as long as the session.
     """
-    channel = FlightChannel(url, identity, peer=read_grant(grant).aud)
+    channel = FlightChannel(url, identity, peer=grants.read(grant).aud)
     return Session(channel, identity=identity, grant=grant, state=state, executor=executor)
 
 
@@ -83,7 +83,7 @@ class Session:
         executor: Executor | None = None,
     ) -> None:
         self._channel, self._identity, self._token, self._executor = channel, identity, grant, executor
-        self.grant = read_grant(grant)
+        self.grant = grants.read(grant)
         if channel.peer != self.grant.aud:
             raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
         self._states = StateStore(None if state is None else Path(state))
@@ -131,8 +131,7 @@ class Session:
         ours, theirs = split_on(on)
         choice = _choice(self._entry(dataset), theirs)
         spec = _spec(choice)
-        keys = tables.keys(table, ours, casefold=spec.casefold)
-        keys.spec.check_matches(spec, ours, theirs)
+        keys = tables.keys(table, ours, spec=spec)
 
         operation = psi.OPERATIONS[0]
         sizes = Sizes(len(keys.digests), choice.distinct)
@@ -198,21 +197,22 @@ class Session:
             if state.input_digest != digest.hex() or state.asked != _asked(operation, dataset, params):
                 raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
             return state
-        job = new_job()
-        request = Request(
-            jti=job,
-            op=operation.id,
+        request = requests.new_request(
+            grant=self._token,
+            operation=operation.id,
             dataset=dataset,
-            params=dict(params),
+            params=params,
             rows=sizes.consumer,
             purpose=_only("purpose", purpose, self.grant.purposes),
-            scenario=_only("scenario", scenario, self.grant.scenarios),
-            aud=self.grant.aud,
+            scenario=scenario if scenario is not None or self.grant.scenarios is None
+            else _only("scenario", None, self.grant.scenarios),
+            audience=self.grant.aud,
             san=self._identity.name,
+            key=self._identity.key.public,
         )
         state = JobState(
-            job=job,
-            request=request.sign(self._identity.key, grant=self._token, lifetime=7 * DAY),
+            job=request.jti,
+            request=request.sign(self._identity.key),
             seed=os.urandom(32),
             input_digest=digest.hex(),
             asked=_asked(operation, dataset, params),
@@ -257,7 +257,9 @@ class Session:
         return result, runner, receipt
 
     def _countersign(self, state: JobState, answer: str) -> bytes:
-        token = countersignature(self._identity.key, request=state.request, job=state.job, answer=answer)
+        token = requests.countersign(
+            job=state.job, request=state.request, answers=[answer], key=self._identity.key
+        )
         return self._channel.action("countersign", CountersignRequest(token=token).encode())
 
     def _verified(self, raw: bytes, job: str) -> Receipt:

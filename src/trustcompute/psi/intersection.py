@@ -17,7 +17,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import operation, parties
+from trustcompute.psi import matching, operation, parties
 from trustcompute.psi.ecdh import Found
 
 On = str | Sequence[str] | Mapping[str, str]
@@ -61,7 +61,7 @@ class Intersection:
         """
         if self.left_rows is None or self.right_rows is None or self.left_keys is None or self.right_keys is None:
             raise ParameterError("a join needs both tables here and output='rows', reveal='both'")
-        left_at, right_at = tables.pairs(self.left_keys, self.right_keys)
+        left_at, right_at = _pairs(self.left_keys, self.right_keys)
         left, right = tables.take(self.left, left_at), tables.take(self.right, right_at)
         for name, column in zip(right.column_names, right.columns, strict=True):
             left = left.append_column(f"{name}_right" if name in left.column_names else name, column)
@@ -96,9 +96,10 @@ def intersect(
     left_on, right_on = split_on(on)
     left_keys = tables.keys(left, left_on, casefold=casefold)
     right_keys = tables.keys(right, right_on, casefold=casefold)
-    left_keys.spec.check_matches(right_keys.spec, left_on, right_on)
+    if len(left_keys) and len(right_keys):  # an empty table may not know the type of its columns
+        left_keys.spec.check_matches(right_keys.spec, left_on, right_on)
 
-    sizes = Sizes(len(left_keys.digests), len(right_keys.digests))
+    sizes = Sizes(len(left_keys), len(right_keys))
     role = {"left": "consumer", "right": "provider"}.get(reveal, reveal)
     asked = {"columns": right_on, "keys": left_keys.spec.digest, "output": output, "reveal": role}
     op = operation.OPERATIONS[0]
@@ -125,6 +126,17 @@ def intersect(
 def rows_found(found: Found | None, keys: tables.Keys) -> Rows | None:
     """Positions of all rows whose key was found, or None where the party did not learn which."""
     return None if found is None or found.mask is None else keys.rows_of(found.mask)
+
+
+def _pairs(left: tables.Keys, right: tables.Keys) -> tuple[Rows, Rows]:
+    """Row positions of every pair of a left and a right row with the same key, in the left table's order."""
+    code = np.append(matching.positions(left.digests, right.digests), -1)[left.codes]
+    left_rows = np.flatnonzero(code >= 0)
+    code = code[left_rows]
+    grouped, starts = right.groups()
+    times = starts[code + 1] - starts[code]
+    within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+    return np.repeat(left_rows, times), grouped[np.repeat(starts[code], times) + within]
 
 
 def _count(*sides: Found | None) -> int:

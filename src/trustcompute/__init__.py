@@ -1,0 +1,32 @@
+"""Usable but invisible: organisations compute on each other's data, and raw data never leaves its holder.
+
+    psi                      private set intersection, both sides in one process
+    Node, Dataset            offer data to others under grants
+    connect, Session         ask a node
+    Broker, Grant            grants, the meter, the log, statements
+    Identity                 one key: signs documents, carries the TLS certificate
+    CertificateAuthority     a small authority of one's own
+    errors                   the tree of errors
+
+Start at ``psi.intersect`` or at the tutorial.
+"""
+
+from trustcompute import errors, psi
+from trustcompute.broker import Broker, Grant
+from trustcompute.node import Dataset, Node, Session, connect
+from trustcompute.primitives.identity import CertificateAuthority, Identity
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Broker",
+    "CertificateAuthority",
+    "Dataset",
+    "Grant",
+    "Identity",
+    "Node",
+    "Session",
+    "connect",
+    "errors",
+    "psi",
+]

@@ -1,0 +1,50 @@
+"""What commands print: text for people, one JSON document for scripts; progress on stderr, on a terminal only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def print_fields(fields: Sequence[tuple[str, object]]) -> None:
+    """Names and values, one a line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in fields:
+        grid.add_row(name, str(value))
+    out.print(grid)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Rows under headings; numbers to the right."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        number = bool(rows) and isinstance(rows[0][index], int | float)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+    out.print(table)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner while something takes time; nothing where stderr is not a terminal."""
+    if err.is_terminal:
+        with err.status(what):
+            yield
+    else:
+        yield

@@ -1,0 +1,95 @@
+"""A node's configuration file, and the files other commands read.
+
+    identity = "identity"            # directory with key.pem, certificate.pem, authority.pem
+    book = "book"                    # directory of the broker's book; made if absent
+    listen = "127.0.0.1:8815"
+    results = "results"              # where results revealed to this side are written; optional
+
+    [[dataset]]
+    id = "planes"
+    source = "planes.parquet"
+    version = "2013"
+    keys = ["tailnum", ["manufacturer", "model"]]
+    casefold = false
+
+Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trustcompute.errors import ParameterError
+from trustcompute.node import Dataset
+
+
+class DatasetSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str
+    source: str
+    version: str
+    keys: Annotated[list[str | list[str]], Field(min_length=1)]
+    casefold: bool = False
+    classification: str = "general"
+    grade: str = "general"
+    personal: bool = False
+
+
+class NodeSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    identity: str
+    book: str
+    listen: Annotated[str, Field(pattern=r"^[^:\s]+:[0-9]{1,5}$")] = "127.0.0.1:8815"
+    results: str | None = None
+    dataset: list[DatasetSettings] = []
+    folder: Path = Field(default=Path(), exclude=True)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.listen.rsplit(":", 1)
+        return host, int(port)
+
+    def datasets(self) -> list[Dataset]:
+        return [
+            Dataset(**(one.model_dump() | {"source": self.path(one.source), "keys": one.keys}))
+            for one in self.dataset
+        ]
+
+
+def load_settings(path: Path) -> NodeSettings:
+    """Read a node's file. Raises ``ParameterError`` naming the setting that is wrong."""
+    try:
+        document = tomllib.loads(read_text(path))
+        return NodeSettings.model_validate(document | {"folder": path.parent})
+    except tomllib.TOMLDecodeError as error:
+        raise ParameterError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ParameterError(f"{path}: {where}: {first['msg']}") from error
+
+
+def read_text(path: Path) -> str:
+    """A small text file. Raises ``ParameterError`` where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file. Raises ``ParameterError`` where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ParameterError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,10 @@
+"""Where a computation meets the broker: ``Node`` answers, ``connect`` and ``Session`` ask.
+
+Called by your own service, a notebook or the command line.
+"""
+
+from trustcompute.node.dataset import Dataset
+from trustcompute.node.server import Node, ProviderResult
+from trustcompute.node.session import MeteredIntersection, Session, connect
+
+__all__ = ["Dataset", "MeteredIntersection", "Node", "ProviderResult", "Session", "connect"]

@@ -1,0 +1,278 @@
+"""A node: a holder's datasets behind its broker. Answers sessions in this process or over the network.
+
+Every action names a grant or a job; the peer is the name in its certificate. What a peer may ask: ``catalog``,
+``quote``, ``open``, ``receipt``, ``countersign``, ``cancel``, and turns of a job that was opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from trustcompute.broker import Broker, JobRecord, VerifiedGrant, VerifiedRequest
+from trustcompute.errors import Conflict, GrantError, JobForfeited, ParameterError, RemoteProtocolError, TrustcomputeError
+from trustcompute.node import documents
+from trustcompute.node.answers import load_answer
+from trustcompute.node.computation import COMPUTATIONS, Computation
+from trustcompute.node.dataset import Dataset, HeldDataset
+from trustcompute.node.job import ProviderJob
+from trustcompute.node.session import Session
+from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import Frame
+from trustcompute.protocol.operation import Sizes
+from trustcompute.protocol.run import Incoming, take_again
+from trustcompute.protocol.transcript import Binding
+from trustcompute.transport import FlightServer, LocalChannel
+
+MAX_RUNNING: Final = 256  # jobs at a time: each holds its party's memory
+LEASE_SECONDS: Final = 600
+SWEEP_SECONDS: Final = 15.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProviderResult:
+    """What a computation told the provider: the job, the consumer's name, and its output."""
+
+    job: str
+    consumer: str
+    dataset: str
+    output: Any
+
+
+class Node:
+    """Answers computations on ``datasets`` under grants that ``broker`` accepts.
+
+    identity:  whose certificate and name the node has; the broker signs with the same.
+    executor:  runs pure functions over chunks of keys; none: everything in the calling thread.
+    on_result: receives what a computation reveals to the provider, before the peer is charged for it.
+
+    ``serve`` offers it on the network; ``session`` opens a session in this process. Close it at the end.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        broker: Broker,
+        datasets: Iterable[Dataset],
+        *,
+        executor: Executor | None = None,
+        on_result: Callable[[ProviderResult], None] | None = None,
+        computations: Sequence[Computation] = COMPUTATIONS,
+        lease_seconds: int = LEASE_SECONDS,
+    ) -> None:
+        self.identity, self.broker = identity, broker
+        self._executor, self._on_result = executor, on_result
+        self._computations = {one.operation.id: one for one in computations}
+        self._lease_seconds = lease_seconds
+        self._datasets = {dataset.id: HeldDataset(dataset) for dataset in datasets}
+        for held in self._datasets.values():
+            broker.register(held.asset())
+        self._jobs: dict[str, ProviderJob] = {}
+        self._lock = threading.Lock()
+        self._actions: dict[str, Callable[[str, bytes], bytes]] = {
+            "catalog": self._catalog,
+            "quote": self._quote,
+            "open": self._open,
+            "receipt": self._receipt,
+            "countersign": self._countersign,
+            "cancel": self._cancel,
+        }
+        broker.recover()
+        self._closing = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep_regularly, name="trustcompute-sweeper", daemon=True)
+        self._sweeper.start()
+
+    def serve(self, host: str = "127.0.0.1", port: int = 0) -> FlightServer:
+        """Listen with mutual TLS. Close the server before the node."""
+        return FlightServer(self, self.identity, host=host, port=port)
+
+    def session(self, grant: str, identity: Identity) -> Session:
+        """A session in this process, metered like any other."""
+        channel = LocalChannel(self, caller=identity.name, peer=self.identity.name)
+        return Session(channel, identity=identity, grant=grant, executor=self._executor)
+
+    def close(self) -> None:
+        """Stop sweeping. Jobs that run are taken up by ``Broker.recover`` at the next start."""
+        self._closing.set()
+        self._sweeper.join()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def action(self, peer: str, name: str, body: bytes) -> bytes:
+        """One small request of a peer (``transport.Handler``)."""
+        handler = self._actions.get(name)
+        if handler is None:
+            raise RemoteProtocolError(f"a node knows no action of that name; it knows {', '.join(self._actions)}")
+        return handler(peer, body)
+
+    def exchange(self, peer: str, descriptor: bytes, incoming: Iterator[Incoming]) -> Sequence[Frame]:
+        """One turn of a job (``transport.Handler``)."""
+        turn = documents.TurnDescriptor.parse(descriptor)
+        if turn.run != 0:
+            raise RemoteProtocolError("this computation has one run, number 0")
+        record = self._record(turn.job, peer)
+        with self._lock:
+            job = self._jobs.get(turn.job)
+        if job is None or (job.ended and record.state == "posted"):
+            return self._again(record, turn.turn, incoming)
+        try:
+            return job.answer(turn.turn, incoming)
+        finally:
+            if job.ended:
+                self._drop(turn.job)
+
+    def sweep(self) -> None:
+        """Void or forfeit jobs whose lease has run out, and forget them."""
+        with self._lock:
+            busy = {job.id for job in self._jobs.values() if job.lock.locked()}
+        for expired in self.broker.sweep(keep=busy):
+            self._drop(expired)
+
+    def _catalog(self, peer: str, body: bytes) -> bytes:
+        grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
+        held = self._datasets.get(grant.claims.asset.id)
+        return documents.Catalog(
+            node=self.identity.name,
+            key=self.identity.key.public.x,
+            operations=sorted(set(self._computations) & set(grant.claims.operations)),
+            datasets=[] if held is None else [documents.CatalogEntry.model_validate(held.describe())],
+        ).encode()
+
+    def _quote(self, peer: str, body: bytes) -> bytes:
+        asked = documents.QuoteRequest.parse(body)
+        grant = self._grant(peer, asked.grant)
+        computation, held = self._computation(asked.operation), self._dataset(asked.dataset)
+        sizes = Sizes(asked.rows, computation.rows(held, asked.params))
+        params = computation.operation.check(asked.params, sizes)
+        return self.broker.quote(grant, computation.operation, params, sizes).to_json()
+
+    def _open(self, peer: str, body: bytes) -> bytes:
+        opening = documents.OpenRequest.parse(body)
+        try:
+            request = self.broker.verify_request(opening.request, grant=opening.grant, peer=peer)
+        except GrantError:
+            self.broker.count_failure(peer)
+            raise
+        computation, held = self._computation(request.claims.op), self._dataset(request.claims.dataset)
+        sizes = Sizes(request.claims.rows, computation.rows(held, request.claims.params))
+        params = computation.operation.check(request.claims.params, sizes)
+        if params != request.claims.params:
+            raise ParameterError("the request's parameters are not in canonical form")
+        record = self.broker.reserve(request, computation.operation, sizes, lease=self._lease_seconds)
+        if record.state == "reserved":
+            self._admit(request, computation, held, sizes)
+        return documents.Opened(
+            job=record.job,
+            state=record.state,
+            params=params,
+            consumer_rows=sizes.consumer,
+            provider_rows=sizes.provider,
+        ).encode()
+
+    def _admit(
+        self, request: VerifiedRequest, computation: Computation, held: HeldDataset, sizes: Sizes
+    ) -> None:
+        """Set up the provider's party. It has not touched anything when this returns."""
+        claims, operation = request.claims, computation.operation
+        with self._lock:
+            if claims.jti in self._jobs:
+                return
+            if len(self._jobs) >= MAX_RUNNING:
+                self.broker.void(claims.jti, reason="the node runs as many jobs as it can")
+                raise TrustcomputeError(f"the node runs {MAX_RUNNING} jobs, as many as it can: try again later")
+            self._jobs[claims.jti] = ProviderJob(
+                self.broker,
+                claims.jti,
+                claims.san,
+                computation.provide(held, claims.params, sizes, Rng.from_os(), self._executor),
+                Binding(claims.grant, operation.id, claims.params, operation.consumer, operation.provider),
+                operation.bound(claims.params, sizes),
+                partial(self._deliver, claims.jti, claims.san, claims.dataset),
+            )
+
+    def _deliver(self, job: str, consumer: str, dataset: str, output: Any) -> None:
+        if self._on_result is not None and output is not None:
+            self._on_result(ProviderResult(job, consumer, dataset, output))
+
+    def _receipt(self, peer: str, body: bytes) -> bytes:
+        job = documents.JobRequest.parse(body).job
+        self._record(job, peer)
+        return self.broker.receipt(job).to_json()
+
+    def _countersign(self, peer: str, body: bytes) -> bytes:
+        return self.broker.countersign(documents.CountersignRequest.parse(body).token, peer=peer).to_json()
+
+    def _cancel(self, peer: str, body: bytes) -> bytes:
+        record = self._record(documents.JobRequest.parse(body).job, peer)
+        with self._lock:
+            job = self._jobs.pop(record.job, None)
+        if record.state == "reserved":
+            self.broker.void(record.job, reason="cancelled by the consumer")
+        elif record.state == "armed" and job is not None:
+            self.broker.forfeit(record.job, reason="cancelled by the consumer", fault="peer")
+        return b"{}"
+
+    def _again(self, record: JobRecord, number: int, incoming: Iterator[Incoming]) -> Sequence[Frame]:
+        """A turn of a job that no longer runs here: a posted answer is served again, to the byte."""
+        if record.state == "posted":
+            answer = load_answer(self.broker, record.job)
+            if number != answer.turn:
+                raise RemoteProtocolError(f"turn {number} came out of order: only turn {answer.turn} can be served again")
+            take_again(answer.taken, incoming)
+            return answer.frames
+        if record.state in ("armed", "forfeited"):
+            raise JobForfeited(
+                "the job stopped after the node had touched its data: its reservation is spent, start a new job",
+                record.job,
+            )
+        raise Conflict(f"the job is {record.state}: start a new one")
+
+    def _grant(self, peer: str, token: str) -> VerifiedGrant:
+        """The grant of a peer that need not prove its key: enough to be shown what it could ask for."""
+        try:
+            grant = self.broker.verify(token)
+            if grant.claims.sub != peer:
+                raise GrantError(f"the grant is for {grant.claims.sub}, not for {peer}", "sub")
+        except GrantError:
+            self.broker.count_failure(peer)
+            raise
+        return grant
+
+    def _record(self, job: str, peer: str) -> JobRecord:
+        record = self.broker.job(job)
+        if record is None or record.peer != peer:
+            raise Conflict("this node has no such job of yours: open it first")
+        return record
+
+    def _computation(self, operation: str) -> Computation:
+        if operation not in self._computations:
+            raise ParameterError(f"this node does not know that operation; it knows {', '.join(self._computations)}")
+        return self._computations[operation]
+
+    def _dataset(self, dataset: str) -> HeldDataset:
+        if dataset not in self._datasets:
+            raise ParameterError("this node has no such dataset: ask for its catalogue")
+        return self._datasets[dataset]
+
+    def _drop(self, job: str) -> None:
+        with self._lock:
+            self._jobs.pop(job, None)
+
+    def _sweep_regularly(self) -> None:
+        while not self._closing.wait(SWEEP_SECONDS):
+            try:
+                self.sweep()
+            except TrustcomputeError:
+                log.exception("sweeping expired jobs failed; it is tried again")

@@ -1,0 +1,110 @@
+"""Intersections in one process equal a plain join, whatever the tables."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from trustcompute import kernels, psi
+from trustcompute.errors import ParameterError, TableError
+
+_SPEC = importlib.util.spec_from_file_location("random_tables", Path(__file__).with_name("random_tables.py"))
+random_tables = importlib.util.module_from_spec(_SPEC)
+__import__("sys").modules["random_tables"] = random_tables
+_SPEC.loader.exec_module(random_tables)
+
+LARGEST = 3000 if kernels.active().name != "reference" else 120
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("block", range(15))
+def test_equal_to_a_plain_join_on_random_tables(block):
+    for seed in range(10 * block, 10 * block + 10):
+        pair = random_tables.random_pair(seed, LARGEST)
+        found = psi.intersect(pair.left, pair.right, on=pair.on, reveal="both")
+        assert found.count == pair.count, seed
+        assert found.left_rows.tolist() == pair.left_rows, seed
+        assert found.right_rows.tolist() == pair.right_rows, seed
+
+
+@pytest.mark.parametrize("output", ["rows", "count"])
+@pytest.mark.parametrize("reveal", ["left", "right", "both"])
+@pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 5), (5, 0), (1, 1), (1, 40), (40, 1), (33, 21)])
+def test_every_output_for_any_two_sizes(output, reveal, n, m):
+    left, right = {"id": np.arange(n)}, {"id": np.arange(n // 2, n // 2 + m)}
+    shared = sorted(set(left["id"].tolist()) & set(right["id"].tolist()))
+    found = psi.intersect(left, right, on="id", output=output, reveal=reveal)
+    assert found.count == len(shared)
+    learns_left, learns_right = output == "rows" and reveal != "right", output == "rows" and reveal != "left"
+    assert (found.left_rows is None) == (not learns_left)
+    assert (found.right_rows is None) == (not learns_right)
+    if learns_left:
+        assert found.left_rows.tolist() == shared
+    if learns_right:
+        assert found.right_rows.tolist() == [value - n // 2 for value in shared]
+
+
+def test_any_kind_of_table_on_either_side(tmp_path):
+    data = {"id": ["a", "b", "b", None], "v": [1, 2, 3, 4]}
+    table = pa.table(data)
+    parquet, csv = tmp_path / "t.parquet", tmp_path / "t.csv"
+    pd.DataFrame(data).to_parquet(parquet)
+    pd.DataFrame(data).to_csv(csv, index=False)
+    for left in (data, table, pd.DataFrame(data), pl.DataFrame(data), parquet, str(csv)):
+        found = psi.intersect(left, pl.DataFrame({"key": ["b", "c"]}), on={"id": "key"})
+        assert found.left_rows.tolist() == [1, 2]
+        assert [int(value) for value in found.table().column("v").to_pylist()] == [2, 3]
+
+
+def test_a_join_pairs_every_row_of_a_matched_key():
+    left = pd.DataFrame({"id": ["x", "b", None, "a", "b"], "v": [0, 1, 2, 3, 4]})
+    right = pd.DataFrame({"id": ["b", "a", "b", None, "y"], "v": [10, 11, 12, 13, 14]})
+    joined = psi.intersect(left, right, on="id", reveal="both").join().to_pandas()
+    plain = left.dropna().merge(right.dropna(), on="id", suffixes=("", "_right"))
+    assert joined[["id", "v", "v_right"]].values.tolist() == plain.values.tolist()
+    with pytest.raises(ParameterError, match="both"):
+        psi.intersect(left, right, on="id").join()
+    with pytest.raises(ParameterError, match="output='rows'"):
+        psi.intersect(left, right, on="id", output="count").table()
+
+
+def test_an_executor_changes_nothing():
+    from concurrent.futures import ThreadPoolExecutor
+
+    left, right = {"id": np.arange(300)}, {"id": np.arange(150, 500)}
+    with ThreadPoolExecutor(2) as executor:
+        found = psi.intersect(left, right, on="id", executor=executor)
+    assert found.left_rows.tolist() == list(range(150, 300))
+
+
+def test_text_can_be_compared_without_regard_to_case():
+    found = psi.intersect({"id": ["Straße", "B"]}, {"id": ["STRASSE", "b"]}, on="id", casefold=True)
+    assert found.count == 2
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "on", "message"),
+    [
+        ({"id": [1]}, {"id": ["1"]}, "id", "integer"),
+        ({"id": [1]}, {"id": [1]}, "key", "key"),
+        ({"id": [1]}, {"id": [1]}, [], "key"),
+        ({"id": [1.5]}, {"id": [1]}, "id", "id"),
+        ({"id": ["a", 1]}, {"id": ["a"]}, "id", "id"),
+        ("missing.parquet", {"id": ["a"]}, "id", "missing.parquet"),
+    ],
+)
+def test_tables_that_cannot_be_matched_say_why(left, right, on, message):
+    with pytest.raises(TableError, match=message):
+        psi.intersect(left, right, on=on)
+
+
+@pytest.mark.parametrize("options", [{"output": "pairs"}, {"reveal": "nobody"}])
+def test_unknown_options_name_the_known_ones(options):
+    with pytest.raises(ParameterError, match="must be one of"):
+        psi.intersect({"id": [1]}, {"id": [1]}, on="id", **options)
