@@ -1,0 +1,182 @@
+"""Parquet, Arrow IPC and CSV files as tables.
+
+Called by ``source``. Opening reads the header or footer, scanning only the columns asked for. What pyarrow
+says about a damaged Parquet or Arrow file stays attached as the cause; what it says about a CSV may quote the
+data and does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
+
+from trustcompute.errors import TableError
+from trustcompute.tables.table import SCAN_ROWS, Scan, Table, cut, listed, shown
+
+CSV_BLOCK_BYTES = 8 << 20
+"""A line of a CSV file, the header included, must fit into one block."""
+
+Types = Mapping[str, pa.DataType]
+
+
+def open_file(path: Path, types: Types) -> Table:
+    """The table in a file. types: for CSV, columns that are not text. Raises ``TableError``."""
+    reader = FORMATS.get(path.suffix.lower())
+    if path.is_dir():
+        raise TableError(
+            f"{shown(str(path))} is a directory: pass one file, or read the directory with"
+            " pyarrow.dataset and pass"
+            " dataset(...).scanner().to_reader()"
+        )
+    if reader is None:
+        raise TableError(
+            f"{shown(str(path))} is no file of a known kind: its name must end in {', '.join(FORMATS)};"
+            " read any other"
+            " file with its own library and pass the table"
+        )
+    if not path.is_file():
+        raise TableError(f"{shown(str(path))} does not exist: looked in {shown(str(path.absolute().parent))}")
+    if types and reader is not _csv:
+        raise TableError(
+            f"types= is for CSV files, which have none: the columns of {shown(path.name)} have theirs"
+        )
+    try:
+        return reader(path, types)
+    except PermissionError as error:
+        raise TableError(f"{shown(str(path))} may not be read: change its permissions") from error
+
+
+def _damaged(path: Path, form: str) -> TableError:
+    return TableError(
+        f"{shown(str(path))} is not a readable {form} file: it is damaged, incomplete or of another kind;"
+        " write it again"
+    )
+
+
+def _parquet(path: Path, _: Types) -> Table:
+    def opened() -> pa.parquet.ParquetFile:
+        try:
+            return pa.parquet.ParquetFile(path)
+        except PermissionError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, "Parquet") from error
+
+    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with opened() as file:
+            try:
+                yield from file.iter_batches(batch_size=SCAN_ROWS, columns=list(columns))
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(path, "Parquet") from error
+
+    with opened() as file:
+        schema, rows = file.schema_arrow, int(file.metadata.num_rows)
+    return Table(
+        shown(path.name),
+        tuple(schema.names),
+        True,
+        lambda columns: Scan(schema, batches(columns)),
+        lambda: rows,
+    )
+
+
+def _ipc(path: Path, _: Types) -> Table:
+    def opened(fields: list[int] | None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        with pa.OSFile(str(path)) as start:
+            in_blocks = start.read(6) == b"ARROW1"
+        source = pa.memory_map(str(path))
+        if not in_blocks:
+            stream = pa.ipc.open_stream(source, options=options)
+            return stream.schema, iter(stream)
+        file = pa.ipc.open_file(source, options=options)
+        return file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
+
+    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in opened([schema.get_field_index(name) for name in columns])[1]:
+                # A damaged file can hold offsets that point outside its buffers.
+                batch.validate()
+                yield from cut([batch])
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, "Arrow") from error
+
+    try:
+        schema = opened(None)[0]
+    except PermissionError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, "Arrow") from error
+    return Table(shown(path.name), tuple(schema.names), True, lambda columns: Scan(schema, batches(columns)))
+
+
+def _csv(path: Path, types: Types) -> Table:
+    def opened(convert: pa.csv.ConvertOptions | None) -> pa.csv.CSVStreamingReader:
+        return pa.csv.open_csv(
+            path,
+            read_options=pa.csv.ReadOptions(block_size=CSV_BLOCK_BYTES),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=convert,
+        )
+
+    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        convert = pa.csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types={name: types.get(name, pa.string()) for name in columns},
+            null_values=[""],
+            strings_can_be_null=False,
+        )
+        try:
+            yield from cut(opened(convert))
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable_csv(path, error) from None
+
+    try:
+        names = tuple(opened(None).schema.names)
+    except PermissionError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable_csv(path, error) from None
+    unknown = [name for name in types if name not in names]
+    if unknown:
+        raise TableError(
+            f"types= names columns that {shown(path.name)} does not have: {listed(unknown)}; it has"
+            f" {listed(names)}"
+        )
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
+    return Table(shown(path.name), names, True, lambda columns: Scan(schema, batches(columns)))
+
+
+def _unreadable_csv(path: Path, error: Exception) -> TableError:
+    """Says where, from the numbers in pyarrow's message, and never what was there."""
+    message = str(error)
+    where = ", ".join(match[0].lower() for match in re.finditer(r"(?:column|Row) #\d+", message))
+    where = f" ({where}, counting from 0)" if where else ""
+    if "Empty CSV" in message:
+        fault = "is empty: a CSV file starts with a header line"
+    elif "Expected" in message:
+        fault = f"has a line with more or fewer fields than its header{where}: quote fields that hold a comma"
+    elif "UTF8" in message:
+        fault = f"is not UTF-8{where}: save it as UTF-8, or read it with its encoding (in pandas,"
+        " read_csv(encoding=...))"
+    elif "conversion error" in message:
+        fault = f"has a field that is not of the type given in types={where}: correct it, or leave the"
+        " column as text"
+    else:
+        fault = f"cannot be read as CSV{where}: it must be UTF-8 with commas, a header line and quotes"
+        " around special fields"
+    return TableError(f"{shown(str(path))} {fault}")
+
+
+FORMATS: dict[str, Callable[[Path, Types], Table]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".arrow": _ipc,
+    ".feather": _ipc,
+}
