@@ -12,7 +12,8 @@ Start at ``psi.intersect`` or at the tutorial.
 """
 
 from trustcompute import errors, psi
-from trustcompute.broker import Broker, Grant
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.grant import Grant
 from trustcompute.node import Dataset, Node, Session, connect
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 

@@ -186,6 +186,12 @@ class Broker:
             self.count_failure(peer)
             raise
 
+    def known_grant(self, grant_hash: str) -> Grant | None:
+        """The claims of a grant that the log has an entry of, ``None`` where it has none."""
+        with self._writer.view() as (reader, _):
+            row = reader.grants([grant_hash]).get(grant_hash)
+        return None if row is None else grant.read(row.token)
+
     def count_failure(self, peer: str) -> None:
         """Count one attempt by a peer that did not get as far as a verified request."""
         with self._store.transaction() as transaction:

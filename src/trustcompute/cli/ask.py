@@ -14,10 +14,11 @@ import typer
 
 from trustcompute import tables
 from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, On, Url, parse_on
-from trustcompute.cli.output import err, print_fields, print_json, print_table, working
+from trustcompute.cli.output import err, money, print_fields, print_json, print_table, working
 from trustcompute.cli.settings import read_text
 from trustcompute.errors import ParameterError
 from trustcompute.node import MeteredIntersection, connect
+from trustcompute.node.documents import Quote
 from trustcompute.primitives.identity import Identity
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")]
@@ -50,15 +51,15 @@ def quote(
     with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
         found = session.quote(operation, dataset, rows=rows)
     if as_json:
-        print_json(found.to_document())
+        print_json(found.model_dump(mode="json"))
         return
     print_fields(quote_fields(found))
 
 
-def quote_fields(quote: Any) -> list[tuple[str, object]]:
-    used = ", ".join(f"{amount:,} {unit}" for unit, amount in quote.usage.items() if amount)
-    left = ", ".join(f"{amount:,} {unit}" for unit, amount in quote.left.items()) or "not limited"
-    return [("price", quote.price_text()), ("would use", used), ("left", left)]
+def quote_fields(quote: Quote) -> list[tuple[str, object]]:
+    used = ", ".join(f"{int(amount):,} {unit}" for unit, amount in quote.usage.items())
+    left = [f"{int(amount):,} {unit} ({span})" for unit, spans in quote.left.items() for span, amount in spans.items()]
+    return [("price", money(quote.amount, quote.currency)), ("would use", used), ("left", ", ".join(left) or "not limited")]
 
 
 def intersect(

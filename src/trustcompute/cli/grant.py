@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from trustcompute.broker import AssetClaim, Bounds, Grant, Limit, PricePlan, Share
 from trustcompute.broker import grant as grants
+from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Share
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import print_fields, print_json
 from trustcompute.cli.settings import read_text, write_text

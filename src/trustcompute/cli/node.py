@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from trustcompute.broker import Broker
+from trustcompute.broker.broker import Broker
 from trustcompute.cli.output import err
 from trustcompute.cli.settings import load_settings, write_text
 from trustcompute.node import Node, ProviderResult

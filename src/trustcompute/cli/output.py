@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from rich.console import Console
@@ -38,6 +40,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
     out.print(table)
+
+
+def money(amount: Fraction, currency: str | None) -> str:
+    """An exact amount of minor units, with decimals where they are finite."""
+    if currency is None:
+        return "free"
+    text = str(amount)
+    if 10**12 % amount.denominator == 0:
+        text = f"{Decimal(amount.numerator) / amount.denominator:,f}"
+    return f"{text} minor units of {currency}"
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trustcompute import tables
-from trustcompute.broker import Asset
+from trustcompute.broker.grant import Grade, Limit
+from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError, Refused
 
 
@@ -21,6 +22,7 @@ class Dataset:
     keys:        the key columns one may match on: a column, or several that form one key; each entry one choice.
     casefold:    whether text keys are compared without regard to case.
     classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
+    limits:      what all grantees together may use of it, by unit.
     """
 
     id: str
@@ -29,8 +31,9 @@ class Dataset:
     keys: Sequence[str | Sequence[str]]
     casefold: bool = False
     classification: str = "general"
-    grade: str = "general"
+    grade: Grade = "general"
     personal: bool = False
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
@@ -44,6 +47,7 @@ class HeldDataset:
             raise ParameterError(f"dataset {dataset.id!r} names no key columns: nobody could match on it")
         self.dataset = dataset
         self.columns = tables.describe(dataset.source)
+        self._rows = tables.row_count(dataset.source)  # bounds its distinct keys, whatever the choice
         self._digested: dict[tuple[str, ...], tables.Keys] = {}
         self._lock = threading.Lock()
 
@@ -57,6 +61,8 @@ class HeldDataset:
             classification=d.classification,
             grade=d.grade,
             personal=d.personal,
+            rows=self._rows,
+            limits=d.limits,
         )
 
     def keys(self, columns: Sequence[str]) -> tables.Keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +12,7 @@ from trustcompute.primitives import canonical
 
 MAX_DOCUMENT: Final = 1024 * 1024
 
-Job = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\Z")]
+Job = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Token = Annotated[str, Field(max_length=32 * 1024)]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -83,6 +84,23 @@ class QuoteRequest(Document):
     dataset: Name
     params: dict[str, Any]
     rows: Count
+
+
+class Quote(Document):
+    """What a job may cost. usage: the most it may use, by unit; price: exact, in minor units of the currency.
+
+    left: what is left of the grant's limits, by unit and span (``total``, ``per_call``, ``per_day``).
+    """
+
+    usage: dict[Name, int | str]
+    price: Annotated[str, Field(pattern=r"^[0-9]{1,40}(/[1-9][0-9]{0,40})?$")]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None
+    left: dict[Name, dict[Name, Name]]
+
+    @property
+    def amount(self) -> Fraction:
+        """The price, exact, in minor units."""
+        return Fraction(self.price)
 
 
 class OpenRequest(Document):

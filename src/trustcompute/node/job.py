@@ -9,19 +9,23 @@ the reservation is forfeited, billed only where the fault is the peer's.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from trustcompute.broker import Broker, Release
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.job import Fault, Release
+from trustcompute.broker.outbox import file_name
 from trustcompute.errors import Refused, RemoteProtocolError, StoreError, TransportError
-from trustcompute.protocol.message import Frame, frame_digest
+from trustcompute.node.answers import pack
+from trustcompute.protocol.message import Frame
 from trustcompute.protocol.operation import Usage
 from trustcompute.protocol.party import Party
-from trustcompute.protocol.run import Incoming, Runner, Taken, Turn, take_again
+from trustcompute.protocol.run import Incoming, Runner, Turn
 from trustcompute.protocol.transcript import Binding
+
+
+RUN: Final = 0  # this computation has one run
 
 
 class ProviderJob:
@@ -57,12 +61,12 @@ class ProviderJob:
                 return self._runner.give().frames
             except RemoteProtocolError as error:
                 self._broker.incident("protocol", peer=self.peer, job=self.id, detail=error.code)
-                self._fail("peer")
+                self._fail(Fault.PEER)
                 raise
             except (Refused, TransportError, StoreError):
                 raise  # the broker has decided, or the peer may try the same turn again
             except BaseException:
-                self._fail("provider")
+                self._fail(Fault.PROVIDER)
                 raise
 
     def _before_send(self, turn: Turn) -> None:
@@ -70,17 +74,17 @@ class ProviderJob:
             return
         if self._runner.done:
             self._deliver(self._runner.result)
-        stored = store_answer(self._broker, self.id, turn, self._runner.taken)
+        self._broker.outbox.write(self.id, RUN, turn.number, pack(turn, self._runner.taken))
         release = Release(
-            run=0, turn=turn.number, frames_hash=turn.digest, transcript=turn.transcript, outbox=stored
+            run=RUN,
+            turn=turn.number,
+            frames_hash=turn.digest,
+            transcript=turn.transcript,
+            outbox=file_name(self.id, RUN, turn.number),
         )
-        self._broker.post(self.id, usage=self._usage, release=release)
+        self._broker.post(self.id, release=release, usage=self._usage)
         self._posted = True
 
-    def _fail(self, fault: str) -> None:
-        if not self._runner.failed or self._posted:
-            return
-        if self._armed:
-            self._broker.forfeit(self.id, reason="the run failed", fault=fault)
-        else:
-            self._broker.void(self.id, reason="the run failed before data were touched")
+    def _fail(self, fault: Fault) -> None:
+        if self._runner.failed and not self._posted:
+            self._broker.abandon(self.id, "the run failed", fault)

@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from trustcompute.broker import Broker, JobRecord, VerifiedGrant, VerifiedRequest
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.grant import VerifiedGrant
+from trustcompute.broker.job import Fault, JobRecord, JobState
+from trustcompute.broker.request import VerifiedRequest
 from trustcompute.errors import Conflict, GrantError, JobForfeited, ParameterError, RemoteProtocolError, TrustcomputeError
 from trustcompute.node import documents
-from trustcompute.node.answers import load_answer
+from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, Computation
 from trustcompute.node.dataset import Dataset, HeldDataset
-from trustcompute.node.job import ProviderJob
+from trustcompute.node.job import RUN, ProviderJob
 from trustcompute.node.session import Session
+from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Frame
@@ -31,7 +35,6 @@ from trustcompute.protocol.transcript import Binding
 from trustcompute.transport import FlightServer, LocalChannel
 
 MAX_RUNNING: Final = 256  # jobs at a time: each holds its party's memory
-LEASE_SECONDS: Final = 600
 SWEEP_SECONDS: Final = 15.0
 
 log = logging.getLogger(__name__)
@@ -66,12 +69,10 @@ class Node:
         executor: Executor | None = None,
         on_result: Callable[[ProviderResult], None] | None = None,
         computations: Sequence[Computation] = COMPUTATIONS,
-        lease_seconds: int = LEASE_SECONDS,
     ) -> None:
         self.identity, self.broker = identity, broker
         self._executor, self._on_result = executor, on_result
         self._computations = {one.operation.id: one for one in computations}
-        self._lease_seconds = lease_seconds
         self._datasets = {dataset.id: HeldDataset(dataset) for dataset in datasets}
         for held in self._datasets.values():
             broker.register(held.asset())
@@ -85,7 +86,6 @@ class Node:
             "countersign": self._countersign,
             "cancel": self._cancel,
         }
-        broker.recover()
         self._closing = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep_regularly, name="trustcompute-sweeper", daemon=True)
         self._sweeper.start()
@@ -120,12 +120,12 @@ class Node:
     def exchange(self, peer: str, descriptor: bytes, incoming: Iterator[Incoming]) -> Sequence[Frame]:
         """One turn of a job (``transport.Handler``)."""
         turn = documents.TurnDescriptor.parse(descriptor)
-        if turn.run != 0:
-            raise RemoteProtocolError("this computation has one run, number 0")
+        if turn.run != RUN:
+            raise RemoteProtocolError(f"this computation has one run, number {RUN}")
         record = self._record(turn.job, peer)
         with self._lock:
             job = self._jobs.get(turn.job)
-        if job is None or (job.ended and record.state == "posted"):
+        if job is None or (job.ended and record.state is JobState.POSTED):
             return self._again(record, turn.turn, incoming)
         try:
             return job.answer(turn.turn, incoming)
@@ -135,10 +135,8 @@ class Node:
 
     def sweep(self) -> None:
         """Void or forfeit jobs whose lease has run out, and forget them."""
-        with self._lock:
-            busy = {job.id for job in self._jobs.values() if job.lock.locked()}
-        for expired in self.broker.sweep(keep=busy):
-            self._drop(expired)
+        for ended in self.broker.sweep():
+            self._drop(ended.id)
 
     def _catalog(self, peer: str, body: bytes) -> bytes:
         grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
@@ -156,25 +154,21 @@ class Node:
         computation, held = self._computation(asked.operation), self._dataset(asked.dataset)
         sizes = Sizes(asked.rows, computation.rows(held, asked.params))
         params = computation.operation.check(asked.params, sizes)
-        return self.broker.quote(grant, computation.operation, params, sizes).to_json()
+        return canonical.dumps(self.broker.quote(grant, computation.operation, params, sizes).to_document())
 
     def _open(self, peer: str, body: bytes) -> bytes:
         opening = documents.OpenRequest.parse(body)
-        try:
-            request = self.broker.verify_request(opening.request, grant=opening.grant, peer=peer)
-        except GrantError:
-            self.broker.count_failure(peer)
-            raise
+        request = self.broker.verify_request(opening.request, peer=peer, grant=opening.grant)
         computation, held = self._computation(request.claims.op), self._dataset(request.claims.dataset)
-        sizes = Sizes(request.claims.rows, computation.rows(held, request.claims.params))
+        sizes = Sizes(request.claims.sizes.consumer, computation.rows(held, request.claims.params))
         params = computation.operation.check(request.claims.params, sizes)
         if params != request.claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
-        record = self.broker.reserve(request, computation.operation, sizes, lease=self._lease_seconds)
-        if record.state == "reserved":
+        record = self.broker.reserve(request, computation.operation)
+        if record.open:
             self._admit(request, computation, held, sizes)
         return documents.Opened(
-            job=record.job,
+            job=record.id,
             state=record.state,
             params=params,
             consumer_rows=sizes.consumer,
@@ -190,7 +184,7 @@ class Node:
             if claims.jti in self._jobs:
                 return
             if len(self._jobs) >= MAX_RUNNING:
-                self.broker.void(claims.jti, reason="the node runs as many jobs as it can")
+                self.broker.void(claims.jti, "the node runs as many jobs as it can")
                 raise TrustcomputeError(f"the node runs {MAX_RUNNING} jobs, as many as it can: try again later")
             self._jobs[claims.jti] = ProviderJob(
                 self.broker,
@@ -212,30 +206,26 @@ class Node:
         return self.broker.receipt(job).to_json()
 
     def _countersign(self, peer: str, body: bytes) -> bytes:
-        return self.broker.countersign(documents.CountersignRequest.parse(body).token, peer=peer).to_json()
+        return self.broker.countersign(documents.CountersignRequest.parse(body).token).to_json()
 
     def _cancel(self, peer: str, body: bytes) -> bytes:
         record = self._record(documents.JobRequest.parse(body).job, peer)
-        with self._lock:
-            job = self._jobs.pop(record.job, None)
-        if record.state == "reserved":
-            self.broker.void(record.job, reason="cancelled by the consumer")
-        elif record.state == "armed" and job is not None:
-            self.broker.forfeit(record.job, reason="cancelled by the consumer", fault="peer")
+        self._drop(record.id)
+        self.broker.abandon(record.id, "cancelled by the consumer", Fault.PEER)
         return b"{}"
 
     def _again(self, record: JobRecord, number: int, incoming: Iterator[Incoming]) -> Sequence[Frame]:
         """A turn of a job that no longer runs here: a posted answer is served again, to the byte."""
-        if record.state == "posted":
-            answer = load_answer(self.broker, record.job)
+        if record.state is JobState.POSTED:
+            answer = unpack(self.broker.outbox.read(record.id, RUN, record.releases[0].turn))
             if number != answer.turn:
                 raise RemoteProtocolError(f"turn {number} came out of order: only turn {answer.turn} can be served again")
             take_again(answer.taken, incoming)
             return answer.frames
-        if record.state in ("armed", "forfeited"):
+        if record.state in (JobState.ARMED, JobState.FORFEITED):
             raise JobForfeited(
                 "the job stopped after the node had touched its data: its reservation is spent, start a new job",
-                record.job,
+                record.id,
             )
         raise Conflict(f"the job is {record.state}: start a new one")
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from trustcompute import psi, tables
-from trustcompute.broker import Quote, Receipt, grant as grants
+from trustcompute.broker import grant as grants
 from trustcompute.broker import request as requests
+from trustcompute.broker.log import log_key
+from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import GrantError, JobInterrupted, ParameterError, RemoteProtocolError, TransportError
 from trustcompute.node.documents import (
     Catalog,
@@ -24,10 +26,12 @@ from trustcompute.node.documents import (
     KeyChoice,
     Opened,
     OpenRequest,
+    Quote,
     QuoteRequest,
     TurnDescriptor,
 )
 from trustcompute.node.state import JobState, StateStore
+from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey, token_hash
@@ -97,6 +101,12 @@ class Session:
         self._catalog = answer
         return answer
 
+    @property
+    def log_key(self) -> NoteKey:
+        """What verifies the node's receipts and checkpoints, offline and for ever: keep ``str(log_key)``."""
+        catalog = self._catalog or self.catalog()
+        return log_key(catalog.node, VerifyKey.from_x(catalog.key))
+
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
         entry = self._entry(dataset)
@@ -104,7 +114,7 @@ class Session:
             params["columns"] = entry.keys[0].columns
         params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
         request = QuoteRequest(grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows)
-        return Quote.from_json(self._channel.action("quote", request.encode()))
+        return Quote.parse(self._channel.action("quote", request.encode()))
 
     def intersect(
         self,
@@ -253,7 +263,7 @@ class Session:
         result = self._retry(state.job, lambda: drive(runner, exchange, released=acknowledge))
         self._retry(state.job, lambda: acknowledge(turn_digest([])))
         receipt = self._verified(receipts[0], state.job)
-        self._states.finish(state.job, receipts[0])
+        self._states.finish(state.job, receipts[0], str(self.log_key))
         return result, runner, receipt
 
     def _countersign(self, state: JobState, answer: str) -> bytes:
@@ -264,9 +274,8 @@ class Session:
 
     def _verified(self, raw: bytes, job: str) -> Receipt:
         receipt = Receipt.from_json(raw)
-        catalog = self._catalog or self.catalog()
-        receipt.verify(VerifyKey.from_x(catalog.key), origin=catalog.node)
-        if receipt.job != job:
+        entry = receipt.verify(self.log_key)
+        if entry.fields.get("job") != job or entry.fields.get("grant") != token_hash(self._token):
             raise RemoteProtocolError("the node returned the receipt of another job")
         return receipt
 

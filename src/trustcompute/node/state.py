@@ -71,11 +71,12 @@ class StateStore:
         except (OSError, VerificationError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"the kept state of job {job} cannot be read: start a new job") from error
 
-    def finish(self, job: str, receipt: bytes) -> None:
-        """Keep the receipt, and forget the secrets."""
+    def finish(self, job: str, receipt: bytes, log_key: str) -> None:
+        """Keep the receipt and the key that verifies it, and forget the secrets."""
         self._memory.pop(job, None)
         if self._directory is not None:
             self._write(f"{job}.receipt.json", receipt)
+            self._write(f"{job}.log-key", log_key.encode() + b"\n")
             (self._directory / f"{job}.job.json").unlink(missing_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:

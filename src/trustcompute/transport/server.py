@@ -43,8 +43,7 @@ class FlightServer:
         except (pa.ArrowException, OSError) as error:
             raise TransportError(f"cannot listen on {host}:{port}: the port may be in use, or not allowed") from error
         self._host = host
-        self._thread = threading.Thread(target=self._server.serve, name="trustcompute-server", daemon=True)
-        self._thread.start()
+        # The server has been listening since it was made. Its own ``serve`` would only block, and take over SIGTERM.
 
     @property
     def url(self) -> str:
@@ -53,7 +52,6 @@ class FlightServer:
     def close(self) -> None:
         """Stop serving; calls that are running are cut off."""
         self._server.shutdown()
-        self._thread.join()
 
     def __enter__(self) -> FlightServer:
         return self

@@ -1,0 +1,184 @@
+"""``trustcompute receipt``, ``log``, ``statement``: the record, and what follows from it."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+
+from trustcompute.broker import audit as auditing
+from trustcompute.broker import grant as grants
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.clearing import Clearing, Period, Statement
+from trustcompute.broker.log import log_key
+from trustcompute.broker.receipt import Receipt
+from trustcompute.cli.options import AsJson
+from trustcompute.cli.output import money, out, print_fields, print_json, print_table
+from trustcompute.cli.settings import load_settings, read_text
+from trustcompute.errors import ParameterError, VerificationError
+from trustcompute.primitives.checkpoint import NoteKey
+from trustcompute.primitives.identity import Identity, peer_key, peer_name
+from trustcompute.primitives.signing import token_hash
+
+receipt_app = typer.Typer(help="Check receipts, offline.", no_args_is_help=True)
+log_app = typer.Typer(help="Audit a log.", no_args_is_help=True)
+
+DAY = 86_400
+
+KeyFile = Annotated[Path, typer.Option("--key", help="The log's key: its text form, or the node's certificate.pem.")]
+
+
+@receipt_app.command("verify")
+def receipt_verify(
+    receipt: Annotated[Path, typer.Argument(help="The receipt (JSON).")],
+    key: Annotated[
+        Path | None, typer.Option(help="The log's key; by default the one kept beside the receipt.")
+    ] = None,
+    grant: Annotated[
+        Path | None, typer.Option(help="The grant: checks that its issuer keeps the log, and that it was charged.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a log contains what a receipt says, with nothing but the log's key."""
+    kept = receipt.with_name(receipt.name.replace(".receipt.json", ".log-key"))
+    note_key = read_log_key(key or kept)
+    entry = Receipt.load(receipt).verify(note_key)
+    if grant is not None:
+        token = read_text(grant).strip()
+        claims = grants.read(token)
+        if claims.iss != note_key.key.thumbprint or entry.fields.get("grant") != token_hash(token):
+            raise VerificationError("the receipt is in order, but not for this grant")
+    if as_json:
+        print_json({"verified": True, "index": entry.index, "entry": dict(entry.fields)})
+        return
+    usage = ", ".join(f"{int(amount):,} {unit}" for unit, amount in entry.fields.get("usage", {}).items())
+    print_fields(
+        [
+            ("verified", f"entry {entry.index} of the log {note_key.name}"),
+            ("what", entry.type),
+            ("when", _utc(entry.time)),
+            ("operation", f"{entry.fields.get('operation')} on {entry.fields.get('dataset')}"),
+            ("purpose", entry.fields.get("purpose")),
+            ("charged", usage),
+            ("answer", entry.fields.get("frames")),
+        ]
+    )
+
+
+@log_app.command("audit")
+def log_audit(
+    book: Annotated[Path, typer.Argument(help="Directory of the book, or of an exported log.")],
+    key: KeyFile,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute the tree, every balance and every statement from the entries; name the first that is wrong."""
+    started = time.monotonic()
+    report = auditing.audit(book, read_log_key(key))
+    if as_json:
+        print_json(
+            {
+                "origin": report.origin,
+                "entries": report.size,
+                "root": report.root.hex(),
+                "checkpoints": report.checkpoints,
+                "jobs": dict(report.jobs),
+                "meter_compared": report.meter,
+            }
+        )
+        return
+    jobs = ", ".join(f"{count:,} {state}" for state, count in sorted(report.jobs.items()))
+    print_fields(
+        [
+            ("log", report.origin),
+            ("entries", f"{report.size:,} under {report.checkpoints:,} signed checkpoints, all in order"),
+            ("root", report.root.hex()),
+            ("jobs", jobs or "none"),
+            ("balances", "rebuilt from the log, equal to the meter" if report.meter else "rebuilt from the log"),
+            ("took", f"{time.monotonic() - started:.2f} s"),
+        ]
+    )
+
+
+def statement(
+    settings: Annotated[Path, typer.Argument(help="The node's configuration (TOML). The node must not be running.")],
+    start: Annotated[str | None, typer.Option(help="First day (UTC), ISO; by default where the last period ended.")] = None,
+    end: Annotated[str | None, typer.Option(help="Day after the last (UTC), ISO; by default now.")] = None,
+    close: Annotated[bool, typer.Option("--close", help="Close the period: round, and record it in the log.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what is owed for a period, from the log alone."""
+    config = load_settings(settings)
+    identity = Identity.load(config.path(config.identity))
+    with Broker.open(config.path(config.book), identity) as broker:
+        period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
+        made = broker.close_period(period.start, period.end) if close else broker.statement(period.start, period.end)
+        names = {identity.thumbprint: identity.name} | _subjects(broker, made)
+    if as_json:
+        print_json(made.to_document() | {"closed": made.closed, "hash": made.hash})
+        return
+    _show(made, names)
+
+
+def _show(made: Statement, names: dict[str, str]) -> None:
+    state = "closed" if made.closed else "open: it may still grow"
+    print_fields([("period", f"{_utc(made.period.start)} to {_utc(made.period.end)}, {state}"), ("statement", made.hash)])
+    used = [
+        [names.get(row.payer, row.payer), row.operation, row.jobs, row.rows, money(row.rated, row.currency or None)]
+        for row in made.rows
+    ]
+    print_table(["payer", "operation", "jobs", "keys", "rated, exact"], used)
+    lines = [
+        [
+            names.get(line.account.payer, line.account.payer),
+            line.account.payee,
+            line.account.currency,
+            line.amount,
+            str(line.residual),
+        ]
+        for line in made.lines
+    ]
+    out.print()
+    print_table(["from", "to", "currency", "amount (minor units)", "carried on"], lines)
+    for currency, total in made.totals().items():
+        out.print(f"in all {total:,} minor units of {currency}; what is paid and what is received sum to zero")
+
+
+def _subjects(broker: Broker, made: Statement) -> dict[str, str]:
+    """Names of grantees by thumbprint, from the grants of the statement."""
+    claims = [broker.known_grant(row.grant) for row in made.rows]
+    return {one.cnf.jkt: one.sub for one in claims if one is not None}
+
+
+def _last_end(broker: Broker) -> int:
+    closed = Clearing.of(broker.entries()).closings
+    return closed[-1].period.end if closed else broker.entries()[0].time // DAY * DAY
+
+
+def read_log_key(path: Path) -> NoteKey:
+    """A log's key from its text form (``name+id+base64``) or from the certificate of the node that keeps it."""
+    text = read_text(path)
+    if "BEGIN CERTIFICATE" not in text:
+        return NoteKey.parse(text)
+    try:
+        certificate = x509.load_pem_x509_certificate(text.encode())
+    except ValueError as error:
+        raise ParameterError(f"{path} holds no certificate in PEM") from error
+    return log_key(peer_name(certificate), peer_key(certificate))
+
+
+def _utc(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _time(day: str | None) -> int | None:
+    if day is None:
+        return None
+    try:
+        found = datetime.datetime.fromisoformat(day)
+    except ValueError as error:
+        raise ParameterError(f"a day reads 2026-01-31, not {day!r}") from error
+    return int(found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp())
