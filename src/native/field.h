@@ -38,14 +38,21 @@ TC_INLINE Fe carried(const Fe& a) {
              (a.v[4] & kLimb) + (a.v[3] >> 51)}};
 }
 
+// The limb that stays of a sum of products and a carry; leaves the next carry. In halves: gcc would keep a 128-bit
+// carry in memory.
+TC_INLINE u64 limb_of(u128 sum, u64& carry) {
+    u64 low;
+    const bool over = __builtin_add_overflow(static_cast<u64>(sum), carry, &low);
+    const u64 high = static_cast<u64>(sum >> 64) + over;
+    carry = opaque(high << 13) | low >> 51;  // opaque: shrd is slow
+    return low & kLimb;
+}
+
 TC_INLINE Fe carried(u128 r0, u128 r1, u128 r2, u128 r3, u128 r4) {
-    r1 += static_cast<u64>(r0 >> 51);
-    r2 += static_cast<u64>(r1 >> 51);
-    r3 += static_cast<u64>(r2 >> 51);
-    r4 += static_cast<u64>(r3 >> 51);
-    const u64 h0 = (static_cast<u64>(r0) & kLimb) + 19 * static_cast<u64>(r4 >> 51);
-    return {{h0 & kLimb, (static_cast<u64>(r1) & kLimb) + (h0 >> 51), static_cast<u64>(r2) & kLimb,
-             static_cast<u64>(r3) & kLimb, static_cast<u64>(r4) & kLimb}};
+    u64 carry = 0;
+    const u64 h0 = limb_of(r0, carry), h1 = limb_of(r1, carry), h2 = limb_of(r2, carry);
+    const u64 h3 = limb_of(r3, carry), h4 = limb_of(r4, carry), wrapped = h0 + 19 * carry;
+    return {{wrapped & kLimb, h1 + (wrapped >> 51), h2, h3, h4}};
 }
 
 TC_INLINE Fe operator*(const Fe& a, const Fe& b) {
@@ -130,28 +137,48 @@ TC_INLINE Fe negated_if(u64 mask, const Fe& a) { return carried(select(mask, -a,
 // CT_ABS of RFC 9496.
 inline Fe absolute(const Fe& a) { return negated_if(odd_mask(a), a); }
 
-struct PowerLadder {
-    Fe to_250;  // z^(2^250 - 1)
-    Fe to_11;   // z^11
+// Two independent elements. A lone power waits for every product; two at a time hide each other's latency.
+struct FePair {
+    Fe a, b;
 };
 
-// The part that both exponents below share.
-inline PowerLadder power_ladder(const Fe& z) {
-    const Fe z2 = squared(z), z9 = squared(z2, 2) * z, z11 = z9 * z2;
-    const Fe e5 = squared(z11) * z9;  // e<k> = z^(2^k - 1)
-    const Fe e10 = squared(e5, 5) * e5;
-    const Fe e20 = squared(e10, 10) * e10;
-    const Fe e40 = squared(e20, 20) * e20;
-    const Fe e50 = squared(e40, 10) * e10;
-    const Fe e100 = squared(e50, 50) * e50;
-    const Fe e200 = squared(e100, 100) * e100;
+TC_INLINE FePair operator*(const FePair& x, const FePair& y) { return {x.a * y.a, x.b * y.b}; }
+
+inline FePair squared(FePair x, int count = 1) {
+    for (int i = 0; i < count; ++i) x = {squared(x.a), squared(x.b)};
+    return x;
+}
+
+template <class F>
+struct PowerLadder {
+    F to_250;  // z^(2^250 - 1)
+    F to_11;   // z^11
+};
+
+// The part that the two exponents below share, for an Fe or an FePair.
+template <class F>
+PowerLadder<F> power_ladder(const F& z) {
+    const F z2 = squared(z), z9 = squared(z2, 2) * z, z11 = z9 * z2;
+    const F e5 = squared(z11) * z9;  // e<k> = z^(2^k - 1)
+    const F e10 = squared(e5, 5) * e5;
+    const F e20 = squared(e10, 10) * e10;
+    const F e40 = squared(e20, 20) * e20;
+    const F e50 = squared(e40, 10) * e10;
+    const F e100 = squared(e50, 50) * e50;
+    const F e200 = squared(e100, 100) * e100;
     return {squared(e200, 50) * e50, z11};
 }
 
 // 1/z = z^(p - 2), with 1/0 = 0.
 inline Fe inverted(const Fe& z) {
-    const PowerLadder ladder = power_ladder(z);
+    const PowerLadder<Fe> ladder = power_ladder(z);
     return squared(ladder.to_250, 5) * ladder.to_11;
+}
+
+// z^((p - 5)/8) = z^(2^252 - 3)
+template <class F>
+F root_power(const F& z) {
+    return squared(power_ladder(z).to_250, 2) * z;
 }
 
 constexpr Fe kD = {{0x34dca135978a3, 0x1a8283b156ebd, 0x5e7a26001c029, 0x739c663a03cbb, 0x52036cee2b6ff}};
@@ -171,14 +198,35 @@ struct Root {
     Fe root;        // the even one, tight
 };
 
-// SQRT_RATIO_M1 of RFC 9496 §4.2: the root of u/v, or of sqrt(-1)*u/v if u/v is not a square. Limbs of u tight.
-inline Root sqrt_ratio_m1(const Fe& u, const Fe& v) {
-    const Fe v3 = squared(v) * v, v7 = squared(v3) * v, w = u * v7;
-    const Fe r = u * v3 * (squared(power_ladder(w).to_250, 2) * w);  // w^((p - 5)/8), (p - 5)/8 = 2^252 - 3
-    const Fe check = v * squared(r);
-    const u64 same = zero_mask(check - u), flipped = zero_mask(check + u);
-    const u64 flipped_i = zero_mask(check + u * kSqrtM1);
-    return {same | flipped, absolute(select(flipped | flipped_i, r * kSqrtM1, r))};
+// SQRT_RATIO_M1 of RFC 9496 §4.2 in two steps around the power of `radicand` that both have in common.
+struct RootTask {
+    Fe u, v, v3, radicand;
+
+    // u tight.
+    RootTask(const Fe& numerator, const Fe& denominator) : u(numerator), v(denominator) {
+        v3 = squared(v) * v;
+        radicand = u * (squared(v3) * v);  // u*v^7
+    }
+
+    Root finish(const Fe& power) const {
+        const Fe r = u * v3 * power;
+        const Fe check = v * squared(r);
+        const u64 same = zero_mask(check - u), flipped = zero_mask(check + u);
+        const u64 flipped_i = zero_mask(check + u * kSqrtM1);
+        return {same | flipped, absolute(select(flipped | flipped_i, r * kSqrtM1, r))};
+    }
+};
+
+struct RootPair {
+    Root a, b;
+};
+
+// The root of u/v, or of sqrt(-1)*u/v if u/v is not a square.
+inline Root sqrt_ratio_m1(const RootTask& task) { return task.finish(root_power(task.radicand)); }
+
+inline RootPair sqrt_ratio_m1(const RootTask& a, const RootTask& b) {
+    const FePair power = root_power(FePair{a.radicand, b.radicand});
+    return {a.finish(power.a), b.finish(power.b)};
 }
 
 }  // namespace tc

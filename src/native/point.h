@@ -22,11 +22,11 @@ struct Completed {  // x = X/Z, y = Y/T: a result before it is brought to one de
     Fe x, y, z, t;
 };
 
-struct Cached {  // the second operand of an addition. Limbs below 2^54
+struct alignas(16) Cached {  // the second operand of an addition. Limbs below 2^54
     Fe y_plus_x, y_minus_x, z2, t2d;
 };
 
-struct AffineCached {  // the same for Z = 1
+struct alignas(16) AffineCached {  // the same for Z = 1
     Fe y_plus_x, y_minus_x, t2d;
 };
 
@@ -80,20 +80,26 @@ constexpr AffineCached kAffineCachedIdentity = {kOne, kOne, kZero};
 // digit * P for a digit in -8..8, from the table of 1P..8P: every entry is read, whatever the digit.
 template <class Entry>
 TC_INLINE Entry lookup(const Entry (&table)[8], const Entry& identity, int digit) {
-    constexpr int words = sizeof(Entry) / sizeof(u64);
-    const u64 negative = mask_of(static_cast<u64>(static_cast<i64>(digit)) >> 63);
-    const u64 magnitude = (static_cast<u64>(static_cast<i64>(digit)) ^ negative) - negative;
-    u64 found[words];
-    const u64* words_of = reinterpret_cast<const u64*>(&identity);
-    const u64 none = mask_of((magnitude - 1) >> 63);
-    for (int w = 0; w < words; ++w) found[w] = words_of[w] & none;
-    for (u64 entry = 0; entry < 8; ++entry) {
-        words_of = reinterpret_cast<const u64*>(&table[entry]);
-        const u64 hit = mask_of(((magnitude ^ (entry + 1)) - 1) >> 63);
-        for (int w = 0; w < words; ++w) found[w] |= words_of[w] & hit;
+    typedef u64 Pair __attribute__((vector_size(16)));
+    constexpr int pairs = sizeof(Entry) / sizeof(Pair);
+    const u64 wide = static_cast<u64>(static_cast<i64>(digit));
+    const u64 negative = mask_of(wide >> 63), magnitude = (wide ^ negative) - negative;
+    const auto pair_of = [](const Entry& entry, int i) {
+        Pair pair;
+        std::memcpy(&pair, reinterpret_cast<const char*>(&entry) + sizeof(Pair) * i, sizeof pair);
+        return pair;
+    };
+    Pair chosen[9];  // all ones for the entry wanted, the identity last
+    for (u64 i = 0; i < 9; ++i) {
+        const u64 hit = mask_of(((magnitude ^ ((i + 1) % 9)) - 1) >> 63);
+        chosen[i] = Pair{hit, hit};
     }
     Entry result;
-    std::memcpy(&result, found, sizeof result);
+    for (int i = 0; i < pairs; ++i) {
+        Pair found = pair_of(identity, i) & chosen[8];
+        for (int entry = 0; entry < 8; ++entry) found |= pair_of(table[entry], i) & chosen[entry];
+        std::memcpy(reinterpret_cast<char*>(&result) + sizeof(Pair) * i, &found, sizeof found);
+    }
     return negated_if(negative, result);
 }
 

@@ -28,7 +28,7 @@ Projective multiplied_base(const Digits& digits) {
 namespace {
 
 BaseTable computed_base_table() {
-    BaseTable table;
+    BaseTable table = {};
     Extended power = kGenerator;  // 256^i * G
     for (int i = 0; i < 32; ++i) {
         Extended multiple = power;
@@ -43,28 +43,61 @@ BaseTable computed_base_table() {
     return table;
 }
 
-// §4.3.1. All ones if the encoding is canonical and of an element; the point means nothing otherwise.
-u64 decode(const u8* bytes, Extended& point) {
-    const Fe s = from_bytes(bytes);
-    u8 canonical[32];
-    to_bytes(canonical, s);
-    u64 difference = bytes[0] & 1;  // s must not be negative
-    for (int i = 0; i < 32; i += 8) difference |= load64le(canonical + i) ^ load64le(bytes + i);
-    const u64 well_formed = mask_of(((difference | (0 - difference)) >> 63) ^ 1);
+// §4.3.1, up to the root and from it.
+struct Decoding {
+    Fe s, u1, u2, u2_squared, v;
+    u64 well_formed;  // mask: the bytes are below p and even
 
-    const Fe ss = squared(s), u1 = carried(kOne - ss), u2 = kOne + ss, u2_squared = squared(u2);
-    const Fe v = carried(-(kD * squared(u1)) - u2_squared);
-    const Root inverse = sqrt_ratio_m1(kOne, v * u2_squared);
-    const Fe den_x = inverse.root * u2, den_y = inverse.root * den_x * v;
-    const Fe x = absolute((s + s) * den_x), y = u1 * den_y, t = x * y;
-    point = {x, y, kOne, t};
-    return well_formed & inverse.is_square & ~odd_mask(t) & ~zero_mask(y);
-}
+    explicit Decoding(const u8* bytes) : s(from_bytes(bytes)) {
+        u8 canonical[32];
+        to_bytes(canonical, s);
+        u64 difference = bytes[0] & 1;
+        for (int i = 0; i < 32; i += 8) difference |= load64le(canonical + i) ^ load64le(bytes + i);
+        well_formed = mask_of(((difference | (0 - difference)) >> 63) ^ 1);
+        const Fe ss = squared(s);
+        u1 = carried(kOne - ss), u2 = kOne + ss, u2_squared = squared(u2);
+        v = carried(-(kD * squared(u1)) - u2_squared);
+    }
+
+    RootTask task() const { return {kOne, v * u2_squared}; }
+
+    // All ones if the encoding is canonical and of an element; the point means nothing otherwise.
+    u64 finish(const Root& inverse, Extended& point) const {
+        const Fe den_x = inverse.root * u2, den_y = inverse.root * den_x * v;
+        const Fe x = absolute((s + s) * den_x), y = u1 * den_y, t = x * y;
+        point = {x, y, kOne, t};
+        return well_formed & inverse.is_square & ~odd_mask(t) & ~zero_mask(y);
+    }
+};
+
+// Decodes rows in order, two at a time.
+class Input {
+   public:
+    Input(const u8* points, std::size_t count) : points_(points), count_(count) {}
+
+    // False if the row, which must be the one after the last, is not an element.
+    bool next(std::size_t row, Extended& point) {
+        if (row % 2 == 0) {
+            const Decoding a(points_ + 32 * row), b(points_ + 32 * (row + 1 < count_ ? row + 1 : row));
+            const RootPair roots = sqrt_ratio_m1(a.task(), b.task());
+            valid_[0] = a.finish(roots.a, point_[0]);
+            valid_[1] = b.finish(roots.b, point_[1]);
+        }
+        point = point_[row % 2];
+        return valid_[row % 2] != 0;
+    }
+
+   private:
+    const u8* points_;
+    std::size_t count_;
+    Extended point_[2];
+    u64 valid_[2];
+};
 
 // §4.3.2, for any point: costs an inverse square root.
 void encode(const Extended& p, u8* bytes) {
     const Fe u1 = (p.z + p.y) * (p.z - p.y), u2 = p.x * p.y;
-    const Fe inverse = sqrt_ratio_m1(kOne, u1 * squared(u2)).root;
+    const Fe inverse = sqrt_ratio_m1(RootTask(kOne, u1 * squared(u2))).root;
     const Fe den1 = inverse * u1, den2 = inverse * u2, z_inverse = den1 * den2 * p.t;
     const u64 rotate = odd_mask(p.t * z_inverse);
     const Fe x = select(rotate, p.y * kSqrtM1, p.x);
@@ -139,24 +172,33 @@ class DoubleEncoder {
     std::size_t count_ = 0;
 };
 
-// §4.3.4, MAP: x = w0/w1 and y = w2/w3 in its names.
-Completed elligator(const Fe& t) {
-    const Fe r = kSqrtM1 * squared(t);
-    const Fe u = (r + kOne) * kOneMinusDSquared;
-    const Fe v = (-kOne - r * kD) * (r + kD);
-    const Root ratio = sqrt_ratio_m1(u, v);
-    const Fe other = carried(-absolute(ratio.root * t));
-    const Fe s = select(ratio.is_square, ratio.root, other);
-    const Fe c = select(ratio.is_square, carried(-kOne), r);
-    const Fe n = carried(c * (r - kOne) * kDMinusOneSquared - v);
-    const Fe ss = squared(s);
-    return {(s + s) * v, kOne - ss, n * kSqrtADMinusOne, kOne + ss};
-}
+// §4.3.4, MAP, up to the root and from it.
+struct Elligator {
+    Fe t, r, u, v;
+
+    explicit Elligator(const u8* bytes) : t(from_bytes(bytes)) {
+        r = kSqrtM1 * squared(t);
+        u = (r + kOne) * kOneMinusDSquared;
+        v = (-kOne - r * kD) * (r + kD);
+    }
+
+    RootTask task() const { return {u, v}; }
+
+    Extended finish(const Root& ratio) const {
+        const Fe other = carried(-absolute(ratio.root * t));
+        const Fe s = select(ratio.is_square, ratio.root, other);
+        const Fe c = select(ratio.is_square, carried(-kOne), r);
+        const Fe n = carried(c * (r - kOne) * kDMinusOneSquared - v);
+        const Fe ss = squared(s);
+        return extended(Completed{(s + s) * v, kOne - ss, n * kSqrtADMinusOne, kOne + ss});  // w0/w1, w2/w3
+    }
+};
 
 // §4.3.4, the one-way map: 64 uniform bytes to a point.
 Extended mapped(const u8* uniform) {
-    const Extended low = extended(elligator(from_bytes(uniform)));
-    return extended(low + cached(extended(elligator(from_bytes(uniform + 32)))));
+    const Elligator low(uniform), high(uniform + 32);
+    const RootPair roots = sqrt_ratio_m1(low.task(), high.task());
+    return extended(low.finish(roots.a) + cached(high.finish(roots.b)));
 }
 
 // Digits of half the scalar, whichever 256-bit integer it is: the encoder doubles what comes out.
@@ -273,10 +315,11 @@ const BaseTable& base_table() {
 
 i64 ristretto255_mul(const u8* points, const u8* scalars, std::size_t step, std::size_t count, u8* out) {
     RowDigits digits(scalars, step, count);
+    Input input(points, count);
     Output output(out);
     for (std::size_t i = 0; i < count; ++i) {
         Extended point;
-        if (!decode(points + 32 * i, point)) return static_cast<i64>(i);
+        if (!input.next(i, point)) return static_cast<i64>(i);
         output.add(multiplied(point, digits.at(i)));
     }
     output.flush();
@@ -291,9 +334,10 @@ void ristretto255_mul_base(const u8* scalars, std::size_t count, u8* out) {
 }
 
 i64 ristretto255_check(const u8* points, std::size_t count) {
+    Input input(points, count);
     for (std::size_t i = 0; i < count; ++i) {
         Extended point;
-        if (!decode(points + 32 * i, point)) return static_cast<i64>(i);
+        if (!input.next(i, point)) return static_cast<i64>(i);
     }
     return kFine;
 }
@@ -301,12 +345,13 @@ i64 ristretto255_check(const u8* points, std::size_t count) {
 i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out) {
     constexpr std::size_t kPart = 1024;  // bounds the memory; more would hardly be faster
     Buckets buckets(count < kPart ? count : kPart);
+    Input input(points, count);
     Extended total = kIdentity;
     for (std::size_t start = 0; start < count; start += kPart) {
         const std::size_t size = count - start < kPart ? count - start : kPart;
         for (std::size_t i = 0; i < size; ++i) {
             Extended point;
-            if (!decode(points + 32 * (start + i), point)) return static_cast<i64>(start + i);
+            if (!input.next(start + i, point)) return static_cast<i64>(start + i);
             buckets.set(i, point, reduced(load_scalar(scalars + 32 * (start + i))));
         }
         total = extended(total + cached(buckets.sum(size)));
