@@ -226,7 +226,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Charge, and record what is about to be released. The first release of a job charges for the whole job."""
+    """Charge, and record what is about to be released. The first release charges for the whole job."""
 
     job: str
     release: Release
@@ -374,7 +374,7 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class Countersign:
-    """The consumer's acknowledgement of every answer of a job; its signature is checked with the request's key."""
+    """The consumer's acknowledgement of all answers of a job, signed with the request's key."""
 
     claims: Countersignature
     unverified: signing.Unverified
@@ -455,7 +455,7 @@ def dataset_account(asset: Asset, owner: str) -> Account:
 
 
 def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:
-    """What the meter has against reserving. The dataset's own figures, which tell of others' use, are not named."""
+    """What the meter has against reserving. Figures that tell of others' use are not named."""
     reasons = []
     for short in meter.shortfalls(accounts, usage, book.day, book.balances):
         field = f"limits.{short.unit}.{short.span}"
@@ -463,7 +463,8 @@ def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Rea
             fix = f"the dataset's own budget of {short.unit} does not suffice: ask its holder"
         else:
             later = "wait until tomorrow (UTC), " if short.span == "per_day" else ""
-            fix = f"the job needs {short.asked} {short.unit}, {short.left} are left: {later}use less, or ask for more"
+            needs = f"the job needs {short.asked} {short.unit}, {short.left} are left"
+            fix = f"{needs}: {later}use less, or ask for more"
         reasons.append(Reason("quota", field, short.account.owner, fix))
     return reasons
 

@@ -1,9 +1,9 @@
 """The meter's arithmetic: reservations and charges against limits, per account, unit and window of time.
 
 A job's use is debited to a list of accounts at once (the grant's and the dataset's; with delegation every
-ancestor's), or to none. Per account and unit there is one balance for all time and one per UTC day, each of two
-parts: ``posted`` has been used, ``pending`` is reserved. posted + pending never exceeds the limit. All amounts are
-int64. Pure functions over balances; the writer loads and stores them in one transaction.
+ancestor's), or to none. Per account and unit there is one balance for all time and one per UTC day, each of
+two parts: ``posted`` has been used, ``pending`` is reserved. posted + pending never exceeds the limit. All
+amounts are int64. Pure functions over balances; the writer loads and stores them in one transaction.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """name: ``grant:<hash>`` or ``dataset:<id>``; owner: who can raise its limits; shared: by several grantees."""
+    """name: ``grant:<hash>`` or ``dataset:<id>``; owner: of its limits; shared: by several grantees."""
 
     name: str
     limits: Mapping[str, Limit]
@@ -98,7 +98,7 @@ def shortfalls(
 
 
 def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances) -> None:
-    """Reserve ``usage``, after ``shortfalls`` found nothing. Limits in force now are written beside the balances."""
+    """Reserve ``usage``, after ``shortfalls`` found nothing. Limits now in force go beside the balances."""
     for account in accounts:
         for unit, amount in _used(usage):
             limit = account.limit(unit)
@@ -110,7 +110,7 @@ def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
 
 
 def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
-    """Turn a reservation into a charge of at most as much; the rest is free again. charged = 0 gives all back."""
+    """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0)."""
     for unit, amount in charged.items():
         if amount > getattr(reserved, unit):
             raise LocalProtocolError(

@@ -1,8 +1,8 @@
-"""The policy decision: may this request run under this grant on this dataset, and if not, what would satisfy it.
+"""The policy decision: may this request run under this grant on this dataset, and if not, why not.
 
-Pure functions over documents; the writer calls ``decide`` inside the transaction that reserves, ``explain`` calls
-it without spending anything. Every rule looks at one field of the request and says who can change the rule and
-the smallest change that would satisfy it. Reasons never repeat values of the request's parameters.
+Pure functions over documents; the writer calls ``decide`` inside the transaction that reserves, ``explain``
+calls it without spending anything. Every rule looks at one field of the request and says who can change the
+rule and the smallest change that would satisfy it. Reasons never repeat values of the request's parameters.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ GRADES: Final[tuple[str, ...]] = get_args(Grade)
 
 @dataclass(frozen=True)
 class Asset:
-    """What the policy knows of a dataset. rows: bound on its distinct keys or rows; limits: across all grantees.
+    """What the policy knows of a dataset. rows: bound on its distinct keys; limits: across all grantees.
 
-    classification and grade follow the holder's catalogue (classified and graded authorisation); personal: whether
-    it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions.
+    classification and grade follow the holder's catalogue (classified and graded authorisation); personal:
+    whether it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why not. rule: which rule; field: of the request; owner: who can change it; fix: what would satisfy it."""
+    """Why not. field: of the request; owner: who can change the rule; fix: what would satisfy it."""
 
     rule: str
     field: str
