@@ -201,7 +201,7 @@ class Broker:
 
     def explain(self, verified: VerifiedRequest, operation: Operation) -> Decision:
         """What ``reserve`` would decide now, with every reason; spends and records nothing."""
-        command = self._reservation(verified, operation)
+        command = commands.Reserve(verified, operation)
         with self._book(command) as book:
             return command.decide(book)[0]
 
@@ -226,7 +226,7 @@ class Broker:
         ``Refused`` (logged with its reasons), ``Conflict`` where the job id was used for another request,
         ``ParameterError`` for parameters the operation does not take.
         """
-        record: JobRecord = self._writer.commit_one(self._reservation(verified, operation))
+        record: JobRecord = self._writer.commit_one(commands.Reserve(verified, operation))
         return record
 
     # The life of a job
@@ -355,13 +355,6 @@ class Broker:
 
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
-
-    def _reservation(self, verified: VerifiedRequest, operation: Operation) -> commands.Reserve:
-        claims = verified.claims
-        with self._writer.view() as (reader, _):
-            asset = reader.assets([claims.dataset]).get(claims.dataset)
-        sizes = Sizes(claims.sizes.consumer, asset.rows if asset else 0)
-        return commands.Reserve(verified, operation, operation.check(claims.params, sizes))
 
     @contextlib.contextmanager
     def _book(self, command: Command) -> Iterator[Book]:

@@ -110,11 +110,10 @@ class Revoke:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Decide and reserve. params: as the operation's ``check`` returned them."""
+    """Decide and reserve."""
 
     request: VerifiedRequest
     operation: Operation
-    params: Mapping[str, Any]
 
     @property
     def touched(self) -> Touched:
@@ -137,18 +136,20 @@ class Reserve:
         return book.put_job(self._record(book, JobState.RESERVED, accounts, usage))
 
     def decide(self, book: Book) -> tuple[Decision, Usage, list[Account]]:
-        """The decision, the most the job may use, and what it would be debited to. Changes nothing."""
+        """The decision, the most the job may use, and what it would be debited to. Changes nothing.
+
+        Raises ``ParameterError`` for parameters the operation does not take.
+        """
         grant, claims = self.request.grant, self.request.claims
         asset = book.asset(claims.dataset)
-        case = Case(
-            grant.claims, claims, self.operation, self.params, asset, book.revoked(grant.hash), book.now
-        )
-        reasons = policy.decide(case)
-        usage, accounts = Usage(), [grant_account(grant)]
-        if asset is not None:
+        usage, accounts, params = Usage(), [grant_account(grant)], None
+        if asset is not None and claims.op == self.operation.id:
+            sizes = Sizes(claims.sizes.consumer, asset.rows)
+            params = self.operation.check(claims.params, sizes)
+            usage = self.operation.bound(params, sizes)
             accounts.append(dataset_account(asset, grant.claims.aud))
-            usage = self.operation.bound(self.params, Sizes(claims.sizes.consumer, asset.rows))
-            reasons += quota_reasons(book, accounts, usage)
+        case = Case(grant.claims, claims, self.operation, params, asset, book.revoked(grant.hash), book.now)
+        reasons = policy.decide(case) + quota_reasons(book, accounts, usage)
         return Decision(tuple(reasons), policy.versions(case)), usage, accounts
 
     def _again(self, known: JobRecord) -> JobRecord | Refused:

@@ -86,8 +86,8 @@ def shortfalls(
 ) -> Iterator[Shortfall]:
     """Every limit that stands in the way of reserving ``usage`` now."""
     for account in accounts:
-        for unit, asked in usage.items():
-            limit = account.limit(unit)
+        for unit in UNITS:
+            asked, limit = getattr(usage, unit), account.limit(unit)
             if limit.per_call is not None and asked > limit.per_call:
                 yield Shortfall(account, unit, "per_call", asked, limit.per_call)
             for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
@@ -111,7 +111,7 @@ def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
 
 def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
     """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0)."""
-    for unit, amount in charged.items():
+    for unit, amount in _used(charged):
         if amount > getattr(reserved, unit):
             raise LocalProtocolError(
                 f"the computation used {amount} {unit}, but reserved {getattr(reserved, unit)}: "
@@ -156,5 +156,5 @@ def parse_usage(document: Mapping[str, Any]) -> Usage:
         raise canonical.DocumentError(str(error), "usage") from error
 
 
-def _used(usage: Usage) -> Iterator[tuple[str, int]]:
-    return ((unit, amount) for unit, amount in usage.items() if amount)
+def _used(usage: Usage) -> list[tuple[str, int]]:
+    return [(unit, amount) for unit in UNITS if (amount := getattr(usage, unit))]
