@@ -1,8 +1,9 @@
 """The audit: everything a log and its book claim, recomputed from the entries alone.
 
-For operators and regulators; reads a book (also while a node writes it) or an exported log, offline. Recomputes
-the tree and every checkpoint, replays every entry against the rules the broker promises to keep, rebuilds
-balances and statements, and compares them with the meter's tables. The first thing that is wrong is named.
+For operators and regulators; reads a book (also while a node writes it) or an exported log, offline.
+Recomputes the tree and every checkpoint, replays every entry against the rules the broker promises to keep,
+rebuilds balances and statements, and compares them with the meter's tables. The first thing that is wrong
+is named.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class AuditReport:
 
 
 def audit(source: Path, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
-    """Audit a book's directory or an exported log. Raises ``AuditError`` or ``EntryError`` at the first fault.
+    """Audit a book's directory or an exported log. Raises ``AuditError`` at the first fault.
 
-    key: of the log (``log.log_key``); known: signed checkpoints that others hold, for example in receipts: the
-    log must contain all they cover, or it was cut off or rewritten.
+    key: of the log (``log.log_key``); known: signed checkpoints that others hold, for example in receipts:
+    the log must contain all they cover, or it was cut off or rewritten.
     """
     if (source / BOOK_FILE).exists():
         store = SqliteStore.read_only(source)
@@ -128,7 +129,7 @@ class _Replay:
     def run(
         self, entries: Iterable[tuple[bytes, bytes | None]], notes: Iterator[str], known: Sequence[str]
     ) -> _Replay:
-        """Feed all entries (each with the leaf hash the book holds, if any) and all checkpoints, oldest first."""
+        """Feed all entries, each with the leaf hash the book holds, if any, and all checkpoints in order."""
         note = self._next(notes)
         agreed = 0
         for index, (body, leaf) in enumerate(entries):
@@ -192,7 +193,7 @@ class _Replay:
     def _registered(self, entry: Entry) -> None:
         name = meter.dataset_account(entry.fields["asset"])
         limits = _limits(entry.fields["limits"])
-        # Lowering a limit does not undo what was used before: the highest so far is what posted use must respect.
+        # Lowering a limit does not undo what was used before: use must respect the highest so far.
         self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
 
     def _granted(self, entry: Entry) -> None:
@@ -259,9 +260,7 @@ def _compare(replay: _Replay, reader: Reader) -> None:
     pending: dict[BalanceKey, int] = defaultdict(int)
     for job in reader.jobs_in(tuple(JobState)):
         if job.open:
-            _expect(
-                job.id not in replay.jobs, f"job {job.id} is {job.state} in the book, but ended in the log"
-            )
+            _expect(job.id not in replay.jobs, f"job {job.id} is {job.state} in the book, ended in the log")
             for key, amount in _holds(job):
                 pending[key] += amount
             continue
@@ -276,7 +275,7 @@ def _compare(replay: _Replay, reader: Reader) -> None:
         balance = held.get(key, meter.Balance())
         _expect(
             (balance.posted, balance.pending) == (replay.balances.get(key, 0), pending.get(key, 0)),
-            f"the balance of {key.unit} of {key.account}, window {key.window}, is not what the entries add up to",
+            f"the {key.unit} of {key.account}, window {key.window}, are not what the entries add up to",
         )
     _expect(set(reader.grants(replay.grants)) == replay.grants, "the log has grants that the book lacks")
     _expect(set(reader.revocations(replay.revoked)) == replay.revoked, "the book lacks a revocation")

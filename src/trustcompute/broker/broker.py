@@ -1,17 +1,17 @@
-"""The broker: lets a computation run only under a signed grant, meters it, records it, and turns it into money.
+"""The broker: lets a computation run only under a signed grant, meters it, records it, rates it.
 
 One per node, embedded or behind ``node``. It keeps one directory: the book (``store``), and the outbox. Every
 change goes through ``writer`` as one durable transaction. What the methods promise:
 
-    charge before release    ``post`` is durable, its entry under a signed checkpoint, before anything may be sent
-    no double charge         the same job id and request give the same record, other requests a ``Conflict``
-    no refund after arming   an armed job is charged or forfeited, also by a crash
-    no overrun               reservations and charges never exceed a limit, however many threads ask
-    revocation at once       read inside the transaction that reserves and inside the one that charges
+    charge before release   ``post`` is durable, its entry under a checkpoint, before anything may be sent
+    no double charge        the same job id and request give the same record, other requests a ``Conflict``
+    no refund once armed    an armed job is charged or forfeited, also by a crash
+    no overrun              reservations and charges never exceed a limit, however many threads ask
+    revocation at once      read inside the transaction that reserves and inside the one that charges
 
-Adversary: consumers may send anything, lie about anything and repeat anything; the operator may try to deny or
-alter what was recorded, which receipts and checkpoints held by others then show. The operator's own node is
-trusted to ask the broker before it computes.
+Adversary: consumers may send anything, lie about anything and repeat anything; the operator may try to deny
+or alter what was recorded, which receipts and checkpoints held by others then show. The operator's own node
+is trusted to ask the broker before it computes.
 """
 
 from __future__ import annotations
@@ -106,8 +106,9 @@ class Broker:
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
-        identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants count too.
-        Raises ``StoreError``: in use by another process, of another log or release, damaged, no space.
+        identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants
+        count too. Raises ``StoreError``: in use by another process, of another log or release, damaged, no
+        space.
         """
         origin = log.origin_of(identity.name)
         store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
@@ -142,14 +143,14 @@ class Broker:
         self._writer.commit_one(commands.Register(asset))
 
     def issue(self, claims: Grant) -> str:
-        """Sign a grant, log it, return the token. Raises ``ParameterError`` for another issuer than this identity."""
+        """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer."""
         token = grant.sign(claims, self.identity.key)
         verified = grant.verify(token, self._trusted, claims.aud)
         self._writer.commit_one(commands.Issue(verified))
         return token
 
     def revoke(self, grant_hash: str, reason: str) -> None:
-        """Revoke a grant by its hash (``signing.token_hash``), for good; effective in the next transaction."""
+        """Revoke a grant for good by its hash (``signing.token_hash``); the next transaction sees it."""
         if len(grant_hash) != 64 or not set(grant_hash) <= set("0123456789abcdef"):
             raise ParameterError("a grant is revoked by its hash: 64 hex digits, SHA-256 of the token")
         self._writer.commit_one(commands.Revoke(grant_hash, reason[:MAX_CODE]))
@@ -206,7 +207,7 @@ class Broker:
 
     def explain(self, verified: VerifiedRequest, operation: Operation) -> Decision:
         """What ``reserve`` would decide now, with every reason; spends and records nothing."""
-        command = self._reservation(verified, operation)
+        command = commands.Reserve(verified, operation)
         with self._book(command) as book:
             return command.decide(book)[0]
 
@@ -227,28 +228,28 @@ class Broker:
     def reserve(self, verified: VerifiedRequest, operation: Operation) -> JobRecord:
         """Decide, and reserve the most the job may use, in one transaction.
 
-        The same request again gives the same record (in whatever state the job is by now). Raises ``Refused`` (logged
-        with its reasons), ``Conflict`` where the job id was used for another request, ``ParameterError`` for
-        parameters the operation does not take.
+        The same request again gives the same record (in whatever state the job is by now). Raises
+        ``Refused`` (logged with its reasons), ``Conflict`` where the job id was used for another request,
+        ``ParameterError`` for parameters the operation does not take.
         """
-        record: JobRecord = self._writer.commit_one(self._reservation(verified, operation))
+        record: JobRecord = self._writer.commit_one(commands.Reserve(verified, operation))
         return record
 
     # The life of a job
 
     def arm(self, job: str) -> JobRecord:
-        """Before the first access to data, or the first message that leaves. Raises ``Refused`` if revoked or late."""
+        """Call before data are touched or a message leaves. Raises ``Refused`` if revoked or late."""
         record: JobRecord = self._writer.commit_one(commands.Arm(job))
         return record
 
     def post(self, job: str, *, release: Release, usage: Usage) -> JobRecord:
         """Charge a job and record what is about to be released; send it only after this returns.
 
-        The frames must lie in the outbox already. usage: of the whole job, at most what was reserved, charged
-        with the first release; further releases of the job (other runs or turns) are recorded without a charge.
-        The same release again changes nothing. Raises ``Refused`` where the grant was revoked meanwhile (the job
-        is then forfeited), ``Conflict`` for other bytes of the same turn or a job that has ended,
-        ``JobForfeited``, ``LocalProtocolError`` for more usage than reserved.
+        The frames must lie in the outbox already. usage: of the whole job, at most what was reserved,
+        charged with the first release; further releases of the job (other runs or turns) are recorded
+        without a charge. The same release again changes nothing. Raises ``Refused`` where the grant was
+        revoked meanwhile (the job is then forfeited), ``Conflict`` for other bytes of the same turn or a
+        job that has ended, ``JobForfeited``, ``LocalProtocolError`` for more usage than reserved.
         """
         record: JobRecord = self._writer.commit_one(commands.Post(job, release, usage))
         return record
@@ -264,12 +265,12 @@ class Broker:
         return record
 
     def abandon(self, job: str, reason: str, fault: Fault) -> JobRecord:
-        """End a job that stopped, whatever its state: void, forfeit, or nothing where it has ended already."""
+        """End a job that stopped, whatever its state: void, forfeit, or nothing where it has ended."""
         record: JobRecord = self._writer.commit_one(commands.Abandon(job, reason[:MAX_CODE], Fault(fault)))
         return record
 
     def sweep(self) -> list[JobRecord]:
-        """End jobs whose lease has run out, and forget answers that were countersigned or are over seven days old."""
+        """End jobs whose lease has run out; forget answers countersigned or over seven days old."""
         now = self._writer.now()
         with self._writer.view() as (reader, _):
             late = [job.id for job in reader.jobs_in(OPEN) if job.lease < now]
@@ -278,7 +279,7 @@ class Broker:
         return ended
 
     def recover(self) -> list[JobRecord]:
-        """Settle what an earlier process left: reserved is voided, armed forfeited, posted stays to be served again.
+        """Settle what an earlier process left: reserved is voided, armed forfeited, posted stays.
 
         ``open`` does this. Nothing else may be running jobs of this book.
         """
@@ -314,7 +315,7 @@ class Broker:
             return _receipt(reader, tree, record.entry)
 
     def incident(self, kind: str, peer: str, *, job: str | None = None, detail: str = "") -> int:
-        """Log something an operator should know of; returns the entry's index. kind, detail: codes, no payloads."""
+        """Log what an operator should know of; returns its index. kind, detail: codes, no payloads."""
         index: int = self._writer.commit_one(commands.Incident(kind[:MAX_CODE], peer, job, detail[:MAX_CODE]))
         return index
 
@@ -361,13 +362,6 @@ class Broker:
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
 
-    def _reservation(self, verified: VerifiedRequest, operation: Operation) -> commands.Reserve:
-        claims = verified.claims
-        with self._writer.view() as (reader, _):
-            asset = reader.assets([claims.dataset]).get(claims.dataset)
-        sizes = Sizes(claims.sizes.consumer, asset.rows if asset else 0)
-        return commands.Reserve(verified, operation, operation.check(claims.params, sizes))
-
     @contextlib.contextmanager
     def _book(self, command: Command) -> Iterator[Book]:
         """A working copy to look at; nothing of it is written."""
@@ -375,7 +369,7 @@ class Broker:
             yield Book(reader, [command.touched], self._writer.now(), tree.size)
 
     def _prune(self) -> None:
-        """Keep the outbox to answers that are charged, not countersigned and not too old, and to open jobs."""
+        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files."""
         names = self.outbox.names()  # before the book is looked at: a job is in it before its first file is
         now = self._writer.now()
         with self._writer.view() as (reader, _):

@@ -1,10 +1,11 @@
 """Clearing: from the log alone to what every party owes. Exact until the end, rounded once.
 
-Usage is rated exactly (``Fraction`` of a minor unit) by the price plan of its grant and shared by its split.
-Amounts accrue per line (payer, payee, currency). Closing a period rounds each payer's lines together by the
-largest remainder, so that they sum to the whole units the payer owes; ties go by a hash, not by who is listed
-first; what rounding left over is carried into the next period and recorded. Every line is a credit and a debit:
-all postings of a currency sum to zero. What is billed: posted jobs, and jobs forfeited by the peer's own fault.
+Usage is rated exactly (``Fraction`` of a minor unit) by the price plan of its grant and shared by its
+split. Amounts accrue per line (payer, payee, currency). Closing a period rounds each payer's lines together
+by the largest remainder, so that they sum to the whole units the payer owes; ties go by a hash, not by who
+is listed first; what rounding left over is carried into the next period and recorded. Every line is a
+credit and a debit: all postings of a currency sum to zero. What is billed: posted jobs, and jobs forfeited
+by the peer's own fault.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """rated: of this period, exact; carried: residual of the period before; amount = rated + carried - residual."""
+    """rated: of this period, exact; carried: residual before; amount = rated + carried - residual."""
 
     account: Account
     rated: Fraction
@@ -157,8 +158,9 @@ def rate(price: PricePlan, usage: Usage) -> Fraction:
 def apportion(period: Period, owed: Mapping[Account, Fraction]) -> dict[Account, int]:
     """Round the lines of each payer and currency together by the largest remainder (Hamilton's method).
 
-    Lines owed nothing or less (a residual carried from an upward rounding) get 0 and keep what they carry. Each
-    amount is at least the floor and at most the ceiling of what is owed. Independent of the order of ``owed``.
+    Lines owed nothing or less (a residual carried from an upward rounding) get 0 and keep what they carry.
+    Each amount is at least the floor and at most the ceiling of what is owed. Independent of the order of
+    ``owed``.
     """
     groups: dict[tuple[str, str], dict[Account, Fraction]] = defaultdict(dict)
     amounts = dict.fromkeys(owed, 0)
@@ -200,7 +202,7 @@ class Clearing:
         return made
 
     def feed(self, entry: Entry) -> None:
-        """Take the next entry. Raises ``AuditError`` where a closing does not follow from what came before."""
+        """Take the next entry. Raises ``AuditError`` where a closing does not follow from the log."""
         fields = entry.fields
         if entry.type in ("grant.issued", "grant.accepted"):
             split = tuple(Share.model_validate(share) for share in fields["split"])
@@ -213,7 +215,7 @@ class Clearing:
             self._close(entry)
 
     def statement(self, period: Period) -> Statement:
-        """The statement of a period that is closed, or of one that may be closed next. Raises ``ParameterError``."""
+        """The statement of a closed period, or of one that may be closed next (``ParameterError`` else)."""
         closing = next((each for each in self.closings if each.period == period), None)
         if closing is None:
             self.check(period)
@@ -231,7 +233,7 @@ class Clearing:
         return Statement(period, tuple(self._rows(rows)), lines, closing is not None)
 
     def check(self, period: Period) -> None:
-        """Raises ``ParameterError`` where the period overlaps a closed one, or leaves uses before it unbilled."""
+        """Raises ``ParameterError`` where it overlaps a closed one, or leaves uses before it unbilled."""
         last = self.closings[-1].period.end if self.closings else 0
         if period.start < last:
             raise ParameterError(

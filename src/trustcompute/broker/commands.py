@@ -110,11 +110,10 @@ class Revoke:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Decide and reserve. params: as the operation's ``check`` returned them."""
+    """Decide and reserve."""
 
     request: VerifiedRequest
     operation: Operation
-    params: Mapping[str, Any]
 
     @property
     def touched(self) -> Touched:
@@ -137,18 +136,20 @@ class Reserve:
         return book.put_job(self._record(book, JobState.RESERVED, accounts, usage))
 
     def decide(self, book: Book) -> tuple[Decision, Usage, list[Account]]:
-        """The decision, the most the job may use, and what it would be debited to. Changes nothing."""
+        """The decision, the most the job may use, and what it would be debited to. Changes nothing.
+
+        Raises ``ParameterError`` for parameters the operation does not take.
+        """
         grant, claims = self.request.grant, self.request.claims
         asset = book.asset(claims.dataset)
-        case = Case(
-            grant.claims, claims, self.operation, self.params, asset, book.revoked(grant.hash), book.now
-        )
-        reasons = policy.decide(case)
-        usage, accounts = Usage(), [grant_account(grant)]
-        if asset is not None:
+        usage, accounts, params = Usage(), [grant_account(grant)], None
+        if asset is not None and claims.op == self.operation.id:
+            sizes = Sizes(claims.sizes.consumer, asset.rows)
+            params = self.operation.check(claims.params, sizes)
+            usage = self.operation.bound(params, sizes)
             accounts.append(dataset_account(asset, grant.claims.aud))
-            usage = self.operation.bound(self.params, Sizes(claims.sizes.consumer, asset.rows))
-            reasons += quota_reasons(book, accounts, usage)
+        case = Case(grant.claims, claims, self.operation, params, asset, book.revoked(grant.hash), book.now)
+        reasons = policy.decide(case) + quota_reasons(book, accounts, usage)
         return Decision(tuple(reasons), policy.versions(case)), usage, accounts
 
     def _again(self, known: JobRecord) -> JobRecord | Refused:
@@ -226,7 +227,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Charge, and record what is about to be released. The first release of a job charges for the whole job."""
+    """Charge, and record what is about to be released. The first release charges for the whole job."""
 
     job: str
     release: Release
@@ -374,7 +375,7 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class Countersign:
-    """The consumer's acknowledgement of every answer of a job; its signature is checked with the request's key."""
+    """The consumer's acknowledgement of all answers of a job, signed with the request's key."""
 
     claims: Countersignature
     unverified: signing.Unverified
@@ -455,7 +456,7 @@ def dataset_account(asset: Asset, owner: str) -> Account:
 
 
 def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:
-    """What the meter has against reserving. The dataset's own figures, which tell of others' use, are not named."""
+    """What the meter has against reserving. Figures that tell of others' use are not named."""
     reasons = []
     for short in meter.shortfalls(accounts, usage, book.day, book.balances):
         field = f"limits.{short.unit}.{short.span}"
@@ -463,7 +464,8 @@ def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Rea
             fix = f"the dataset's own budget of {short.unit} does not suffice: ask its holder"
         else:
             later = "wait until tomorrow (UTC), " if short.span == "per_day" else ""
-            fix = f"the job needs {short.asked} {short.unit}, {short.left} are left: {later}use less, or ask for more"
+            needs = f"the job needs {short.asked} {short.unit}, {short.left} are left"
+            fix = f"{needs}: {later}use less, or ask for more"
         reasons.append(Reason("quota", field, short.account.owner, fix))
     return reasons
 

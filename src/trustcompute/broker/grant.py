@@ -1,9 +1,9 @@
 """Grants: who may compute what on which data, for which purpose, how much, at what price, and who shares it.
 
-Issued and verified by the broker; consumers keep the token and send it along. A grant is a compact JWS of type
-``tc-grant+jwt`` (``primitives.signing``) whose payload is a ``Grant``. What a grant does not say is not granted:
-unknown, doubled and malformed claims are refused by name. Absent lists of scenarios and territories and absent
-bounds and limits mean "not limited by this grant".
+Issued and verified by the broker; consumers keep the token and send it along. A grant is a compact JWS of
+type ``tc-grant+jwt`` (``primitives.signing``) whose payload is a ``Grant``. What a grant does not say is
+not granted: unknown, doubled and malformed claims are refused by name. Absent lists of scenarios and
+territories and absent bounds and limits mean "not limited by this grant".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from trustcompute.errors import GrantError, ParameterError, VerificationError
+from trustcompute.errors import GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
 from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, OutputForm
@@ -84,6 +84,7 @@ Thumbprint = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
 Digest = Annotated[str, _text(r"^[0-9a-f]{64}$")]
 Name = Annotated[str, _text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Identifier = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+Party = Annotated[str, _text(r"^[A-Za-z0-9_-][A-Za-z0-9._:/-]{0,127}$")]  # a thumbprint, or a name
 OperationId = Annotated[str, _text(r"^[a-z][a-z0-9_.-]{0,63}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_label)]
 Time = Annotated[int, Field(ge=0, le=MAX_TIME)]
@@ -103,7 +104,12 @@ class Document(BaseModel):
     """A signed document's part: strict types, no unknown claims, immutable."""
 
     model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
     )
 
     def to_document(self) -> dict[str, Any]:
@@ -112,7 +118,7 @@ class Document(BaseModel):
 
 
 class Confirmation(Document):
-    """The key that must sign requests under the grant (RFC 7800, ``cnf``; ``jkt``: its RFC 7638 thumbprint)."""
+    """The key that must sign requests (RFC 7800, ``cnf``); jkt: its RFC 7638 thumbprint."""
 
     jkt: Thumbprint
 
@@ -132,8 +138,8 @@ class Bounds(Document):
     """Bounds on one operation's parameters.
 
     columns: those that may be named in a request; max_rows, min_rows: of the consumer's declared rows;
-    min_group: the least value of the parameter ``min_group``; counterparties: thumbprints of those who, beside
-    the subject, may ask for or receive a result.
+    min_group: the least value of the parameter ``min_group``; counterparties: thumbprints of those who,
+    beside the subject, may ask for or receive a result.
     """
 
     columns: Labels | None = None
@@ -174,7 +180,7 @@ FREE: Final = PricePlan(kind="free")
 class Share(Document):
     """A party's share of the price, exact: "7/10"."""
 
-    party: Identifier
+    party: Party
     share: Rational
 
 
@@ -270,8 +276,9 @@ def new_grant(
 ) -> Grant:
     """A root grant with a fresh id, valid from ``now`` for ``days``; other claims by name.
 
-    issuer, subject_key: thumbprints; audience, subject: DNS names of the node and of the grantee; contingency:
-    SHA-256 (hex) of the plan for when things go wrong. Raises ``ParameterError`` naming the claim.
+    issuer, subject_key: thumbprints; audience, subject: DNS names of the node and of the grantee;
+    contingency: SHA-256 (hex) of the plan for when things go wrong. Raises ``ParameterError`` naming the
+    claim.
     """
     bounds = dict(operations) if isinstance(operations, Mapping) else {name: Bounds() for name in operations}
     try:
@@ -301,7 +308,7 @@ def new_grant(
 
 
 def sign(claims: Grant, key: SigningKey) -> str:
-    """The token. Raises ``ParameterError`` where the issuer is not the key's holder, or the grant is too large."""
+    """The token. Raises ``ParameterError`` where the issuer is another, or the grant is too large."""
     if claims.iss != key.thumbprint:
         raise ParameterError(f"the grant names issuer {claims.iss}, but the key is {key.thumbprint}")
     return signing.sign(GRANT_TYPE, claims.to_document(), key)
@@ -340,16 +347,14 @@ def verify(token: str, trusted: Mapping[str, VerifyKey], audience: str) -> Verif
 
 
 def read_claims(token: str, header_type: str, model: type[Model]) -> tuple[Model, signing.Unverified]:
-    """Parse a token and validate its claims; raises ``GrantError`` with the field. The signature is not checked."""
+    """Parse a token and validate its claims, not its signature. Raises ``GrantError`` with the field."""
     try:
         unverified = signing.parse(token, header_type)
-        claims = model.model_validate_json(canonical.dumps(unverified.claims), by_alias=True, by_name=False)
+        claims = model.model_validate_json(unverified.payload, by_alias=True, by_name=False)
     except TokenError as error:
         raise GrantError(str(error), error.field) from error
     except ValidationError as error:
         raise GrantError(*explain_validation(error, header_type)) from error
-    except VerificationError as error:
-        raise GrantError(str(error)) from error
     return claims, unverified
 
 

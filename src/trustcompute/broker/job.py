@@ -2,8 +2,9 @@
 
     reserved → armed → posted | forfeited          reserved → posted | voided | expired
 
-A one-turn protocol posts directly. A denied request is kept as a job too, so that its repetition is answered with
-the same refusal and logged once. States on the right are final. Read by the node, written by ``writer`` alone.
+A one-turn protocol posts directly. A denied request is kept as a job too, so that its repetition is
+answered with the same refusal and logged once. States on the right are final. Read by the node, written by
+``writer`` alone.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Fault(StrEnum):
 class Release:
     """One turn that lets the peer compute some of its output, as it lies in the outbox.
 
-    frames_hash: SHA-256 (hex) of the turn's frames, what the consumer countersigns; transcript: hex, after this
-    turn; outbox: name of the file that holds the frames.
+    frames_hash: SHA-256 (hex) of the turn's frames, what the consumer countersigns; transcript: hex, after
+    this turn; outbox: name of the file that holds the frames.
     """
 
     run: int
@@ -54,11 +55,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job. request: hash of its token; grant: hash; subject, payer: thumbprints; peer: TLS name; key: JWK x.
+    """One job. request, grant: hashes of tokens; subject, payer: thumbprints; peer: TLS name; key: JWK x.
 
-    accounts: what its use is debited to; window: UTC day of the reservation; reserved, charged: usage; lease:
-    time (seconds) until which the reservation holds or, once posted, the answers are kept; entry, countersigned:
-    indexes in the log.
+    accounts: what its use is debited to; window: UTC day of the reservation; reserved, charged: usage;
+    lease: time (seconds) until which the reservation holds or, once posted, the answers are kept; entry,
+    countersigned: indexes in the log.
     """
 
     id: str

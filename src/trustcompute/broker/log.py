@@ -1,7 +1,7 @@
-"""The record: an append-only log of canonical JSON entries under an RFC 6962 tree, every commit under a checkpoint.
+"""The record: an append-only log of canonical JSON entries under an RFC 6962 tree and signed checkpoints.
 
-Written by ``writer`` alone, inside the transaction that changes the meter; read by receipts, clearing and audit.
-An entry has a type, a version and a time, and what its type asks for. Who takes part is named by key
+Written by ``writer`` alone, inside the transaction that changes the meter; read by receipts, clearing and
+audit. An entry has a type, a version and a time, and what its type asks for. Who takes part is named by key
 thumbprints; whatever else could identify somebody or repeat a value (parameters, peers' names) is a salted
 commitment, whose salt lies in a table beside the log and can be forgotten. Times never run backwards.
 """
@@ -43,7 +43,7 @@ TYPES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry that was read back. body: its canonical bytes; fields: all members, ``type`` and ``time`` among them."""
+    """An entry that was read back. body: its canonical bytes; fields: all its members."""
 
     index: int
     body: bytes
@@ -120,7 +120,7 @@ def log_key(name: str, key: VerifyKey) -> NoteKey:
 
 
 class Log:
-    """The tree of a log and the key that signs its checkpoints. The tree is a cache of the book's leaf hashes."""
+    """The tree of a log, a cache of the book's leaf hashes, and the key that signs its checkpoints."""
 
     def __init__(self, origin: str, key: SigningKey, leaves: Iterable[bytes]) -> None:
         self._origin, self._key = origin, key
@@ -165,7 +165,7 @@ class Log:
 
 
 def check_against(log: Log, note: str | None) -> None:
-    """Raises ``StoreError`` unless the tree rebuilt from the book is the one its last checkpoint was signed over."""
+    """Raises ``StoreError`` unless the tree is the one that the book's last checkpoint was signed over."""
     if note is None:
         if log.size:
             raise StoreError("the book has entries but no checkpoint: restore it from a backup")

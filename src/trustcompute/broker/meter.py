@@ -1,9 +1,9 @@
 """The meter's arithmetic: reservations and charges against limits, per account, unit and window of time.
 
 A job's use is debited to a list of accounts at once (the grant's and the dataset's; with delegation every
-ancestor's), or to none. Per account and unit there is one balance for all time and one per UTC day, each of two
-parts: ``posted`` has been used, ``pending`` is reserved. posted + pending never exceeds the limit. All amounts are
-int64. Pure functions over balances; the writer loads and stores them in one transaction.
+ancestor's), or to none. Per account and unit there is one balance for all time and one per UTC day, each of
+two parts: ``posted`` has been used, ``pending`` is reserved. posted + pending never exceeds the limit. All
+amounts are int64. Pure functions over balances; the writer loads and stores them in one transaction.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """name: ``grant:<hash>`` or ``dataset:<id>``; owner: who can raise its limits; shared: by several grantees."""
+    """name: ``grant:<hash>`` or ``dataset:<id>``; owner: of its limits; shared: by several grantees."""
 
     name: str
     limits: Mapping[str, Limit]
@@ -86,8 +86,8 @@ def shortfalls(
 ) -> Iterator[Shortfall]:
     """Every limit that stands in the way of reserving ``usage`` now."""
     for account in accounts:
-        for unit, asked in usage.items():
-            limit = account.limit(unit)
+        for unit in UNITS:
+            asked, limit = getattr(usage, unit), account.limit(unit)
             if limit.per_call is not None and asked > limit.per_call:
                 yield Shortfall(account, unit, "per_call", asked, limit.per_call)
             for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
@@ -98,7 +98,7 @@ def shortfalls(
 
 
 def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances) -> None:
-    """Reserve ``usage``, after ``shortfalls`` found nothing. Limits in force now are written beside the balances."""
+    """Reserve ``usage``, after ``shortfalls`` found nothing. Limits now in force go beside the balances."""
     for account in accounts:
         for unit, amount in _used(usage):
             limit = account.limit(unit)
@@ -110,8 +110,8 @@ def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
 
 
 def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
-    """Turn a reservation into a charge of at most as much; the rest is free again. charged = 0 gives all back."""
-    for unit, amount in charged.items():
+    """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0)."""
+    for unit, amount in _used(charged):
         if amount > getattr(reserved, unit):
             raise LocalProtocolError(
                 f"the computation used {amount} {unit}, but reserved {getattr(reserved, unit)}: "
@@ -156,5 +156,5 @@ def parse_usage(document: Mapping[str, Any]) -> Usage:
         raise canonical.DocumentError(str(error), "usage") from error
 
 
-def _used(usage: Usage) -> Iterator[tuple[str, int]]:
-    return ((unit, amount) for unit, amount in usage.items() if amount)
+def _used(usage: Usage) -> list[tuple[str, int]]:
+    return [(unit, amount) for unit in UNITS if (amount := getattr(usage, unit))]

@@ -1,12 +1,12 @@
-"""The outbox: answers that were charged, kept until the consumer countersigned them or seven days have passed.
+"""The outbox: answers that were charged, kept until they are countersigned or seven days old.
 
-An answer is written here and fsynced before the charge is committed, and sent after: a crash in between leaves a
-file that nobody was charged for (the broker removes it), never a charge without its answer. A retry is served the
-same bytes. Written by the node through ``Broker.outbox``.
+An answer is written here and fsynced before the charge is committed, and sent after: a crash in between
+leaves a file that nobody was charged for (the broker removes it), never a charge without its answer. A
+retry is served the same bytes. Written by the node through ``Broker.outbox``.
 
-A file holds, for each frame, its parts, each behind its length (8 bytes, big-endian), and after each frame a
-length of 2^64 - 1; its name is job, run and turn. Files appear whole or not at all (write, fsync, rename, fsync of
-the directory) and are readable by their owner alone: they hold what only the consumer may read.
+A file holds, for each frame, its parts, each behind its length (8 bytes, big-endian), and after each frame
+a length of 2^64 - 1; its name is job, run and turn. Files appear whole or not at all (write, fsync, rename,
+fsync of the directory) and are readable by their owner alone: they hold what only the consumer may read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Outbox:
         return digest.hexdigest()
 
     def read(self, job: str, run: int, turn: int) -> list[list[bytes]]:
-        """A kept turn: for each frame its parts. Raises ``StoreError`` where there is none, or it is damaged."""
+        """A kept turn: for each frame its parts. Raises ``StoreError`` where it is gone or damaged."""
         path = self._directory / file_name(job, run, turn)
         try:
             data = memoryview(path.read_bytes())

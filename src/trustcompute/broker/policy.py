@@ -1,8 +1,8 @@
-"""The policy decision: may this request run under this grant on this dataset, and if not, what would satisfy it.
+"""The policy decision: may this request run under this grant on this dataset, and if not, why not.
 
-Pure functions over documents; the writer calls ``decide`` inside the transaction that reserves, ``explain`` calls
-it without spending anything. Every rule looks at one field of the request and says who can change the rule and
-the smallest change that would satisfy it. Reasons never repeat values of the request's parameters.
+Pure functions over documents; the writer calls ``decide`` inside the transaction that reserves, ``explain``
+calls it without spending anything. Every rule looks at one field of the request and says who can change the
+rule and the smallest change that would satisfy it. Reasons never repeat values of the request's parameters.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ GRADES: Final[tuple[str, ...]] = get_args(Grade)
 
 @dataclass(frozen=True)
 class Asset:
-    """What the policy knows of a dataset. rows: bound on its distinct keys or rows; limits: across all grantees.
+    """What the policy knows of a dataset. rows: bound on its distinct keys; limits: across all grantees.
 
-    classification and grade follow the holder's catalogue (classified and graded authorisation); personal: whether
-    it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions.
+    classification and grade follow the holder's catalogue (classified and graded authorisation); personal:
+    whether it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why not. rule: which rule; field: of the request; owner: who can change it; fix: what would satisfy it."""
+    """Why not. field: of the request; owner: who can change the rule; fix: what would satisfy it."""
 
     rule: str
     field: str
@@ -79,12 +79,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything a decision looks at. asset: as registered now, ``None`` if it is not; now: seconds."""
+    """Everything a decision looks at. asset: as registered now, ``None`` if it is not; now: seconds.
+
+    params: as the operation's ``check`` returned them; ``None`` without an asset, whose size the check needs.
+    """
 
     grant: Grant
     request: Request
     operation: Operation
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] | None
     asset: Asset | None
     revoked: bool
     now: int
@@ -157,6 +160,8 @@ def _scope(case: Case) -> Iterator[Finding]:
 
 
 def _output(case: Case) -> Iterator[Finding]:
+    if case.params is None:
+        return
     form = OutputForm(case.operation.output(case.params))
     if form not in case.grant.outputs:
         allowed = _listed([str(output) for output in case.grant.outputs])
@@ -169,7 +174,8 @@ def _output(case: Case) -> Iterator[Finding]:
 
 def _bounds(case: Case) -> Iterator[Finding]:
     bounds, request = case.grant.operations.get(case.request.op, Bounds()), case.request
-    yield from _columns(bounds, case.params)
+    if case.params is not None:
+        yield from _params(bounds, case.params)
     rows = request.sizes.consumer
     if bounds.max_rows is not None and rows > bounds.max_rows:
         yield (
@@ -179,9 +185,6 @@ def _bounds(case: Case) -> Iterator[Finding]:
         )
     if bounds.min_rows is not None and rows < bounds.min_rows:
         yield "min_rows", "sizes.consumer", f"bring at least {bounds.min_rows} rows"
-    group = case.params.get("min_group", 0)
-    if bounds.min_group is not None and (type(group) is not int or group < bounds.min_group):
-        yield "min_group", "params.min_group", f"set min_group to {bounds.min_group} at least"
     known = {case.grant.cnf.jkt, *(bounds.counterparties or ())}
     for name in ("asker", "recipient"):
         if getattr(request, name) not in known:
@@ -190,7 +193,10 @@ def _bounds(case: Case) -> Iterator[Finding]:
         yield "counterparties", "payer", "the grant's subject pays: nobody else has agreed to"
 
 
-def _columns(bounds: Bounds, params: Mapping[str, Any]) -> Iterator[Finding]:
+def _params(bounds: Bounds, params: Mapping[str, Any]) -> Iterator[Finding]:
+    group = params.get("min_group", 0)
+    if bounds.min_group is not None and (type(group) is not int or group < bounds.min_group):
+        yield "min_group", "params.min_group", f"set min_group to {bounds.min_group} at least"
     if bounds.columns is None:
         return
     named: list[object] = []

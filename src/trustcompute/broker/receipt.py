@@ -28,7 +28,7 @@ _FIELDS = {"v", "entry", "index", "proof", "checkpoint"}
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """entry: canonical bytes; index: its position; proof: RFC 6962 path, 32 bytes a step; checkpoint: signed note."""
+    """entry: canonical bytes, number ``index``; proof: RFC 6962 path, 32 bytes a step; checkpoint: a note."""
 
     entry: bytes
     index: int
@@ -86,7 +86,7 @@ class Receipt:
 
     @classmethod
     def load(cls, path: Path) -> Receipt:
-        """Raises ``InputError`` where the file cannot be read, ``VerificationError`` where it holds no receipt."""
+        """Raises ``InputError`` where it cannot be read, ``VerificationError`` where it holds no receipt."""
         try:
             data = path.read_bytes()
         except OSError as error:

@@ -102,7 +102,7 @@ class VerifiedRequest:
 
 
 def new_job() -> str:
-    """A fresh job id: 128 bits in hex, ordered by time, 74 bits of it random (UUID version 7, RFC 9562 §5.7)."""
+    """A fresh job id: 128 bits in hex, ordered by time, 74 of them random (UUID version 7, RFC 9562 §5.7)."""
     stamp = time.time_ns() // 1_000_000 & (1 << 48) - 1
     random = secrets.randbits(74)
     value = stamp << 80 | 0x7 << 76 | random >> 62 << 64 | 0b10 << 62 | random & (1 << 62) - 1
@@ -126,7 +126,7 @@ def new_request(
     now: int | None = None,
     lifetime: int = LIFETIME,
 ) -> Request:
-    """An unsigned request by the holder of ``key`` for itself. grant: the token; rows: declared, of the consumer.
+    """An unsigned request by the holder of ``key`` for itself. grant: the token; rows: declared.
 
     Raises ``ParameterError`` naming the claim that is not acceptable.
     """
@@ -201,5 +201,5 @@ def countersign(
 
 
 def read_countersignature(token: str) -> tuple[Countersignature, signing.Unverified]:
-    """Claims of a countersignature, to look up the job and then verify with its key. Raises ``GrantError``."""
+    """Claims of a countersignature, to find the job and verify with its key. Raises ``GrantError``."""
     return read_claims(token, COUNTERSIGNATURE_TYPE, Countersignature)

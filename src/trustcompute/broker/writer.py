@@ -1,8 +1,9 @@
 """The one code path that changes the book: a list of commands, one transaction, one checkpoint.
 
-The writer reads what all commands of the list touch, lets each decide and change the working copy (``Book``) in
-turn, writes the differences and the new entries, signs one checkpoint over them and commits. Each command sees
-what those before it did. A command that is refused leaves the others alone; a disk that refuses takes back all.
+The writer reads what all commands of the list touch, lets each decide and change the working copy
+(``Book``) in turn, writes the differences and the new entries, signs one checkpoint over them and commits.
+Each command sees what those before it did. A command that is refused leaves the others alone; a disk that
+refuses takes back all.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Command(Protocol):
 
 
 class Book:
-    """The working copy of what one transaction touches. now: its time, never before that of the last entry."""
+    """The working copy of what one transaction touches. now: its time, not before that of the last entry."""
 
     def __init__(self, reader: Reader, touched: Sequence[Touched], now: int, size: int) -> None:
         self.now, self.day = now, meter.day_of(now)
@@ -156,7 +157,7 @@ class Writer:
     """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
 
     def __init__(self, store: Store, origin: str, key: SigningKey, clock: Clock) -> None:
-        """Rebuilds the tree from the book. Raises ``StoreError`` where it is not what the last checkpoint signed."""
+        """Rebuilds the tree. Raises ``StoreError`` where it is not what the last checkpoint signed."""
         self._store, self._clock = store, clock
         self._mutex = threading.Lock()
         self._doubtful = True

@@ -25,6 +25,7 @@ MAX_NOTE: Final = 64 * 1024  # sixteen signatures, which a verifier must accept,
 MAX_SIGNATURES: Final = 16
 _ED25519: Final = b"\x01"  # signature type of the note format
 _NAME = re.compile(r"[^\s+\x00-\x20\x7f]{1,255}\Z")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
 
@@ -116,7 +117,7 @@ def parse_unverified(note: str) -> Checkpoint:
 def _split(note: str) -> tuple[str, list[str]]:
     if len(note) > MAX_NOTE:
         raise VerificationError(f"a signed note may have {MAX_NOTE} characters, not {len(note)}")
-    if any(ord(character) < 0x20 and character != "\n" for character in note):
+    if _CONTROL.search(note):
         raise VerificationError("a signed note has no control characters but line feeds")
     text, gap, tail = note.rpartition("\n\n")
     if not gap or not text or not tail.endswith("\n"):

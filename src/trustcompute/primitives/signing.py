@@ -172,6 +172,7 @@ class Unverified:
     """A well-formed token whose signature nobody has checked: read the key's name, then ``verify``."""
 
     claims: dict[str, Any]
+    payload: bytes
     signed: bytes
     signature: bytes
 
@@ -213,7 +214,7 @@ def parse(token: str, header_type: str) -> Unverified:
         raise TokenError(str(error), error.field or "payload") from error
     if not isinstance(claims, dict):
         raise TokenError("the payload of a token must be an object", "payload")
-    return Unverified(claims, f"{parts[0]}.{parts[1]}".encode(), signature)
+    return Unverified(claims, payload, f"{parts[0]}.{parts[1]}".encode(), signature)
 
 
 def verify(token: str, header_type: str, key: VerifyKey) -> dict[str, Any]:

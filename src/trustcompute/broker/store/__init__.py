@@ -1,6 +1,7 @@
 """What the broker asks of a store, in terms of the book; each store module speaks one kind of SQL.
 
-A transaction sees the book as it is, nobody else writes meanwhile, and ``write`` makes all changes durable or none.
+A transaction sees the book as it is, nobody else writes meanwhile, and ``write`` makes all changes durable
+or none.
 """
 
 from __future__ import annotations

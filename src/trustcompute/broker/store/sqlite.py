@@ -1,8 +1,8 @@
 """The book in one SQLite file: the only module that holds the ledger's SQL for it.
 
 Write-ahead log, ``synchronous=FULL`` (a commit is on the disk when it returns), ``BEGIN IMMEDIATE``, one
-connection. A file lock keeps a second node from opening the same book for writing; readers (``read_only``) may
-look at any time and see a consistent state. The limits are checked once more by the database itself.
+connection. A file lock keeps a second node from opening the same book for writing; readers (``read_only``)
+may look at any time and see a consistent state. The limits are checked once more by the database itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ CREATE TABLE openings (
     idx INTEGER NOT NULL, field TEXT NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
     PRIMARY KEY (idx, field)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE grants (hash TEXT PRIMARY KEY, token TEXT NOT NULL, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE grants (
+    hash TEXT PRIMARY KEY, token TEXT NOT NULL, entry INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE revocations (grant_hash TEXT PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE assets (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE balances (
@@ -74,9 +76,6 @@ _JOB_COLUMNS: Final = (
 )
 _PUT_JOB: Final = f"REPLACE INTO jobs ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 22)})"  # noqa: S608
 _GET_JOBS: Final = f"SELECT {_JOB_COLUMNS} FROM jobs"  # noqa: S608
-_PUT_BALANCE: Final = (
-    "REPLACE INTO balances (account, time_window, unit, posted, pending, lim) VALUES (?, ?, ?, ?, ?, ?)"
-)
 _AMONG: Final = "IN (SELECT value FROM json_each(?))"
 
 
@@ -263,33 +262,40 @@ class SqliteTransaction:
 
     def write(self, changes: Changes) -> None:
         """Everything in one go; primary keys and checks refuse what contradicts the book."""
-        put = self._connection.executemany
-        put(_PUT_JOB, [_job_row(job) for job in changes.jobs])
-        put(
-            _PUT_BALANCE,
+        self._put(_PUT_JOB, [_job_row(job) for job in changes.jobs])
+        self._put(
+            "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)",
             [(*key, held.posted, held.pending, held.limit) for key, held in changes.balances.items()],
         )
-        put(
+        self._put(
             "INSERT INTO grants VALUES (?, ?, ?)",
             [(row.hash, row.token, row.entry) for row in changes.grants],
         )
-        put("INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations])
-        put("REPLACE INTO assets VALUES (?, ?)", [(asset.id, _asset_row(asset)) for asset in changes.assets])
-        put(
+        self._put(
+            "INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations]
+        )
+        self._put(
+            "REPLACE INTO assets VALUES (?, ?)", [(asset.id, _asset_row(asset)) for asset in changes.assets]
+        )
+        self._put(
             "INSERT INTO evidence VALUES (?, ?, ?, ?)",
             [(row.hash, row.kind, row.job, row.token) for row in changes.evidence],
         )
-        put(
+        self._put(
             "INSERT INTO openings VALUES (?, ?, ?, ?)",
             [(row.index, row.field, row.salt, row.value) for row in changes.openings],
         )
-        put(
+        self._put(
             "INSERT INTO entries VALUES (?, ?, ?)",
             [(row.index, row.leaf, row.body) for row in changes.entries],
         )
         if changes.checkpoint is not None:
             size = changes.entries[-1].index + 1
             self._connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (size, changes.checkpoint))
+
+    def _put(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            self._connection.executemany(statement, rows)
 
     def _one(self, query: str, values: tuple[Any, ...] = ()) -> Any:
         row = self._connection.execute(query, values).fetchone()
@@ -330,7 +336,7 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, origin: str, key: str) -> None:
-    """Create the tables in an empty file; in any other, check that it is a book of this release and this log."""
+    """Create the tables in an empty file; check that any other is a book of this release and this log."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
