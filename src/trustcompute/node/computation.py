@@ -13,6 +13,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.psi import parties
+from trustcompute.psi.intersection import MatchedRows, rows_found
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -27,13 +28,15 @@ class Computation:
 
 
 def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
-    return len(dataset.keys(params["columns"]).digests)
+    return len(dataset.keys(params["columns"]))
 
 
 def _intersection(
     dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
-) -> Party[Any]:
-    return parties.provider(params, sizes, dataset.keys(params["columns"]).digests, rng, executor)
+) -> Party[MatchedRows | None]:
+    keys = dataset.keys(params["columns"])
+    found = yield from parties.provider(params, sizes, keys.digests, rng, executor)
+    return None if found is None else MatchedRows(found.count, rows_found(found, keys))
 
 
 COMPUTATIONS: Final = tuple(

@@ -87,7 +87,7 @@ class HeldDataset:
             "personal": d.personal,
             "columns": [{"name": column.name, "type": column.type} for column in self.columns],
             "keys": [
-                {"columns": list(choice), "spec": keys.spec.to_json(), "distinct": len(keys.digests)}
+                {"columns": list(choice), "spec": keys.spec.to_json(), "distinct": len(keys)}
                 for choice, keys in choices
             ],
         }

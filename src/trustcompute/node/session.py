@@ -134,7 +134,7 @@ class Session:
         keys = tables.keys(table, ours, spec=spec)
 
         operation = psi.OPERATIONS[0]
-        sizes = Sizes(len(keys.digests), choice.distinct)
+        sizes = Sizes(len(keys), choice.distinct)
         asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal}
         params = operation.check(asked, sizes)
         digest = hashlib.sha256(keys.digests).digest()
@@ -144,7 +144,7 @@ class Session:
         party = parties.consumer(opened.params, sizes, keys.digests, rng, self._executor)
         found, runner, receipt = self._run(party, operation, opened, state)
         return MeteredIntersection(
-            count=-1 if found is None else found.count,
+            count=None if found is None else found.count,
             left_rows=rows_found(found, keys),
             protocol=operation.id,
             cost=runner.cost,

@@ -28,7 +28,7 @@ Rows = npt.NDArray[np.int64]
 class Intersection:
     """What an intersection found.
 
-    count:      distinct keys both sides hold.
+    count:      distinct keys both sides hold; None where the left side did not learn it.
     left_rows:  int64, ascending positions of all rows of the left table whose key the right side holds, duplicates
                 included; None where the left side did not learn which.
     right_rows: the same of the right table; None where it was not revealed, or is another organisation's.
@@ -36,7 +36,7 @@ class Intersection:
     leakage:    what each side learnt beyond its own table, in words (consumer is left, provider is right).
     """
 
-    count: int
+    count: int | None
     left_rows: Rows | None
     right_rows: Rows | None = None
     protocol: str
@@ -121,6 +121,14 @@ def intersect(
         left_keys=left_keys,
         right_keys=right_keys,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedRows:
+    """What one side learnt: the number of matching keys and, unless it is a count only, its rows (int64, ascending)."""
+
+    count: int
+    rows: Rows | None
 
 
 def rows_found(found: Found | None, keys: tables.Keys) -> Rows | None:

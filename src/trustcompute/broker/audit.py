@@ -1,0 +1,328 @@
+"""The audit: everything a log and its book claim, recomputed from the entries alone.
+
+For operators and regulators; reads a book (also while a node writes it) or an exported log, offline. Recomputes
+the tree and every checkpoint, replays every entry against the rules the broker promises to keep, rebuilds
+balances and statements, and compares them with the meter's tables. The first thing that is wrong is named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from trustcompute.broker import log, meter
+from trustcompute.broker.clearing import Clearing, Period
+from trustcompute.broker.grant import Limit
+from trustcompute.broker.job import JobRecord, JobState
+from trustcompute.broker.log import MAX_ENTRY, Entry
+from trustcompute.broker.meter import TOTAL, BalanceKey
+from trustcompute.broker.store import Reader
+from trustcompute.broker.store.sqlite import BOOK_FILE, SqliteStore
+from trustcompute.errors import AuditError, InputError, TrustcomputeError, VerificationError
+from trustcompute.primitives import canonical, checkpoint, merkle
+from trustcompute.primitives.checkpoint import MAX_NOTE, Checkpoint, NoteKey
+from trustcompute.protocol.operation import MAX_AMOUNT
+
+ENTRIES_FILE: Final = "entries.jsonl"
+CHECKPOINTS_FILE: Final = "checkpoints.jsonl"
+
+
+class EntryError(AuditError):
+    """``index``: the first entry that is wrong."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(f"entry {index}: {message}")
+        self.index = index
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What was found to be in order. jobs: by final state; balances: posted, by account, window and unit.
+
+    meter: whether the book's tables were compared too (an exported log has none).
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    checkpoints: int
+    entries: Mapping[str, int]
+    jobs: Mapping[str, int]
+    balances: Mapping[BalanceKey, int]
+    periods: tuple[Period, ...]
+    meter: bool
+
+
+def audit(source: Path, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
+    """Audit a book's directory or an exported log. Raises ``AuditError`` or ``EntryError`` at the first fault.
+
+    key: of the log (``log.log_key``); known: signed checkpoints that others hold, for example in receipts: the
+    log must contain all they cover, or it was cut off or rewritten.
+    """
+    if (source / BOOK_FILE).exists():
+        store = SqliteStore.read_only(source)
+        try:
+            with store.read() as reader:
+                return audit_book(reader, key, known=known)
+        finally:
+            store.close()
+    entries = ((body, None) for body in _lines(source / ENTRIES_FILE, MAX_ENTRY))
+    notes = (_note(line) for line in _lines(source / CHECKPOINTS_FILE, 2 * MAX_NOTE))
+    return _Replay(key).run(entries, notes, known).report(meter_compared=False)
+
+
+def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
+    """As ``audit``, for a view of a book."""
+    entries = ((stored.body, stored.leaf) for stored in reader.entries())
+    replay = _Replay(key).run(entries, reader.checkpoints(), known)
+    _compare(replay, reader)
+    return replay.report(meter_compared=True)
+
+
+def export(reader: Reader, directory: Path) -> None:
+    """Write the log as two files of JSON lines: entries, and signed checkpoints. Raises ``InputError``."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / ENTRIES_FILE).open("wb") as file:
+            file.writelines(stored.body + b"\n" for stored in reader.entries())
+        with (directory / CHECKPOINTS_FILE).open("wb") as file:
+            file.writelines(canonical.dumps(note) + b"\n" for note in reader.checkpoints())
+    except OSError as error:
+        raise InputError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+class _Replay:
+    """What the entries so far amount to."""
+
+    def __init__(self, key: NoteKey) -> None:
+        self._key = key
+        self._tree = merkle.Tree()
+        self._time = 0
+        self._checkpoints = 0
+        self._types: Counter[str] = Counter()
+        self._limits: dict[str, dict[str, Limit]] = {}
+        self.clearing = Clearing()
+        self.grants: set[str] = set()
+        self.revoked: set[str] = set()
+        self.jobs: dict[str, tuple[JobState, int]] = {}
+        self.countersigned: dict[str, int] = {}
+        self.balances: dict[BalanceKey, int] = defaultdict(int)
+        self._rules: dict[str, Callable[[Entry], object]] = {
+            "job.denied": self._ended,
+            "job.voided": self._ended,
+            "job.expired": self._ended,
+            "log.opened": self._opened,
+            "asset.registered": self._registered,
+            "grant.issued": self._granted,
+            "grant.accepted": self._granted,
+            "grant.revoked": self._revocation,
+            "job.posted": self._posted,
+            "job.forfeited": self._forfeited,
+            "job.released": self._released,
+            "job.countersigned": self._countersigned,
+        }
+
+    def run(
+        self, entries: Iterable[tuple[bytes, bytes | None]], notes: Iterator[str], known: Sequence[str]
+    ) -> _Replay:
+        """Feed all entries (each with the leaf hash the book holds, if any) and all checkpoints, oldest first."""
+        note = self._next(notes)
+        agreed = 0
+        for index, (body, leaf) in enumerate(entries):
+            computed = merkle.leaf_hash(body)
+            if leaf is not None and leaf != computed:
+                raise EntryError("its bytes are not those that were hashed into the log", index)
+            self._tree.append(computed)
+            if note is not None and note.size == index + 1:
+                if note.root != self._tree.root():
+                    raise EntryError(f"from here to entry {index} the log is not what was signed", agreed)
+                agreed = index + 1
+                self._checkpoints += 1
+                note = self._next(notes)
+            self._replay(index, body)
+        if note is not None or agreed != len(self._tree):
+            raise AuditError(f"the log has {len(self._tree)} entries, and no checkpoint of just these")
+        for held in (checkpoint.verify(each, self._key) for each in known):
+            if held.size > agreed or held.root != self._tree.root(held.size):
+                raise AuditError(
+                    f"another checkpoint of size {held.size} was signed: the log was rewritten or cut"
+                )
+        return self
+
+    def report(self, *, meter_compared: bool) -> AuditReport:
+        return AuditReport(
+            origin=self._key.name,
+            size=len(self._tree),
+            root=self._tree.root(),
+            checkpoints=self._checkpoints,
+            entries=dict(self._types),
+            jobs=Counter(state.value for state, _ in self.jobs.values()),
+            balances=dict(self.balances),
+            periods=tuple(closing.period for closing in self.clearing.closings),
+            meter=meter_compared,
+        )
+
+    def _next(self, notes: Iterator[str]) -> Checkpoint | None:
+        note = next(notes, None)
+        return None if note is None else checkpoint.verify(note, self._key)
+
+    def _replay(self, index: int, body: bytes) -> None:
+        entry = log.decode(index, body)
+        if entry.time < self._time:
+            raise EntryError("it is dated before the entry in front of it", index)
+        if (index == 0) != (entry.type == "log.opened"):
+            raise EntryError("a log begins with log.opened, and has no other", index)
+        self._time = entry.time
+        self._types[entry.type] += 1
+        try:
+            self._rules.get(entry.type, _nothing)(entry)
+            self.clearing.feed(entry)
+        except AuditError:
+            raise
+        except (KeyError, TypeError, ValueError, TrustcomputeError) as error:
+            raise EntryError(f"a field is missing or malformed ({type(error).__name__})", index) from error
+
+    def _opened(self, entry: Entry) -> None:
+        if (entry.fields["origin"], entry.fields["key"]) != (self._key.name, self._key.key.thumbprint):
+            raise EntryError("the log was opened under another name or key", entry.index)
+
+    def _registered(self, entry: Entry) -> None:
+        name = meter.dataset_account(entry.fields["asset"])
+        limits = _limits(entry.fields["limits"])
+        # Lowering a limit does not undo what was used before: the highest so far is what posted use must respect.
+        self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
+
+    def _granted(self, entry: Entry) -> None:
+        grant = entry.fields["grant"]
+        if grant in self.grants:
+            raise EntryError("the grant was entered before", entry.index)
+        self.grants.add(grant)
+        self._limits[meter.grant_account(grant)] = _limits(entry.fields["limits"])
+
+    def _revocation(self, entry: Entry) -> None:
+        if entry.fields["grant"] in self.revoked:
+            raise EntryError("the grant was revoked before", entry.index)
+        self.revoked.add(entry.fields["grant"])
+
+    def _ended(self, entry: Entry) -> None:
+        job, state = entry.fields["job"], JobState(entry.type.partition(".")[2])
+        if job in self.jobs:
+            raise EntryError(f"job {job} had ended before", entry.index)
+        if entry.fields["grant"] not in self.grants:
+            raise EntryError(f"job {job} ran under a grant that the log does not know", entry.index)
+        self.jobs[job] = state, entry.index
+
+    def _posted(self, entry: Entry) -> None:
+        if entry.fields["grant"] in self.revoked:
+            raise EntryError("it was charged under a revoked grant", entry.index)
+        self._ended(entry)
+        self._debit(entry)
+
+    def _forfeited(self, entry: Entry) -> None:
+        self._ended(entry)
+        self._debit(entry)
+
+    def _debit(self, entry: Entry) -> None:
+        fields = entry.fields
+        usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
+        for name in (meter.grant_account(fields["grant"]), meter.dataset_account(fields["dataset"])):
+            for unit, amount in usage.items():
+                limit = self._limits[name].get(unit, meter.NO_LIMIT)
+                for when, bound in ((TOTAL, limit.total), (window, limit.per_day)):
+                    key = BalanceKey(name, when, unit)
+                    self.balances[key] += amount
+                    if self.balances[key] > (MAX_AMOUNT if bound is None else bound):
+                        raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
+
+    def _released(self, entry: Entry) -> None:
+        self._posted_job(entry)
+
+    def _countersigned(self, entry: Entry) -> None:
+        job = self._posted_job(entry)
+        if job in self.countersigned:
+            raise EntryError(f"job {job} was countersigned before", entry.index)
+        self.countersigned[job] = entry.index
+
+    def _posted_job(self, entry: Entry) -> str:
+        job = str(entry.fields["job"])
+        if self.jobs.get(job, (None, 0))[0] is not JobState.POSTED:
+            raise EntryError(f"job {job} was not charged before", entry.index)
+        return job
+
+
+def _compare(replay: _Replay, reader: Reader) -> None:
+    """Raises ``AuditError`` unless the meter's tables say what the entries say."""
+    jobs, countersigned = dict(replay.jobs), dict(replay.countersigned)
+    pending: dict[BalanceKey, int] = defaultdict(int)
+    for job in reader.jobs_in(tuple(JobState)):
+        if job.open:
+            _expect(
+                job.id not in replay.jobs, f"job {job.id} is {job.state} in the book, but ended in the log"
+            )
+            for key, amount in _holds(job):
+                pending[key] += amount
+            continue
+        _expect(
+            jobs.pop(job.id, None) == (job.state, job.entry)
+            and countersigned.pop(job.id, None) == job.countersigned,
+            f"job {job.id} is {job.state} in the book, which the log does not say",
+        )
+    _expect(not jobs, f"the log has jobs that the book lacks: {', '.join(sorted(jobs)[:3])}")
+    held = reader.all_balances()
+    for key in {*held, *pending, *(key for key, amount in replay.balances.items() if amount)}:
+        balance = held.get(key, meter.Balance())
+        _expect(
+            (balance.posted, balance.pending) == (replay.balances.get(key, 0), pending.get(key, 0)),
+            f"the balance of {key.unit} of {key.account}, window {key.window}, is not what the entries add up to",
+        )
+    _expect(set(reader.grants(replay.grants)) == replay.grants, "the log has grants that the book lacks")
+    _expect(set(reader.revocations(replay.revoked)) == replay.revoked, "the book lacks a revocation")
+
+
+def _holds(job: JobRecord) -> Iterator[tuple[BalanceKey, int]]:
+    for account in job.accounts:
+        for unit, amount in job.reserved.items():
+            for window in (job.window, TOTAL):
+                yield BalanceKey(account, window, unit), amount
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise AuditError(message)
+
+
+def _nothing(entry: Entry) -> None:
+    """Entries that bind nobody to anything."""
+
+
+def _limits(document: Mapping[str, Any]) -> dict[str, Limit]:
+    return {unit: Limit.model_validate(limit) for unit, limit in document.items()}
+
+
+def _highest(old: Mapping[str, Limit], new: Mapping[str, Limit]) -> dict[str, Limit]:
+    """Per unit and span the higher of two limits, where both have one."""
+    spans = ("total", "per_call", "per_day")
+    found = {}
+    for unit in old.keys() & new.keys():
+        pairs = {span: (getattr(old[unit], span), getattr(new[unit], span)) for span in spans}
+        found[unit] = Limit(**{span: None if None in pair else max(pair) for span, pair in pairs.items()})
+    return found
+
+
+def _lines(path: Path, limit: int) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(limit + 2):
+                yield line.removesuffix(b"\n")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _note(line: bytes) -> str:
+    note = canonical.loads(line, limit=2 * MAX_NOTE)
+    if not isinstance(note, str):
+        raise VerificationError("the file of checkpoints has a line that is not one")
+    return note

@@ -1,0 +1,389 @@
+"""The broker: lets a computation run only under a signed grant, meters it, records it, and turns it into money.
+
+One per node, embedded or behind ``node``. It keeps one directory: the book (``store``), and the outbox. Every
+change goes through ``writer`` as one durable transaction. What the methods promise:
+
+    charge before release    ``post`` is durable, its entry under a signed checkpoint, before anything may be sent
+    no double charge         the same job id and request give the same record, other requests a ``Conflict``
+    no refund after arming   an armed job is charged or forfeited, also by a crash
+    no overrun               reservations and charges never exceed a limit, however many threads ask
+    revocation at once       read inside the transaction that reserves and inside the one that charges
+
+Adversary: consumers may send anything, lie about anything and repeat anything; the operator may try to deny or
+alter what was recorded, which receipts and checkpoints held by others then show. The operator's own node is
+trusted to ask the broker before it computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, Self
+
+from trustcompute.broker import audit as auditing
+from trustcompute.broker import clearing, commands, grant, log, meter, request
+from trustcompute.broker.audit import AuditReport
+from trustcompute.broker.clearing import Clearing, Period, Statement
+from trustcompute.broker.grant import Grant, VerifiedGrant
+from trustcompute.broker.job import OPEN, Fault, JobRecord, Release
+from trustcompute.broker.log import Entry
+from trustcompute.broker.outbox import Outbox
+from trustcompute.broker.policy import Asset, Decision
+from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.request import VerifiedRequest
+from trustcompute.broker.store import Reader, Store
+from trustcompute.broker.store.sqlite import SqliteStore
+from trustcompute.broker.writer import Book, Clock, Command, Writer
+from trustcompute.errors import GrantError, LocalProtocolError, ParameterError
+from trustcompute.primitives.checkpoint import NoteKey
+from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.signing import VerifyKey, token_hash
+from trustcompute.protocol.operation import Operation, Params, Sizes, Usage
+
+OUTBOX: Final = "outbox"
+CACHED_GRANTS: Final = 1024
+MAX_CODE: Final = 200  # characters of a reason or a detail
+
+
+class SystemClock:
+    """The machine's wall clock."""
+
+    def now(self) -> int:
+        return int(time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a job may cost. usage: the most it may use; price: of that, exact, in minor units of the currency.
+
+    left: what is left of the grant's limits now, by unit and span (``total``, ``per_call``, ``per_day``).
+    """
+
+    usage: Usage
+    price: Fraction
+    currency: str | None
+    left: Mapping[str, Mapping[str, int]]
+
+    def to_document(self) -> dict[str, Any]:
+        left = {
+            unit: {span: str(amount) for span, amount in spans.items()} for unit, spans in self.left.items()
+        }
+        usage = meter.usage_document(self.usage)
+        return {"usage": usage, "price": str(self.price), "currency": self.currency, "left": left}
+
+
+class Broker:
+    """See the module. Any number of threads may share one; after a fork, open a new one."""
+
+    def __init__(
+        self, store: Store, outbox: Outbox, identity: Identity, clock: Clock, trusted: Iterable[VerifyKey]
+    ) -> None:
+        """For ``open``, which also recovers."""
+        self.identity = identity
+        self.outbox = outbox
+        self._store = store
+        origin = log.origin_of(identity.name)
+        self._writer = Writer(store, origin, identity.key, clock)
+        keys = (identity.key.public, *trusted)
+        self._trusted = {key.thumbprint: key for key in keys}
+        self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()
+        self._cache_mutex = Lock()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        identity: Identity,
+        *,
+        clock: Clock | None = None,
+        trusted: Iterable[VerifyKey] = (),
+    ) -> Broker:
+        """Open the book in a directory, or begin one, and settle what an earlier process left half done.
+
+        identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants count too.
+        Raises ``StoreError``: in use by another process, of another log or release, damaged, no space.
+        """
+        origin = log.origin_of(identity.name)
+        store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
+        try:
+            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or SystemClock(), trusted)
+            broker._begin()
+            broker.recover()
+        except BaseException:
+            store.close()
+            raise
+        return broker
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the book. What is open stays as it is and is settled at the next ``open``."""
+        self._store.close()
+
+    @property
+    def log_key(self) -> NoteKey:
+        """What verifies this log's receipts and checkpoints; give it to consumers and auditors."""
+        return log.log_key(self.identity.name, self.identity.key.public)
+
+    # Grants and datasets
+
+    def register(self, asset: Asset) -> None:
+        """Describe a dataset, or describe it anew. Its limits hold across all grantees and versions."""
+        self._writer.commit_one(commands.Register(asset))
+
+    def issue(self, claims: Grant) -> str:
+        """Sign a grant, log it, return the token. Raises ``ParameterError`` for another issuer than this identity."""
+        token = grant.sign(claims, self.identity.key)
+        verified = grant.verify(token, self._trusted, claims.aud)
+        self._writer.commit_one(commands.Issue(verified))
+        return token
+
+    def revoke(self, grant_hash: str, reason: str) -> None:
+        """Revoke a grant by its hash (``signing.token_hash``), for good; effective in the next transaction."""
+        if len(grant_hash) != 64 or not set(grant_hash) <= set("0123456789abcdef"):
+            raise ParameterError("a grant is revoked by its hash: 64 hex digits, SHA-256 of the token")
+        self._writer.commit_one(commands.Revoke(grant_hash, reason[:MAX_CODE]))
+
+    def verify(self, token: str) -> VerifiedGrant:
+        """Check a grant's form, audience, issuer and signature. Raises ``GrantError`` with the field.
+
+        Dates and revocation are not part of it: they are looked at in every transaction.
+        """
+        hash_ = token_hash(token) if token.isascii() else ""
+        with self._cache_mutex:
+            known = self._verified.get(hash_)
+            if known is not None:
+                self._verified.move_to_end(hash_)
+                return known
+        verified = grant.verify(token, self._trusted, self.identity.name)
+        with self._cache_mutex:
+            self._verified[hash_] = verified
+            while len(self._verified) > CACHED_GRANTS:
+                self._verified.popitem(last=False)
+        return verified
+
+    def verify_request(self, token: str, *, peer: str, grant: str) -> VerifiedRequest:
+        """Check a request and the grant it was made under; what fails is counted per peer and hour.
+
+        peer: the name that TLS proved; grant: the grant's token. Raises ``GrantError`` with the field.
+        """
+        try:
+            verified = self.verify(grant)
+            return request.verify(
+                token, grant=verified, audience=self.identity.name, peer=peer, now=self._writer.now()
+            )
+        except GrantError:
+            self.count_failure(peer)
+            raise
+
+    def count_failure(self, peer: str) -> None:
+        """Count one attempt by a peer that did not get as far as a verified request."""
+        with self._store.transaction() as transaction:
+            transaction.count_failure(peer[:255], self._writer.now() // 3600)
+
+    def failures(self) -> dict[tuple[str, int], int]:
+        """Failed attempts by (peer, hour since 1970)."""
+        with self._writer.view() as (reader, _):
+            return reader.failures()
+
+    # Deciding
+
+    def explain(self, verified: VerifiedRequest, operation: Operation) -> Decision:
+        """What ``reserve`` would decide now, with every reason; spends and records nothing."""
+        command = self._reservation(verified, operation)
+        with self._book(command) as book:
+            return command.decide(book)[0]
+
+    def quote(self, verified: VerifiedGrant, operation: Operation, params: Params, sizes: Sizes) -> Quote:
+        """What a job with these parameters and sizes may use and cost, and what is left of the grant.
+
+        Raises ``ParameterError`` for parameters the operation does not take.
+        """
+        usage = operation.bound(operation.check(params, sizes), sizes)
+        claims = verified.claims
+        account = commands.grant_account(verified)
+        with self._writer.view() as (reader, _):
+            day = meter.day_of(self._writer.now())
+            balances = reader.balances([account.name], [meter.TOTAL, day])
+        left = {unit: meter.left(account, unit, day, balances) for unit in claims.limits}
+        return Quote(usage, clearing.rate(claims.price, usage), claims.price.currency, left)
+
+    def reserve(self, verified: VerifiedRequest, operation: Operation) -> JobRecord:
+        """Decide, and reserve the most the job may use, in one transaction.
+
+        The same request again gives the same record (in whatever state the job is by now). Raises ``Refused`` (logged
+        with its reasons), ``Conflict`` where the job id was used for another request, ``ParameterError`` for
+        parameters the operation does not take.
+        """
+        record: JobRecord = self._writer.commit_one(self._reservation(verified, operation))
+        return record
+
+    # The life of a job
+
+    def arm(self, job: str) -> JobRecord:
+        """Before the first access to data, or the first message that leaves. Raises ``Refused`` if revoked or late."""
+        record: JobRecord = self._writer.commit_one(commands.Arm(job))
+        return record
+
+    def post(self, job: str, *, release: Release, usage: Usage) -> JobRecord:
+        """Charge a job and record what is about to be released; send it only after this returns.
+
+        The frames must lie in the outbox already. usage: of the whole job, at most what was reserved, charged
+        with the first release; further releases of the job (other runs or turns) are recorded without a charge.
+        The same release again changes nothing. Raises ``Refused`` where the grant was revoked meanwhile (the job
+        is then forfeited), ``Conflict`` for other bytes of the same turn or a job that has ended,
+        ``JobForfeited``, ``LocalProtocolError`` for more usage than reserved.
+        """
+        record: JobRecord = self._writer.commit_one(commands.Post(job, release, usage))
+        return record
+
+    def forfeit(self, job: str, reason: str, fault: Fault) -> JobRecord:
+        """End an armed job: its reservation is spent, and billed only if the peer is at fault."""
+        record: JobRecord = self._writer.commit_one(commands.Forfeit(job, reason[:MAX_CODE], Fault(fault)))
+        return record
+
+    def void(self, job: str, reason: str) -> JobRecord:
+        """End a job that was only reserved: all of it is free again."""
+        record: JobRecord = self._writer.commit_one(commands.Void(job, reason[:MAX_CODE]))
+        return record
+
+    def abandon(self, job: str, reason: str, fault: Fault) -> JobRecord:
+        """End a job that stopped, whatever its state: void, forfeit, or nothing where it has ended already."""
+        record: JobRecord = self._writer.commit_one(commands.Abandon(job, reason[:MAX_CODE], Fault(fault)))
+        return record
+
+    def sweep(self) -> list[JobRecord]:
+        """End jobs whose lease has run out, and forget answers that were countersigned or are over seven days old."""
+        now = self._writer.now()
+        with self._writer.view() as (reader, _):
+            late = [job.id for job in reader.jobs_in(OPEN) if job.lease < now]
+        ended: list[JobRecord] = [self._writer.commit_one(commands.Expire(job)) for job in late]
+        self._prune()
+        return ended
+
+    def recover(self) -> list[JobRecord]:
+        """Settle what an earlier process left: reserved is voided, armed forfeited, posted stays to be served again.
+
+        ``open`` does this. Nothing else may be running jobs of this book.
+        """
+        with self._writer.view() as (reader, _):
+            left = reader.jobs_in(OPEN)
+        gone = [commands.Abandon(job.id, "restart", Fault.PROVIDER) for job in left]
+        ended: list[JobRecord] = [self._writer.commit_one(command) for command in gone]
+        self._prune()
+        return ended
+
+    def job(self, job: str) -> JobRecord | None:
+        """What the book says of a job, ``None`` if nothing."""
+        with self._writer.view() as (reader, _):
+            return reader.jobs([job]).get(job)
+
+    def countersign(self, token: str) -> Receipt:
+        """Record the consumer's acknowledgement of a job's answers; returns the job's receipt.
+
+        Raises ``GrantError`` with the field where it is not the consumer's or not for what was released,
+        ``Conflict`` where the job has no answer. A second one changes nothing.
+        """
+        claims, unverified = request.read_countersignature(token)
+        record: JobRecord = self._writer.commit_one(commands.Countersign(claims, unverified, token))
+        self.outbox.discard(record.id)
+        return self.receipt(record.id)
+
+    def receipt(self, job: str) -> Receipt:
+        """The entry that ended a job, and its proof under the newest checkpoint. Derived, not stored."""
+        with self._writer.view() as (reader, tree):
+            record = reader.jobs([job]).get(job)
+            if record is None or record.entry is None:
+                raise LocalProtocolError(f"job {job} has no entry in the log")
+            return _receipt(reader, tree, record.entry)
+
+    def incident(self, kind: str, peer: str, *, job: str | None = None, detail: str = "") -> int:
+        """Log something an operator should know of; returns the entry's index. kind, detail: codes, no payloads."""
+        index: int = self._writer.commit_one(commands.Incident(kind[:MAX_CODE], peer, job, detail[:MAX_CODE]))
+        return index
+
+    # Clearing and audit
+
+    def statement(self, start: int, end: int) -> Statement:
+        """What is owed for start <= time < end, from the log alone; of an open period, so far."""
+        with self._writer.view() as (reader, _):
+            return Clearing.of(_entries(reader)).statement(Period(start, end))
+
+    def close_period(self, start: int, end: int) -> Statement:
+        """Close a period: round, record lines and residuals. The same period again returns its statement.
+
+        Raises ``ParameterError`` for one that overlaps a closed one, ends in the future, or skips uses.
+        """
+        made: Statement = self._writer.commit_one(commands.ClosePeriod(Period(start, end)))
+        return made
+
+    def entries(self) -> list[Entry]:
+        """The whole log, parsed."""
+        with self._writer.view() as (reader, _):
+            return list(_entries(reader))
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint."""
+        with self._writer.view() as (reader, _):
+            return reader.last_checkpoint() or ""
+
+    def consistency_proof(self, old: int, new: int) -> list[bytes]:
+        """That the log of ``new`` entries begins with the log of ``old`` (RFC 6962 §2.1.2)."""
+        with self._writer.view() as (_, tree):
+            return tree.consistency_proof(old, new)
+
+    def audit(self) -> AuditReport:
+        """Recompute everything from the entries and compare it with the book. Raises ``AuditError``."""
+        with self._writer.view() as (reader, _):
+            return auditing.audit_book(reader, self.log_key)
+
+    def export(self, directory: Path) -> None:
+        """Write the log for an auditor: ``audit(directory, key)`` needs nothing else."""
+        with self._writer.view() as (reader, _):
+            auditing.export(reader, directory)
+
+    def _begin(self) -> None:
+        self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
+
+    def _reservation(self, verified: VerifiedRequest, operation: Operation) -> commands.Reserve:
+        claims = verified.claims
+        with self._writer.view() as (reader, _):
+            asset = reader.assets([claims.dataset]).get(claims.dataset)
+        sizes = Sizes(claims.sizes.consumer, asset.rows if asset else 0)
+        return commands.Reserve(verified, operation, operation.check(claims.params, sizes))
+
+    @contextlib.contextmanager
+    def _book(self, command: Command) -> Iterator[Book]:
+        """A working copy to look at; nothing of it is written."""
+        with self._writer.view() as (reader, tree):
+            yield Book(reader, [command.touched], self._writer.now(), tree.size)
+
+    def _prune(self) -> None:
+        """Keep the outbox to answers that are charged, not countersigned and not too old, and to open jobs."""
+        names = self.outbox.names()  # before the book is looked at: a job is in it before its first file is
+        now = self._writer.now()
+        with self._writer.view() as (reader, _):
+            running = {job.id for job in reader.jobs_in(OPEN)}
+            kept = [job for job in reader.unacknowledged() if job.lease >= now]
+        wanted = {release.outbox for job in kept for release in job.releases}
+        self.outbox.remove({name for name in names if name not in wanted and name[:32] not in running})
+
+
+def _entries(reader: Reader) -> Iterator[Entry]:
+    return (log.decode(stored.index, stored.body) for stored in reader.entries())
+
+
+def _receipt(reader: Reader, tree: log.Log, index: int) -> Receipt:
+    note = reader.last_checkpoint()
+    assert note is not None, "an entry lies under a checkpoint"
+    return Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)

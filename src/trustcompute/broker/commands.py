@@ -1,0 +1,567 @@
+"""What can be done to the book: each command decides and changes the working copy of one transaction.
+
+The broker's methods make them, ``writer`` runs them. A job's states and who may change them are in ``job``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from trustcompute.broker import log, meter, policy
+from trustcompute.broker.clearing import Clearing, Period, Statement, closing_entries
+from trustcompute.broker.grant import VerifiedGrant
+from trustcompute.broker.job import Fault, JobRecord, JobState, Release
+from trustcompute.broker.meter import Account
+from trustcompute.broker.outbox import RETENTION
+from trustcompute.broker.policy import Asset, Case, Decision, Reason
+from trustcompute.broker.request import MAX_ANSWERS, Countersignature, VerifiedRequest
+from trustcompute.broker.store import Evidence
+from trustcompute.broker.writer import NOTHING, Book, Touched
+from trustcompute.errors import (
+    Conflict,
+    GrantError,
+    JobForfeited,
+    LocalProtocolError,
+    ParameterError,
+    Refused,
+)
+from trustcompute.primitives import signing
+from trustcompute.primitives.signing import VerifyKey
+from trustcompute.protocol.operation import Operation, Sizes, Usage
+
+RESERVED_LEASE: Final = 3600  # seconds from the reservation to the first access to data
+ARMED_LEASE: Final = 86400  # seconds from there to the charge
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """The first entry: whose log this is. Does nothing in a log that has entries."""
+
+    origin: str
+    key: str
+    touched: Touched = NOTHING
+
+    def apply(self, book: Book) -> None:
+        if book.size == 0:
+            book.record("log.opened", {"origin": self.origin, "key": self.key})
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A dataset, or a new description of one; the same description again does nothing."""
+
+    asset: Asset
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(datasets=(self.asset.id,))
+
+    def apply(self, book: Book) -> None:
+        if book.asset(self.asset.id) == self.asset:
+            return
+        book.record(
+            "asset.registered",
+            {
+                "asset": self.asset.id,
+                "version": self.asset.version,
+                "schema": self.asset.schema_hash,
+                "class": self.asset.classification,
+                "grade": self.asset.grade,
+                "personal": self.asset.personal,
+                "limits": _limits(self.asset.limits),
+            },
+        )
+        book.put_asset(self.asset)
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """A grant that this broker's identity has signed."""
+
+    grant: VerifiedGrant
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(grants=(self.grant.hash,))
+
+    def apply(self, book: Book) -> None:
+        if not book.known(self.grant.hash):
+            _enter_grant(book, "grant.issued", self.grant)
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """For good, whether or not the grant was seen before; a second time does nothing."""
+
+    grant: str
+    reason: str
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(grants=(self.grant,))
+
+    def apply(self, book: Book) -> None:
+        if not book.revoked(self.grant):
+            entry = book.record("grant.revoked", {"grant": self.grant}, {"reason": self.reason.encode()})
+            book.put_revocation(self.grant, entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Decide and reserve. params: as the operation's ``check`` returned them."""
+
+    request: VerifiedRequest
+    operation: Operation
+    params: Mapping[str, Any]
+
+    @property
+    def touched(self) -> Touched:
+        grant = self.request.grant
+        datasets = {self.request.claims.dataset, grant.claims.asset.id}
+        return Touched(jobs=(self.request.job,), grants=(grant.hash,), datasets=tuple(sorted(datasets)))
+
+    def apply(self, book: Book) -> JobRecord | Refused:
+        known = book.jobs.get(self.request.job)
+        if known is not None:
+            return self._again(known)
+        decision, usage, accounts = self.decide(book)
+        grant = self.request.grant
+        if not book.known(grant.hash):
+            _enter_grant(book, "grant.accepted", grant)
+        book.keep(Evidence(self.request.hash, "request", self.request.job, self.request.token))
+        if not decision.allowed:
+            return self._deny(book, decision)
+        meter.hold(accounts, usage, book.day, book.balances)
+        return book.put_job(self._record(book, JobState.RESERVED, accounts, usage))
+
+    def decide(self, book: Book) -> tuple[Decision, Usage, list[Account]]:
+        """The decision, the most the job may use, and what it would be debited to. Changes nothing."""
+        grant, claims = self.request.grant, self.request.claims
+        asset = book.asset(claims.dataset)
+        case = Case(
+            grant.claims, claims, self.operation, self.params, asset, book.revoked(grant.hash), book.now
+        )
+        reasons = policy.decide(case)
+        usage, accounts = Usage(), [grant_account(grant)]
+        if asset is not None:
+            accounts.append(dataset_account(asset, grant.claims.aud))
+            usage = self.operation.bound(self.params, Sizes(claims.sizes.consumer, asset.rows))
+            reasons += quota_reasons(book, accounts, usage)
+        return Decision(tuple(reasons), policy.versions(case)), usage, accounts
+
+    def _again(self, known: JobRecord) -> JobRecord | Refused:
+        if known.request != self.request.hash:
+            raise Conflict(f"job {known.id} was used for another request: take a new job id")
+        if known.state is JobState.DENIED:
+            return policy.refusal(known.reasons)
+        return known
+
+    def _deny(self, book: Book, decision: Decision) -> Refused:
+        job = self._record(book, JobState.DENIED, [], Usage())
+        entry = book.record(
+            "job.denied",
+            {
+                **{name: value for name, value in _job_fields(job).items() if name != "purpose"},
+                "reasons": [reason.to_document() for reason in decision.reasons],
+                "versions": dict(decision.versions),
+            },
+            {"purpose": job.purpose.encode()},  # not a granted purpose, perhaps: any text of the peer's
+        )
+        book.put_job(replace(job, reasons=decision.reasons, entry=entry))
+        return policy.refusal(decision.reasons)
+
+    def _record(self, book: Book, state: JobState, accounts: list[Account], usage: Usage) -> JobRecord:
+        claims, grant = self.request.claims, self.request.grant
+        return JobRecord(
+            id=self.request.job,
+            state=state,
+            request=self.request.hash,
+            grant=grant.hash,
+            subject=grant.claims.cnf.jkt,
+            payer=claims.payer,
+            peer=claims.san,
+            key=claims.key,
+            operation=claims.op,
+            dataset=claims.dataset,
+            purpose=claims.purpose,
+            accounts=tuple(account.name for account in accounts),
+            window=book.day,
+            reserved=usage,
+            lease=book.now + RESERVED_LEASE,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Data are about to be touched, or the first message is about to leave: from here failure costs."""
+
+    job: str
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(jobs=(self.job,))
+
+    def apply(self, book: Book) -> JobRecord | Refused:
+        job = _find(book, self.job)
+        if job.state is JobState.ARMED:
+            return job
+        if job.state is not JobState.RESERVED:
+            raise _ended(job)
+        if book.revoked(job.grant):
+            _void(book, job, JobState.VOIDED, "revoked")
+            return _revoked(book, job)
+        if job.lease < book.now:
+            _void(book, job, JobState.EXPIRED, "lease")
+            return Refused(
+                f"the reservation of job {job.id} has run out",
+                rule="lease",
+                field="job",
+                owner=job.peer,
+                fix="start a new job",
+            )
+        return book.put_job(replace(job, state=JobState.ARMED, lease=book.now + ARMED_LEASE))
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Charge, and record what is about to be released. The first release of a job charges for the whole job."""
+
+    job: str
+    release: Release
+    usage: Usage
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(jobs=(self.job,))
+
+    def apply(self, book: Book) -> JobRecord | Refused:
+        job = _find(book, self.job)
+        known = job.release_of(self.release.run, self.release.turn)
+        if known is not None:
+            if replace(known, outbox=self.release.outbox) != self.release:
+                raise Conflict(f"job {job.id} has released other bytes in run {known.run}, turn {known.turn}")
+            return job
+        if job.state is JobState.POSTED:
+            return self._release(book, job)
+        if not job.open:
+            raise _ended(job)
+        if book.revoked(job.grant):
+            return _lose(book, job, "revoked", Fault.UNCLEAR)
+        return self._charge(book, job)
+
+    def _charge(self, book: Book, job: JobRecord) -> JobRecord:
+        meter.settle(job.accounts, job.reserved, self.usage, job.window, book.balances)
+        entry = book.record(
+            "job.posted",
+            {
+                **_job_fields(job),
+                **self._released(),
+                "payer": job.payer,
+                "usage": meter.usage_document(self.usage),
+                "window": job.window,
+            },
+        )
+        return book.put_job(
+            replace(
+                job,
+                state=JobState.POSTED,
+                charged=self.usage,
+                releases=(self.release,),
+                lease=book.now + RETENTION,
+                entry=entry,
+            )
+        )
+
+    def _release(self, book: Book, job: JobRecord) -> JobRecord | Refused:
+        if book.revoked(job.grant):
+            return _revoked(book, job)
+        if len(job.releases) == MAX_ANSWERS:
+            raise LocalProtocolError(f"a job releases at most {MAX_ANSWERS} times")
+        book.record("job.released", {"job": job.id, "request": job.request, **self._released()})
+        return book.put_job(replace(job, releases=(*job.releases, self.release)))
+
+    def _released(self) -> dict[str, Any]:
+        return {
+            "run": self.release.run,
+            "turn": self.release.turn,
+            "frames": self.release.frames_hash,
+            "transcript": self.release.transcript,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """The computation stopped: void what was only reserved, forfeit what was armed, leave what has ended."""
+
+    job: str
+    reason: str
+    fault: Fault
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(jobs=(self.job,))
+
+    def apply(self, book: Book) -> JobRecord:
+        job = _find(book, self.job)
+        if job.state is JobState.RESERVED:
+            return _void(book, job, JobState.VOIDED, self.reason)
+        if job.state is JobState.ARMED:
+            return _forfeit(book, job, self.reason, self.fault)
+        return job
+
+
+@dataclass(frozen=True, slots=True)
+class Forfeit:
+    """What was reserved is spent. Billed only where the peer is at fault. Only armed jobs are forfeited."""
+
+    job: str
+    reason: str
+    fault: Fault
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(jobs=(self.job,))
+
+    def apply(self, book: Book) -> JobRecord:
+        job = _find(book, self.job)
+        if job.state is JobState.FORFEITED:
+            return job
+        if job.state is not JobState.ARMED:
+            raise Conflict(f"job {job.id} is {job.state}: only an armed job can be forfeited")
+        return _forfeit(book, job, self.reason, self.fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Nothing was touched: the whole reservation is free again. Only reserved jobs are voided."""
+
+    job: str
+    reason: str
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(jobs=(self.job,))
+
+    def apply(self, book: Book) -> JobRecord:
+        job = _find(book, self.job)
+        if job.state is JobState.VOIDED:
+            return job
+        if job.state is not JobState.RESERVED:
+            raise Conflict(f"job {job.id} is {job.state}: only a reserved job can be voided")
+        return _void(book, job, JobState.VOIDED, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """End a job whose lease has run out: a reserved one expires, an armed one is forfeited."""
+
+    job: str
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(jobs=(self.job,))
+
+    def apply(self, book: Book) -> JobRecord:
+        job = _find(book, self.job)
+        if not job.open or job.lease >= book.now:
+            return job
+        if job.state is JobState.RESERVED:
+            return _void(book, job, JobState.EXPIRED, "lease")
+        return _forfeit(book, job, "lease", Fault.UNCLEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class Countersign:
+    """The consumer's acknowledgement of every answer of a job; its signature is checked with the request's key."""
+
+    claims: Countersignature
+    unverified: signing.Unverified
+    token: str
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(jobs=(self.claims.job,))
+
+    def apply(self, book: Book) -> JobRecord:
+        job = book.jobs.get(self.claims.job)
+        if job is None:
+            raise GrantError("this node knows no such job", "job")
+        try:
+            self.unverified.verify(VerifyKey.from_x(job.key))
+        except signing.TokenError as error:
+            raise GrantError(str(error), error.field) from error
+        if self.claims.request != job.request:
+            raise GrantError("the countersignature is for another request", "request")
+        if job.state is not JobState.POSTED:
+            raise Conflict(f"job {job.id} is {job.state}: it has no answer to countersign")
+        if self.claims.answers != tuple(release.frames_hash for release in job.releases):
+            raise GrantError("the countersigned answers are not those that were released", "answers")
+        if job.countersigned is not None:
+            return job
+        hash_ = signing.token_hash(self.token)
+        fields = {"job": job.id, "request": job.request, "answers": list(self.claims.answers), "token": hash_}
+        entry = book.record("job.countersigned", fields)
+        book.keep(Evidence(hash_, "countersignature", job.id, self.token))
+        return book.put_job(replace(job, countersigned=entry))
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something an operator should know of. kind, detail: codes, never payloads."""
+
+    kind: str
+    peer: str
+    job: str | None
+    detail: str
+    touched: Touched = NOTHING
+
+    def apply(self, book: Book) -> int:
+        fields: dict[str, Any] = {"kind": self.kind, "detail": self.detail}
+        if self.job is not None:
+            fields["job"] = self.job
+        return book.record("incident", fields, {"peer": self.peer.encode()})
+
+
+@dataclass(frozen=True, slots=True)
+class ClosePeriod:
+    """Round what is owed for a period and record it; the same period again gives its statement."""
+
+    period: Period
+    touched: Touched = NOTHING
+
+    def apply(self, book: Book) -> Statement:
+        entries = (log.decode(stored.index, stored.body) for stored in book.reader.entries())
+        record = Clearing.of(entries)
+        statement = record.statement(self.period)
+        if statement.closed:
+            return statement
+        if self.period.end > book.now:
+            raise ParameterError(f"a period can be closed when it is over, not before {self.period.end}")
+        parts, closing = closing_entries(statement)
+        for part in parts:
+            book.record("period.lines", part)
+        book.record("period.closed", closing)
+        return replace(statement, closed=True)
+
+
+def grant_account(grant: VerifiedGrant) -> Account:
+    return Account(meter.grant_account(grant.hash), grant.claims.limits, grant.claims.iss)
+
+
+def dataset_account(asset: Asset, owner: str) -> Account:
+    return Account(meter.dataset_account(asset.id), asset.limits, owner, shared=True)
+
+
+def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:
+    """What the meter has against reserving. The dataset's own figures, which tell of others' use, are not named."""
+    reasons = []
+    for short in meter.shortfalls(accounts, usage, book.day, book.balances):
+        field = f"limits.{short.unit}.{short.span}"
+        if short.account.shared:
+            fix = f"the dataset's own budget of {short.unit} does not suffice: ask its holder"
+        else:
+            later = "wait until tomorrow (UTC), " if short.span == "per_day" else ""
+            fix = f"the job needs {short.asked} {short.unit}, {short.left} are left: {later}use less, or ask for more"
+        reasons.append(Reason("quota", field, short.account.owner, fix))
+    return reasons
+
+
+def _find(book: Book, job: str) -> JobRecord:
+    found = book.jobs.get(job)
+    if found is None:
+        raise LocalProtocolError(f"the book knows no job {job}")
+    return found
+
+
+def _ended(job: JobRecord) -> Conflict | JobForfeited:
+    if job.state is JobState.FORFEITED:
+        return JobForfeited(f"job {job.id} was forfeited ({job.detail}): start a new one", job.id)
+    return Conflict(f"job {job.id} is {job.state}: start a new one")
+
+
+def _revoked(book: Book, job: JobRecord) -> Refused:
+    return Refused(
+        f"the grant of job {job.id} was revoked: nothing is released",
+        rule="revoked",
+        field="grant",
+        owner=book.issuer(job.grant),
+        fix="the grant was revoked for good: ask for a new one",
+    )
+
+
+def _lose(book: Book, job: JobRecord, reason: str, fault: Fault) -> Refused:
+    """End a job whose grant was revoked on the way."""
+    if job.state is JobState.ARMED:
+        _forfeit(book, job, reason, fault)
+    else:
+        _void(book, job, JobState.VOIDED, reason)
+    return _revoked(book, job)
+
+
+def _void(book: Book, job: JobRecord, state: JobState, reason: str) -> JobRecord:
+    meter.settle(job.accounts, job.reserved, Usage(), job.window, book.balances)
+    entry = book.record(f"job.{state}", {**_job_fields(job), "reason": reason})
+    return book.put_job(replace(job, state=state, charged=Usage(), detail=reason, entry=entry))
+
+
+def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord:
+    meter.settle(job.accounts, job.reserved, job.reserved, job.window, book.balances)
+    entry = book.record(
+        "job.forfeited",
+        {
+            **_job_fields(job),
+            "payer": job.payer,
+            "usage": meter.usage_document(job.reserved),
+            "window": job.window,
+            "reason": reason,
+            "fault": fault.value,
+        },
+    )
+    return book.put_job(
+        replace(job, state=JobState.FORFEITED, charged=job.reserved, detail=reason, fault=fault, entry=entry)
+    )
+
+
+def _job_fields(job: JobRecord) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "request": job.request,
+        "grant": job.grant,
+        "subject": job.subject,
+        "operation": job.operation,
+        "dataset": job.dataset,
+        "purpose": job.purpose,
+    }
+
+
+def _enter_grant(book: Book, kind: str, grant: VerifiedGrant) -> None:
+    """Log what statements and balances are rebuilt from: limits, price, split."""
+    claims = grant.claims
+    entry = book.record(
+        kind,
+        {
+            "grant": grant.hash,
+            "issuer": claims.iss,
+            "subject": claims.cnf.jkt,
+            "asset": claims.asset.id,
+            "operations": sorted(claims.operations),
+            "right": claims.right,
+            "nbf": claims.nbf,
+            "exp": claims.exp,
+            "limits": _limits(claims.limits),
+            "price": claims.price.to_document(),
+            "split": [share.to_document() for share in claims.split],
+            "contingency": claims.contingency,
+        },
+        {"name": claims.sub.encode()},
+    )
+    book.put_grant(grant.hash, grant.token, entry)
+
+
+def _limits(limits: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        unit: {span: amount for span, amount in limit.to_document().items() if amount is not None}
+        for unit, limit in limits.items()
+    }

@@ -1,0 +1,94 @@
+"""The life of one job, as the book keeps it.
+
+    reserved → armed → posted | forfeited          reserved → posted | voided | expired
+
+A one-turn protocol posts directly. A denied request is kept as a job too, so that its repetition is answered with
+the same refusal and logged once. States on the right are final. Read by the node, written by ``writer`` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from trustcompute.broker.policy import Reason
+from trustcompute.protocol.operation import Usage
+
+
+class JobState(StrEnum):
+    RESERVED = "reserved"
+    ARMED = "armed"
+    POSTED = "posted"
+    FORFEITED = "forfeited"
+    VOIDED = "voided"
+    EXPIRED = "expired"
+    DENIED = "denied"
+
+
+OPEN: Final = frozenset({JobState.RESERVED, JobState.ARMED})
+
+
+class Fault(StrEnum):
+    """Whose doing it is that a job failed after it was armed. Only the peer's own fault is billed."""
+
+    PEER = "peer"
+    PROVIDER = "provider"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One turn that lets the peer compute some of its output, as it lies in the outbox.
+
+    frames_hash: SHA-256 (hex) of the turn's frames, what the consumer countersigns; transcript: hex, after this
+    turn; outbox: name of the file that holds the frames.
+    """
+
+    run: int
+    turn: int
+    frames_hash: str
+    transcript: str
+    outbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job. request: hash of its token; grant: hash; subject, payer: thumbprints; peer: TLS name; key: JWK x.
+
+    accounts: what its use is debited to; window: UTC day of the reservation; reserved, charged: usage; lease:
+    time (seconds) until which the reservation holds or, once posted, the answers are kept; entry, countersigned:
+    indexes in the log.
+    """
+
+    id: str
+    state: JobState
+    request: str
+    grant: str
+    subject: str
+    payer: str
+    peer: str
+    key: str
+    operation: str
+    dataset: str
+    purpose: str
+    accounts: tuple[str, ...]
+    window: int
+    reserved: Usage
+    lease: int
+    charged: Usage | None = None
+    releases: tuple[Release, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    detail: str = ""
+    fault: Fault | None = None
+    entry: int | None = None
+    countersigned: int | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN
+
+    def release_of(self, run: int, turn: int) -> Release | None:
+        return next(
+            (release for release in self.releases if (release.run, release.turn) == (run, turn)), None
+        )

@@ -1,0 +1,160 @@
+"""The meter's arithmetic: reservations and charges against limits, per account, unit and window of time.
+
+A job's use is debited to a list of accounts at once (the grant's and the dataset's; with delegation every
+ancestor's), or to none. Per account and unit there is one balance for all time and one per UTC day, each of two
+parts: ``posted`` has been used, ``pending`` is reserved. posted + pending never exceeds the limit. All amounts are
+int64. Pure functions over balances; the writer loads and stores them in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from trustcompute.broker.grant import Limit
+from trustcompute.errors import LocalProtocolError, StoreError
+from trustcompute.primitives import canonical
+from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, Usage
+
+TOTAL: Final = -1  # the window of all time; other windows are numbers of UTC days since 1970
+DAY: Final = 86400
+NO_LIMIT: Final = Limit()
+
+
+class BalanceKey(NamedTuple):
+    account: str
+    window: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """posted + pending <= limit, always; ``limit`` is 2^63 - 1 where nothing limits."""
+
+    posted: int = 0
+    pending: int = 0
+    limit: int = MAX_AMOUNT
+
+    @property
+    def left(self) -> int:
+        return self.limit - self.posted - self.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """name: ``grant:<hash>`` or ``dataset:<id>``; owner: who can raise its limits; shared: by several grantees."""
+
+    name: str
+    limits: Mapping[str, Limit]
+    owner: str
+    shared: bool = False
+
+    def limit(self, unit: str) -> Limit:
+        return self.limits.get(unit, NO_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A limit that a job would exceed. span: ``per_call``, ``per_day`` or ``total``."""
+
+    account: Account
+    unit: str
+    span: str
+    asked: int
+    left: int
+
+
+Balances = MutableMapping[BalanceKey, Balance]
+
+
+def grant_account(grant: str) -> str:
+    return f"grant:{grant}"
+
+
+def dataset_account(dataset: str) -> str:
+    return f"dataset:{dataset}"
+
+
+def day_of(time: int) -> int:
+    """The UTC day of a time in seconds: the window of ``per_day`` limits."""
+    return time // DAY
+
+
+def shortfalls(
+    accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
+) -> Iterator[Shortfall]:
+    """Every limit that stands in the way of reserving ``usage`` now."""
+    for account in accounts:
+        for unit, asked in usage.items():
+            limit = account.limit(unit)
+            if limit.per_call is not None and asked > limit.per_call:
+                yield Shortfall(account, unit, "per_call", asked, limit.per_call)
+            for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
+                balance = balances.get(BalanceKey(account.name, window, unit), Balance())
+                left = (MAX_AMOUNT if bound is None else bound) - balance.posted - balance.pending
+                if asked > left:
+                    yield Shortfall(account, unit, span, asked, max(left, 0))
+
+
+def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances) -> None:
+    """Reserve ``usage``, after ``shortfalls`` found nothing. Limits in force now are written beside the balances."""
+    for account in accounts:
+        for unit, amount in _used(usage):
+            limit = account.limit(unit)
+            for window, bound in ((day, limit.per_day), (TOTAL, limit.total)):
+                key = BalanceKey(account.name, window, unit)
+                old = balances.get(key, Balance())
+                limited = MAX_AMOUNT if bound is None else bound
+                balances[key] = Balance(old.posted, old.pending + amount, limited)
+
+
+def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
+    """Turn a reservation into a charge of at most as much; the rest is free again. charged = 0 gives all back."""
+    for unit, amount in charged.items():
+        if amount > getattr(reserved, unit):
+            raise LocalProtocolError(
+                f"the computation used {amount} {unit}, but reserved {getattr(reserved, unit)}: "
+                "its operation's bound is wrong; nothing was charged or released"
+            )
+    for name in accounts:
+        for unit, amount in _used(reserved):
+            for window in (day, TOTAL):
+                key = BalanceKey(name, window, unit)
+                old = balances.get(key, Balance())
+                if old.pending < amount:
+                    raise StoreError(
+                        f"the book holds less {unit} in reserve for {name} than its open jobs: audit it"
+                    )
+                balances[key] = Balance(old.posted + getattr(charged, unit), old.pending - amount, old.limit)
+
+
+def left(account: Account, unit: str, day: int, balances: Balances) -> dict[str, int]:
+    """What could be reserved now, by span that is limited."""
+    limit = account.limit(unit)
+    found = {} if limit.per_call is None else {"per_call": limit.per_call}
+    for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
+        if bound is not None:
+            balance = balances.get(BalanceKey(account.name, window, unit), Balance())
+            found[span] = max(bound - balance.posted - balance.pending, 0)
+    return found
+
+
+def usage_document(usage: Usage) -> dict[str, Any]:
+    """Usage as documents and the book carry it: units that are not zero."""
+    return {unit: canonical.integer(amount) for unit, amount in _used(usage)}
+
+
+def parse_usage(document: Mapping[str, Any]) -> Usage:
+    """The inverse of ``usage_document``. Raises ``DocumentError``."""
+    unknown = set(document) - set(UNITS)
+    if unknown:
+        raise canonical.DocumentError(f"unknown unit of usage: the units are {', '.join(UNITS)}", "usage")
+    try:
+        return Usage(**{unit: canonical.parse_integer(amount, unit) for unit, amount in document.items()})
+    except ValueError as error:
+        raise canonical.DocumentError(str(error), "usage") from error
+
+
+def _used(usage: Usage) -> Iterator[tuple[str, int]]:
+    return ((unit, amount) for unit, amount in usage.items() if amount)

@@ -1,0 +1,104 @@
+"""Receipts: one entry of a log, and the proof that it is in it, for whoever knows the log's key. Offline.
+
+The broker makes them on demand (they are derived, not stored); consumers keep them as JSON files. RFC 6962
+inclusion proof, C2SP checkpoint.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from trustcompute.broker import log
+from trustcompute.broker.log import Entry
+from trustcompute.errors import AuditError, InputError, VerificationError
+from trustcompute.primitives import canonical, checkpoint, merkle
+from trustcompute.primitives.checkpoint import MAX_NOTE, NoteKey
+
+RECEIPT_VERSION: Final = 1
+MAX_RECEIPT: Final = (
+    2 * (log.MAX_ENTRY + MAX_NOTE) + 4096
+)  # quoting at most doubles them; a proof is under 3 KiB
+
+_FIELDS = {"v", "entry", "index", "proof", "checkpoint"}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """entry: canonical bytes; index: its position; proof: RFC 6962 path, 32 bytes a step; checkpoint: signed note."""
+
+    entry: bytes
+    index: int
+    proof: tuple[bytes, ...]
+    checkpoint: str
+
+    def verify(self, key: NoteKey) -> Entry:
+        """The entry, if the log of this key contains it. Raises ``VerificationError``.
+
+        key: ``log.log_key(name, key)`` of the node that keeps the log, or parsed from its text form.
+        """
+        signed = checkpoint.verify(self.checkpoint, key)
+        merkle.verify_inclusion(
+            merkle.leaf_hash(self.entry), self.index, signed.size, self.proof, signed.root
+        )
+        try:
+            return log.decode(self.index, self.entry)
+        except AuditError as error:
+            raise VerificationError(str(error)) from error
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "v": RECEIPT_VERSION,
+            "entry": self.entry.decode(),
+            "index": self.index,
+            "proof": [base64.b64encode(step).decode() for step in self.proof],
+            "checkpoint": self.checkpoint,
+        }
+
+    @classmethod
+    def from_document(cls, document: object) -> Receipt:
+        """Raises ``VerificationError`` for what is not a receipt; the proof is not checked here."""
+        if not isinstance(document, dict) or set(document) != _FIELDS or document["v"] != RECEIPT_VERSION:
+            raise VerificationError(
+                f"a receipt has exactly the fields {', '.join(sorted(_FIELDS))}, version 1"
+            )
+        entry, index, proof, note = (document[name] for name in ("entry", "index", "proof", "checkpoint"))
+        if not isinstance(entry, str) or not isinstance(note, str) or type(index) is not int:
+            raise VerificationError("a receipt's entry and checkpoint are text, its index is an integer")
+        if not isinstance(proof, list) or len(proof) > merkle.MAX_PROOF:
+            raise VerificationError(f"a receipt's proof is a list of at most {merkle.MAX_PROOF} hashes")
+        return cls(entry.encode(), index, tuple(_step(step) for step in proof), note)
+
+    def to_json(self) -> bytes:
+        """Canonical JSON."""
+        return canonical.dumps(self.to_document())
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Receipt:
+        """Raises ``VerificationError``."""
+        return cls.from_document(canonical.loads_canonical(data, limit=MAX_RECEIPT))
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Receipt:
+        """Raises ``InputError`` where the file cannot be read, ``VerificationError`` where it holds no receipt."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        return cls.from_json(data)
+
+
+def _step(text: object) -> bytes:
+    try:
+        step = base64.b64decode(str(text), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise VerificationError("a step of a receipt's proof is not base64") from error
+    if base64.b64encode(step).decode() != text:
+        raise VerificationError("a step of a receipt's proof is not canonical base64")
+    return step

@@ -1,0 +1,128 @@
+"""What the broker asks of a store, in terms of the book; each store module speaks one kind of SQL.
+
+A transaction sees the book as it is, nobody else writes meanwhile, and ``write`` makes all changes durable or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from trustcompute.broker.job import JobRecord, JobState
+from trustcompute.broker.log import Opening, StoredEntry
+from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.policy import Asset
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """A grant the book knows. hash: of the token; entry: index of the entry that issued or accepted it."""
+
+    hash: str
+    token: str
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """grant: hash of the token; entry: index of the entry that revoked it."""
+
+    grant: str
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A token that the log names by its hash: a request or a countersignature. kind: which of the two."""
+
+    hash: str
+    kind: str
+    job: str
+    token: str
+
+
+@dataclass
+class Changes:
+    """Everything one transaction writes. Jobs and balances replace what was there, the rest is new."""
+
+    jobs: list[JobRecord] = field(default_factory=list)
+    balances: dict[BalanceKey, Balance] = field(default_factory=dict)
+    grants: list[GrantRow] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
+    assets: list[Asset] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    openings: list[Opening] = field(default_factory=list)
+    entries: list[StoredEntry] = field(default_factory=list)
+    checkpoint: str | None = None
+
+
+class Reader(Protocol):
+    """A consistent view of the book."""
+
+    def origin(self) -> str: ...
+
+    def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]: ...
+
+    def jobs_in(self, states: Collection[JobState]) -> list[JobRecord]:
+        """All jobs in these states, by id."""
+        ...
+
+    def unacknowledged(self) -> list[JobRecord]:
+        """Posted jobs that nobody has countersigned."""
+        ...
+
+    def counts(self) -> dict[JobState, int]: ...
+
+    def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]: ...
+
+    def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]: ...
+
+    def assets(self, ids: Collection[str]) -> dict[str, Asset]: ...
+
+    def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]: ...
+
+    def all_balances(self) -> dict[BalanceKey, Balance]: ...
+
+    def evidence(self, job: str) -> list[Evidence]: ...
+
+    def openings(self, index: int) -> list[Opening]: ...
+
+    def entry(self, index: int) -> bytes: ...
+
+    def entries(self) -> Iterator[StoredEntry]:
+        """All entries in order."""
+        ...
+
+    def leaves(self) -> Iterator[bytes]: ...
+
+    def checkpoints(self) -> Iterator[str]:
+        """All checkpoints, oldest first."""
+        ...
+
+    def last_checkpoint(self) -> str | None: ...
+
+    def failures(self) -> dict[tuple[str, int], int]:
+        """Counts by (peer, hour since 1970)."""
+        ...
+
+
+class Transaction(Reader, Protocol):
+    """A view that may be written once."""
+
+    def write(self, changes: Changes) -> None: ...
+
+    def count_failure(self, peer: str, hour: int) -> None: ...
+
+
+class Store(Protocol):
+    """A book on disk. Methods raise ``StoreError`` and may be called from any thread, one at a time."""
+
+    def read(self) -> AbstractContextManager[Reader]: ...
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Commits durably where the block ends, takes everything back where it raises."""
+        ...
+
+    def close(self) -> None: ...

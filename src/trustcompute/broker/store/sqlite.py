@@ -1,0 +1,471 @@
+"""The book in one SQLite file: the only module that holds the ledger's SQL for it.
+
+Write-ahead log, ``synchronous=FULL`` (a commit is on the disk when it returns), ``BEGIN IMMEDIATE``, one
+connection. A file lock keeps a second node from opening the same book for writing; readers (``read_only``) may
+look at any time and see a consistent state. The limits are checked once more by the database itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from trustcompute.broker.grant import Limit
+from trustcompute.broker.job import Fault, JobRecord, JobState, Release
+from trustcompute.broker.log import Opening, StoredEntry
+from trustcompute.broker.meter import Balance, BalanceKey, parse_usage, usage_document
+from trustcompute.broker.policy import Asset, Reason
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
+from trustcompute.errors import StoreError
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
+BOOK_FILE: Final = "book.sqlite"
+LOCK_FILE: Final = "book.lock"
+BUSY_SECONDS: Final = 10
+
+_SCHEMA: Final = """
+CREATE TABLE book (version INTEGER NOT NULL, origin TEXT NOT NULL, key TEXT NOT NULL) STRICT;
+CREATE TABLE entries (idx INTEGER PRIMARY KEY, leaf BLOB NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
+CREATE TABLE openings (
+    idx INTEGER NOT NULL, field TEXT NOT NULL, salt BLOB NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (idx, field)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE grants (hash TEXT PRIMARY KEY, token TEXT NOT NULL, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE revocations (grant_hash TEXT PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE assets (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE balances (
+    account TEXT NOT NULL, time_window INTEGER NOT NULL, unit TEXT NOT NULL,
+    posted INTEGER NOT NULL CHECK (posted >= 0), pending INTEGER NOT NULL CHECK (pending >= 0),
+    lim INTEGER NOT NULL,
+    PRIMARY KEY (account, time_window, unit),
+    CHECK (posted + pending <= lim)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, request TEXT NOT NULL, grant_hash TEXT NOT NULL,
+    subject TEXT NOT NULL, payer TEXT NOT NULL, peer TEXT NOT NULL, key TEXT NOT NULL,
+    operation TEXT NOT NULL, dataset TEXT NOT NULL, purpose TEXT NOT NULL, accounts TEXT NOT NULL,
+    day INTEGER NOT NULL, reserved TEXT NOT NULL, lease INTEGER NOT NULL, charged TEXT,
+    releases TEXT NOT NULL, reasons TEXT NOT NULL, detail TEXT NOT NULL, fault TEXT,
+    entry INTEGER, countersigned INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX open_jobs ON jobs (state, id) WHERE state IN ('reserved', 'armed');
+CREATE INDEX kept_jobs ON jobs (id) WHERE state = 'posted' AND countersigned IS NULL;
+CREATE TABLE evidence (
+    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, token TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX evidence_of ON evidence (job);
+CREATE TABLE failures (
+    peer TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (peer, hour)
+) STRICT, WITHOUT ROWID;
+"""
+
+_JOB_COLUMNS: Final = (
+    "id, state, request, grant_hash, subject, payer, peer, key, operation, dataset, purpose, accounts, day, "
+    "reserved, lease, charged, releases, reasons, detail, fault, entry, countersigned"
+)
+_PUT_JOB: Final = f"REPLACE INTO jobs ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 22)})"  # noqa: S608
+_GET_JOBS: Final = f"SELECT {_JOB_COLUMNS} FROM jobs"  # noqa: S608
+_PUT_BALANCE: Final = (
+    "REPLACE INTO balances (account, time_window, unit, posted, pending, lim) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_AMONG: Final = "IN (SELECT value FROM json_each(?))"
+
+
+class SqliteStore:
+    """See ``broker.store.Store``."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
+        self._connection, self._lock = connection, lock
+        self._mutex = threading.RLock()
+        self._pid = os.getpid()
+
+    @classmethod
+    def open(cls, directory: Path, *, origin: str, key: str) -> SqliteStore:
+        """Open a book for writing, or create one. origin: name of its log; key: thumbprint that signs it.
+
+        Raises ``StoreError`` where another process has it open, it belongs to another log, or another release
+        wrote it.
+        """
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot create {directory}: {error.strerror}") from error
+        lock = _lock(directory / LOCK_FILE)
+        try:
+            with _explained():
+                connection = _connect(f"{(directory / BOOK_FILE).resolve().as_uri()}?mode=rwc")
+                _prepare(connection, origin, key)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(connection, lock)
+
+    @classmethod
+    def read_only(cls, directory: Path) -> SqliteStore:
+        """Open an existing book for reading, also while a node is writing it. Raises ``StoreError``."""
+        path = directory / BOOK_FILE
+        if not path.is_file():
+            raise StoreError(f"there is no book in {directory}")
+        with _explained():
+            connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=BUSY_SECONDS,
+            )
+            _check_version(connection)
+        return cls(connection, None)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[SqliteTransaction]:
+        with self._block("BEGIN") as transaction:
+            yield transaction
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[SqliteTransaction]:
+        with self._block("BEGIN IMMEDIATE") as transaction:
+            yield transaction
+
+    def close(self) -> None:
+        with self._mutex:
+            if self._pid == os.getpid():
+                self._connection.close()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    @contextlib.contextmanager
+    def _block(self, begin: str) -> Iterator[SqliteTransaction]:
+        if os.getpid() != self._pid:
+            raise StoreError("a book must not be used after a fork: open it in the process that uses it")
+        with self._mutex, _explained():
+            self._connection.execute(begin)
+            try:
+                yield SqliteTransaction(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+class SqliteTransaction:
+    """See ``broker.store.Transaction``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def origin(self) -> str:
+        return str(self._one("SELECT origin FROM book")[0])
+
+    def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
+        rows = self._connection.execute(f"{_GET_JOBS} WHERE id {_AMONG}", (_array(ids),))
+        return {row[0]: _job(row) for row in rows}
+
+    def jobs_in(self, states: Collection[JobState]) -> list[JobRecord]:
+        found = []
+        for state in states:
+            found += [
+                _job(row) for row in self._connection.execute(f"{_GET_JOBS} WHERE state = ?", (state.value,))
+            ]
+        return sorted(found, key=lambda job: job.id)
+
+    def unacknowledged(self) -> list[JobRecord]:
+        query = f"{_GET_JOBS} WHERE state = 'posted' AND countersigned IS NULL ORDER BY id"
+        return [_job(row) for row in self._connection.execute(query)]
+
+    def counts(self) -> dict[JobState, int]:
+        rows = self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")
+        return {JobState(state): count for state, count in rows}
+
+    def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
+        rows = self._connection.execute(
+            f"SELECT hash, token, entry FROM grants WHERE hash {_AMONG}",  # noqa: S608
+            (_array(hashes),),
+        )
+        return {row[0]: GrantRow(*row) for row in rows}
+
+    def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]:
+        rows = self._connection.execute(
+            f"SELECT grant_hash, entry FROM revocations WHERE grant_hash {_AMONG}",  # noqa: S608
+            (_array(hashes),),
+        )
+        return {row[0]: Revocation(*row) for row in rows}
+
+    def assets(self, ids: Collection[str]) -> dict[str, Asset]:
+        rows = self._connection.execute(
+            f"SELECT id, document FROM assets WHERE id {_AMONG}",  # noqa: S608
+            (_array(ids),),
+        )
+        return {name: _asset(name, json.loads(document)) for name, document in rows}
+
+    def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]:
+        rows = self._connection.execute(
+            "SELECT account, time_window, unit, posted, pending, lim FROM balances "  # noqa: S608
+            f"WHERE account {_AMONG} AND time_window {_AMONG}",
+            (_array(accounts), json.dumps(sorted(windows))),
+        )
+        return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in rows}
+
+    def all_balances(self) -> dict[BalanceKey, Balance]:
+        rows = self._connection.execute(
+            "SELECT account, time_window, unit, posted, pending, lim FROM balances"
+        )
+        return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in rows}
+
+    def evidence(self, job: str) -> list[Evidence]:
+        rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence WHERE job = ?", (job,))
+        return [Evidence(*row) for row in rows]
+
+    def openings(self, index: int) -> list[Opening]:
+        rows = self._connection.execute(
+            "SELECT idx, field, salt, value FROM openings WHERE idx = ?", (index,)
+        )
+        return [Opening(*row) for row in rows]
+
+    def entry(self, index: int) -> bytes:
+        return bytes(self._one("SELECT body FROM entries WHERE idx = ?", (index,))[0])
+
+    def entries(self) -> Iterator[StoredEntry]:
+        for row in self._connection.execute("SELECT idx, leaf, body FROM entries ORDER BY idx"):
+            yield StoredEntry(*row)
+
+    def leaves(self) -> Iterator[bytes]:
+        return (row[0] for row in self._connection.execute("SELECT leaf FROM entries ORDER BY idx"))
+
+    def checkpoints(self) -> Iterator[str]:
+        return (row[0] for row in self._connection.execute("SELECT note FROM checkpoints ORDER BY size"))
+
+    def last_checkpoint(self) -> str | None:
+        row = self._connection.execute("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1").fetchone()
+        return None if row is None else str(row[0])
+
+    def failures(self) -> dict[tuple[str, int], int]:
+        rows = self._connection.execute("SELECT peer, hour, count FROM failures")
+        return {(peer, hour): count for peer, hour, count in rows}
+
+    def count_failure(self, peer: str, hour: int) -> None:
+        self._connection.execute(
+            "INSERT INTO failures (peer, hour, count) VALUES (?, ?, 1) "
+            "ON CONFLICT (peer, hour) DO UPDATE SET count = count + 1",
+            (peer, hour),
+        )
+
+    def write(self, changes: Changes) -> None:
+        """Everything in one go; primary keys and checks refuse what contradicts the book."""
+        put = self._connection.executemany
+        put(_PUT_JOB, [_job_row(job) for job in changes.jobs])
+        put(
+            _PUT_BALANCE,
+            [(*key, held.posted, held.pending, held.limit) for key, held in changes.balances.items()],
+        )
+        put(
+            "INSERT INTO grants VALUES (?, ?, ?)",
+            [(row.hash, row.token, row.entry) for row in changes.grants],
+        )
+        put("INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations])
+        put("REPLACE INTO assets VALUES (?, ?)", [(asset.id, _asset_row(asset)) for asset in changes.assets])
+        put(
+            "INSERT INTO evidence VALUES (?, ?, ?, ?)",
+            [(row.hash, row.kind, row.job, row.token) for row in changes.evidence],
+        )
+        put(
+            "INSERT INTO openings VALUES (?, ?, ?, ?)",
+            [(row.index, row.field, row.salt, row.value) for row in changes.openings],
+        )
+        put(
+            "INSERT INTO entries VALUES (?, ?, ?)",
+            [(row.index, row.leaf, row.body) for row in changes.entries],
+        )
+        if changes.checkpoint is not None:
+            size = changes.entries[-1].index + 1
+            self._connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (size, changes.checkpoint))
+
+    def _one(self, query: str, values: tuple[Any, ...] = ()) -> Any:
+        row = self._connection.execute(query, values).fetchone()
+        if row is None:
+            raise StoreError("the book lacks a row it must have: audit it, restore a backup")
+        return row
+
+
+def _lock(path: Path) -> int:
+    """Hold the book's lock; the kernel lets go of it when the process ends, however it ends."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise StoreError(
+            f"another process has the book in {path.parent} open: stop it, or ask it instead"
+        ) from error
+    return handle
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_SECONDS,
+        cached_statements=64,
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, origin: str, key: str) -> None:
+    """Create the tables in an empty file; in any other, check that it is a book of this release and this log."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            for statement in _SCHEMA.split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("INSERT INTO book VALUES (?, ?, ?)", (SCHEMA_VERSION, origin, key))
+        _check_version(connection)
+        found = connection.execute("SELECT origin, key FROM book").fetchone()
+        if found != (origin, key):
+            raise StoreError(
+                f"the book belongs to the log {found[0]} of key {found[1]}, not to {origin} of key {key}"
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.close()
+        raise
+
+
+def _check_version(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreError("the file is an SQLite database, but not a book of this software")
+    version = connection.execute("SELECT version FROM book").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"the book has schema version {version}, this release reads version {SCHEMA_VERSION}: "
+            "use the release that wrote it"
+        )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn SQLite's errors into ``StoreError`` with what to do."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise StoreError(
+            f"the book refused a change that contradicts it ({error}): nothing was written; audit it"
+        ) from error
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"the book cannot be used ({error}): {_advice(str(error))}; nothing was written"
+        ) from error
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"the book cannot be read ({error}): restore it from a backup, then audit it"
+        ) from error
+
+
+def _advice(message: str) -> str:
+    if "full" in message:
+        return "free disk space"
+    if "locked" in message:
+        return f"another program held it for over {BUSY_SECONDS} s"
+    if "readonly" in message or "unable to open" in message:
+        return "check the permissions of its directory"
+    return "check the disk"
+
+
+def _array(values: Collection[str]) -> str:
+    return json.dumps(sorted(values))
+
+
+def _job_row(job: JobRecord) -> tuple[Any, ...]:
+    return (
+        job.id,
+        job.state.value,
+        job.request,
+        job.grant,
+        job.subject,
+        job.payer,
+        job.peer,
+        job.key,
+        job.operation,
+        job.dataset,
+        job.purpose,
+        json.dumps(job.accounts),
+        job.window,
+        json.dumps(usage_document(job.reserved)),
+        job.lease,
+        None if job.charged is None else json.dumps(usage_document(job.charged)),
+        json.dumps([[r.run, r.turn, r.frames_hash, r.transcript, r.outbox] for r in job.releases]),
+        json.dumps([reason.to_document() for reason in job.reasons]),
+        job.detail,
+        None if job.fault is None else job.fault.value,
+        job.entry,
+        job.countersigned,
+    )
+
+
+def _job(row: tuple[Any, ...]) -> JobRecord:
+    return JobRecord(
+        id=row[0],
+        state=JobState(row[1]),
+        request=row[2],
+        grant=row[3],
+        subject=row[4],
+        payer=row[5],
+        peer=row[6],
+        key=row[7],
+        operation=row[8],
+        dataset=row[9],
+        purpose=row[10],
+        accounts=tuple(json.loads(row[11])),
+        window=row[12],
+        reserved=parse_usage(json.loads(row[13])),
+        lease=row[14],
+        charged=None if row[15] is None else parse_usage(json.loads(row[15])),
+        releases=tuple(Release(*release) for release in json.loads(row[16])),
+        reasons=tuple(Reason(**reason) for reason in json.loads(row[17])),
+        detail=row[18],
+        fault=None if row[19] is None else Fault(row[19]),
+        entry=row[20],
+        countersigned=row[21],
+    )
+
+
+def _asset_row(asset: Asset) -> str:
+    limits = {unit: limit.to_document() for unit, limit in asset.limits.items()}
+    return json.dumps(
+        {
+            "version": asset.version,
+            "schema_hash": asset.schema_hash,
+            "classification": asset.classification,
+            "grade": asset.grade,
+            "personal": asset.personal,
+            "rows": asset.rows,
+            "limits": limits,
+        }
+    )
+
+
+def _asset(name: str, document: dict[str, Any]) -> Asset:
+    limits = {unit: Limit.model_validate(limit) for unit, limit in document.pop("limits").items()}
+    return Asset(id=name, limits=limits, **document)

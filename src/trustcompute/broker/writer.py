@@ -1,0 +1,227 @@
+"""The one code path that changes the book: a list of commands, one transaction, one checkpoint.
+
+The writer reads what all commands of the list touch, lets each decide and change the working copy (``Book``) in
+turn, writes the differences and the new entries, signs one checkpoint over them and commits. Each command sees
+what those before it did. A command that is refused leaves the others alone; a disk that refuses takes back all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from trustcompute.broker import log, meter
+from trustcompute.broker.grant import read
+from trustcompute.broker.job import JobRecord
+from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.policy import Asset
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Reader, Revocation, Store
+from trustcompute.errors import LocalProtocolError, StoreError, TrustcomputeError
+from trustcompute.primitives import checkpoint
+from trustcompute.primitives.signing import SigningKey
+
+MAX_GROUP: Final = 256
+
+
+class Clock(Protocol):
+    """Wall-clock time in seconds since 1970 (UTC)."""
+
+    def now(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a command will look at: ids of jobs, hashes of grants, ids of datasets."""
+
+    jobs: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+NOTHING: Final = Touched()
+
+
+class Command(Protocol):
+    """One thing to do to the book.
+
+    ``apply`` returns its outcome. It raises before it has changed anything; an error that follows a change (a
+    refusal that was logged) is returned as the outcome instead.
+    """
+
+    @property
+    def touched(self) -> Touched: ...
+
+    def apply(self, book: Book) -> Any: ...
+
+
+class Book:
+    """The working copy of what one transaction touches. now: its time, never before that of the last entry."""
+
+    def __init__(self, reader: Reader, touched: Sequence[Touched], now: int, size: int) -> None:
+        self.now, self.day = now, meter.day_of(now)
+        self.reader = reader
+        self._size = size
+        self._changes = Changes()
+        self._pending: list[bytes] = []
+        self.jobs = reader.jobs({job for each in touched for job in each.jobs})
+        self._put: dict[str, JobRecord] = {}
+        grants = {name for each in touched for name in each.grants} | {
+            job.grant for job in self.jobs.values()
+        }
+        self._grants = reader.grants(grants)
+        self._revocations = reader.revocations(grants)
+        datasets = {name for each in touched for name in each.datasets}
+        self._assets = reader.assets(datasets)
+        self._loaded = self._load_balances(grants, datasets)
+        self.balances: dict[BalanceKey, Balance] = dict(self._loaded)
+
+    def _load_balances(self, grants: set[str], datasets: set[str]) -> dict[BalanceKey, Balance]:
+        accounts = {meter.grant_account(name) for name in grants} | {
+            meter.dataset_account(name) for name in datasets
+        }
+        windows = {meter.TOTAL, self.day}
+        for job in self.jobs.values():
+            accounts.update(job.accounts)
+            windows.add(job.window)
+        return self.reader.balances(accounts, windows) if accounts else {}
+
+    @property
+    def size(self) -> int:
+        """Entries in the log, those of this transaction included."""
+        return self._size + len(self._pending)
+
+    def known(self, grant: str) -> bool:
+        """Whether the log has an entry that issued or accepted the grant."""
+        return grant in self._grants
+
+    def issuer(self, grant: str) -> str:
+        """Thumbprint of who issued a known grant."""
+        return read(self._grants[grant].token).iss
+
+    def revoked(self, grant: str) -> bool:
+        return grant in self._revocations
+
+    def asset(self, dataset: str) -> Asset | None:
+        return self._assets.get(dataset)
+
+    def put_job(self, job: JobRecord) -> JobRecord:
+        self.jobs[job.id] = self._put[job.id] = job
+        return job
+
+    def put_grant(self, hash_: str, token: str, entry: int) -> None:
+        row = self._grants[hash_] = GrantRow(hash_, token, entry)
+        self._changes.grants.append(row)
+
+    def put_revocation(self, grant: str, entry: int) -> None:
+        row = self._revocations[grant] = Revocation(grant, entry)
+        self._changes.revocations.append(row)
+
+    def put_asset(self, asset: Asset) -> None:
+        self._assets[asset.id] = asset
+        self._changes.assets.append(asset)
+
+    def keep(self, evidence: Evidence) -> None:
+        self._changes.evidence.append(evidence)
+
+    def record(
+        self, kind: str, fields: Mapping[str, Any], concealed: Mapping[str, bytes] | None = None
+    ) -> int:
+        """Add an entry to the log; returns its index. concealed: values that enter as salted commitments."""
+        index = self.size
+        members = dict(fields)
+        openings = []
+        for name, value in (concealed or {}).items():
+            members[name], opening = log.conceal(index, name, value)
+            openings.append(opening)
+        self._pending.append(log.encode(kind, self.now, members))
+        self._changes.openings += openings
+        return index
+
+    def changes(self, record: log.Log) -> Changes | None:
+        """All differences, with the entries sealed under a new checkpoint; ``None`` where nothing changed."""
+        changes = self._changes
+        changes.jobs = list(self._put.values())
+        changes.balances = {
+            key: balance for key, balance in self.balances.items() if self._loaded.get(key) is not balance
+        }
+        if self._pending:
+            changes.entries, changes.checkpoint = record.append(self._pending, self.now)
+        return changes if changes != Changes() else None
+
+
+class Writer:
+    """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
+
+    def __init__(self, store: Store, origin: str, key: SigningKey, clock: Clock) -> None:
+        """Rebuilds the tree from the book. Raises ``StoreError`` where it is not what the last checkpoint signed."""
+        self._store, self._clock = store, clock
+        self._mutex = threading.Lock()
+        self._doubtful = True
+        with store.read() as reader:
+            self._log = log.Log(origin, key, reader.leaves())
+            self._settle_doubt(reader)
+
+    def commit(self, commands: Sequence[Command]) -> list[Any]:
+        """Run 1 to 256 commands in one durable transaction; returns an outcome or an error for each.
+
+        Raises ``StoreError`` where nothing could be written.
+        """
+        if not 1 <= len(commands) <= MAX_GROUP:
+            raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
+        with self._mutex, self._doubting(), self._store.transaction() as transaction:
+            self._settle_doubt(transaction)
+            book = Book(transaction, [command.touched for command in commands], self.now(), self._log.size)
+            outcomes = [_attempt(command, book) for command in commands]
+            changes = book.changes(self._log)
+            if changes is not None:
+                transaction.write(changes)
+        return outcomes
+
+    def commit_one(self, command: Command) -> Any:
+        """Run one command; its outcome is returned, an error raised."""
+        outcome = self.commit([command])[0]
+        if isinstance(outcome, TrustcomputeError):
+            raise outcome
+        return outcome
+
+    @contextlib.contextmanager
+    def view(self) -> Iterator[tuple[Reader, log.Log]]:
+        """The book and the tree, both of the same moment; nothing is written meanwhile."""
+        with self._mutex, self._store.read() as reader:
+            self._settle_doubt(reader)
+            yield reader, self._log
+
+    def now(self) -> int:
+        """The clock's time, or that of the last entry where the clock was set back."""
+        return max(self._clock.now(), self._log.last_time)
+
+    @contextlib.contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """Where a commit fails, whether it reached the disk is looked up before the tree is used again."""
+        try:
+            yield
+        except BaseException:
+            self._doubtful = True
+            raise
+
+    def _settle_doubt(self, reader: Reader) -> None:
+        """After a failure, and at the start: bring the tree back to what the book holds."""
+        if self._doubtful:
+            note = reader.last_checkpoint()
+            size = 0 if note is None else checkpoint.parse_unverified(note).size
+            last = log.decode(size - 1, reader.entry(size - 1)).time if size else 0
+            self._log.return_to(size, last)
+            log.check_against(self._log, note)
+            self._doubtful = False
+
+
+def _attempt(command: Command, book: Book) -> Any:
+    try:
+        return command.apply(book)
+    except StoreError:
+        raise
+    except TrustcomputeError as error:
+        return error

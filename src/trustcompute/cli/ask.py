@@ -1,0 +1,160 @@
+"""``trustcompute catalog``, ``quote``, ``intersect``: the consumer's side."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import typer
+
+from trustcompute import tables
+from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, On, Url, parse_on
+from trustcompute.cli.output import err, print_fields, print_json, print_table, working
+from trustcompute.cli.settings import read_text
+from trustcompute.errors import ParameterError
+from trustcompute.node import MeteredIntersection, connect
+from trustcompute.primitives.identity import Identity
+
+DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")]
+
+
+def catalog(url: Url, identity: IdentityDir, grant: GrantFile, as_json: AsJson = False) -> None:
+    """Show what a node offers under a grant."""
+    with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
+        found = session.catalog()
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    print_fields([("node", found.node), ("operations", ", ".join(found.operations))])
+    for entry in found.datasets:
+        print_fields([("dataset", entry.id), ("version", entry.version), ("grade", entry.grade)])
+        print_table(["key", "distinct"], [[" + ".join(key.columns), key.distinct] for key in entry.keys])
+        print_table(["column", "type"], [[column.name, column.type] for column in entry.columns])
+
+
+def quote(
+    url: Url,
+    identity: IdentityDir,
+    grant: GrantFile,
+    dataset: DatasetName,
+    rows: Annotated[int, typer.Option(help="Distinct keys you would bring.")],
+    operation: Annotated[str, typer.Option(help="The operation's id.")] = "psi.ecdh.v1",
+    as_json: AsJson = False,
+) -> None:
+    """Ask what a computation would cost, and what is left. Spends nothing."""
+    with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
+        found = session.quote(operation, dataset, rows=rows)
+    if as_json:
+        print_json(found.to_document())
+        return
+    print_fields(quote_fields(found))
+
+
+def quote_fields(quote: Any) -> list[tuple[str, object]]:
+    used = ", ".join(f"{amount:,} {unit}" for unit, amount in quote.usage.items() if amount)
+    left = ", ".join(f"{amount:,} {unit}" for unit, amount in quote.left.items()) or "not limited"
+    return [("price", quote.price_text()), ("would use", used), ("left", left)]
+
+
+def intersect(
+    table: Annotated[Path, typer.Argument(help="Our table: Parquet, CSV or Arrow.")],
+    url: Url,
+    identity: IdentityDir,
+    grant: GrantFile,
+    dataset: DatasetName,
+    on: On,
+    output: Annotated[str, typer.Option(help="rows or count.")] = "rows",
+    reveal: Annotated[str, typer.Option(help="Who learns it: consumer (us), provider or both.")] = "consumer",
+    purpose: Annotated[str | None, typer.Option(help="One of the grant's purposes, if it names several.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="One of the grant's scenarios, if it names several.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
+    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
+    job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out which of our rows a node's dataset also holds, or how many."""
+    if out is not None and out.suffix not in WRITERS:
+        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as executor,
+        connect(
+            url, identity=Identity.load(identity), grant=read_text(grant).strip(), state=state, executor=executor
+        ) as session,
+        working(f"intersecting with {dataset}"),
+    ):
+        found = session.intersect(
+            dataset,
+            table,
+            on=parse_on(on),
+            output=_one_of("output", output, ("rows", "count")),
+            reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+    if out is not None:
+        _write(found, out)
+    receipt = state / f"{found.job}.receipt.json"
+    if as_json:
+        print_json(_document(found, receipt, out))
+        return
+    rows = "not revealed to us" if found.left_rows is None else f"{len(found.left_rows):,} of {tables.row_count(table):,}"
+    print_fields(
+        [
+            ("matched keys", "not revealed to us" if found.count is None else f"{found.count:,}"),
+            ("matched rows", rows),
+            *([("written to", out)] if out is not None else []),
+            ("sent", f"{found.cost.bytes_sent:,} bytes"),
+            ("received", f"{found.cost.bytes_received:,} bytes"),
+            ("they learnt", found.leakage.provider),
+            ("we learnt", found.leakage.consumer),
+            ("job", found.job),
+            ("receipt", receipt),
+        ]
+    )
+
+
+def _document(found: MeteredIntersection, receipt: Path, out: Path | None) -> dict[str, Any]:
+    return {
+        "job": found.job,
+        "protocol": found.protocol,
+        "count": found.count,
+        "rows": None if found.left_rows is None else len(found.left_rows),
+        "out": None if out is None else str(out),
+        "bytes_sent": found.cost.bytes_sent,
+        "bytes_received": found.cost.bytes_received,
+        "leakage": {"consumer": found.leakage.consumer, "provider": found.leakage.provider},
+        "receipt": str(receipt),
+    }
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path)
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    pa_csv.write_csv(table, path)
+
+
+WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
+
+
+def _write(found: MeteredIntersection, path: Path) -> None:
+    if found.left_rows is None:
+        err.print("nothing is written: we did not learn which rows match")
+        return
+    try:
+        WRITERS[path.suffix](found.table(), path)
+    except OSError as error:
+        raise ParameterError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Any:
+    if value not in allowed:
+        raise ParameterError(f"--{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return value

@@ -1,0 +1,39 @@
+"""All commands, by what they act on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trustcompute import __version__
+from trustcompute.cli import ask, demo, doctor, grant, identity, node, record
+
+app = typer.Typer(
+    help="Organisations compute on each other's data under a signed, metered, recorded grant.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.add_typer(identity.app, name="identity")
+app.add_typer(grant.app, name="grant")
+app.command("node")(node.node)
+app.command("catalog")(ask.catalog)
+app.command("quote")(ask.quote)
+app.command("intersect")(ask.intersect)
+app.add_typer(record.receipt_app, name="receipt")
+app.add_typer(record.log_app, name="log")
+app.command("statement")(record.statement)

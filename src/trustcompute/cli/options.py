@@ -1,0 +1,24 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+IdentityDir = Annotated[
+    Path, typer.Option("--identity", help="Directory with key.pem, certificate.pem, authority.pem.")
+]
+GrantFile = Annotated[Path, typer.Option("--grant", help="File with the grant's token.")]
+Url = Annotated[str, typer.Option("--with", help="The node's address: grpc+tls://host:port.")]
+On = Annotated[
+    list[str], typer.Option("--on", help="Key column, or OURS=THEIRS; repeat for a key of several columns.")
+]
+
+
+def parse_on(on: list[str]) -> dict[str, str]:
+    """``a`` or ``ours=theirs`` each, to a mapping."""
+    pairs = [one.split("=", 1) if "=" in one else [one, one] for one in on]
+    return {ours: theirs for ours, theirs in pairs}
