@@ -28,6 +28,7 @@ from benchmarks.results import Measurement, Seconds
 from benchmarks.system import Job, System
 
 ROOT = Path(__file__).resolve().parents[1]
+TEMPORARY = "trustcompute-bench-"
 PORTS = 2  # as many as the neediest system asks for
 
 
@@ -118,7 +119,7 @@ def repeat_once(
     task: str,
     rows: int,
     *,
-    folder: Path,
+    inputs: Path,
     expected: int | None,
     timeout: float,
 ) -> Repetition:
@@ -127,9 +128,10 @@ def repeat_once(
     ports = free_ports()
     deadline = time.monotonic() + timeout
     with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY))
         parties = []
         for role in layer.roles:
-            job = Job(layer.name, task, contender.protocol, role, rows, str(folder), ports)
+            job = Job(layer.name, task, contender.protocol, role, rows, str(inputs), scratch, ports)
             parties.append(Party(python, contender.system, job, deadline))
             stack.callback(parties[-1].close)
         versions = [party.hear()["ready"] for party in parties]
@@ -165,7 +167,7 @@ def run(
 ) -> list[Measurement]:
     """Measure every contender ``repeat`` times, interleaved. One that fails is reported and left out."""
     done: dict[Contender, list[Repetition]] = {contender: [] for contender in contenders}
-    with tempfile.TemporaryDirectory(prefix="trustcompute-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as name:
         inputs = Path(name)
         expected = layer.prepare(inputs, task, rows)
         for turn in range(repeat):
@@ -173,7 +175,7 @@ def run(
                 progress(f"{layer.name} {task} {rows:,} rows: {contender.label} {turn + 1}/{repeat}")
                 try:
                     repetition = repeat_once(
-                        layer, contender, task, rows, folder=inputs, expected=expected, timeout=timeout
+                        layer, contender, task, rows, inputs=inputs, expected=expected, timeout=timeout
                     )
                 except RuntimeError as error:
                     failed(contender, error)

@@ -22,8 +22,9 @@ Call = Callable[[], int | None]
 class Job:
     """One party of one repetition.
 
-    folder: scratch folder of the repetition; every party of it sees the same one.
-    ports:  loopback ports, free a moment ago; each system uses them as it likes.
+    inputs:  folder that the layer's ``prepare`` filled, the same for every system and repetition.
+    scratch: a new folder, shared by the parties of this repetition.
+    ports:   loopback ports, free a moment ago; each system uses them as it likes.
     """
 
     layer: str
@@ -31,11 +32,15 @@ class Job:
     protocol: str
     role: str
     rows: int
-    folder: str
+    inputs: str
+    scratch: str
     ports: tuple[int, ...]
 
+    def input(self, name: str) -> Path:
+        return Path(self.inputs, name)
+
     def path(self, name: str) -> Path:
-        return Path(self.folder, name)
+        return Path(self.scratch, name)
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

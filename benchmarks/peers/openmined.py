@@ -35,7 +35,7 @@ def version() -> str:
 
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
-    from private_set_intersection import python as psi  # noqa: PLC0415 - exists in the peer's environment only
+    from private_set_intersection import python as psi
 
     structure = {
         "gcs": psi.DataStructure.GCS,
@@ -46,13 +46,13 @@ def party(job: Job) -> Iterator[Call]:
 
     def provide() -> None:
         server = psi.server.CreateWithNewKey(reveal)
-        keys = keys_of(job.path("provider.csv"))
+        keys = keys_of(job.input("provider.csv"))
         _send(connection, server.CreateSetupMessage(FALSE_POSITIVE_RATE, job.rows, keys, structure))
         _send(connection, server.ProcessRequest(_receive(connection, psi.Request())))
 
     def consume() -> int:
         client = psi.client.CreateWithNewKey(reveal)
-        keys = keys_of(job.path("consumer.csv"))
+        keys = keys_of(job.input("consumer.csv"))
         _send(connection, client.CreateRequest(keys))
         setup = _receive(connection, psi.ServerSetup())
         response = _receive(connection, psi.Response())

@@ -21,7 +21,7 @@ def version() -> str:
 
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     secret = X25519PrivateKey.generate()
     peers = [X25519PrivateKey.generate().public_key() for _ in range(job.rows)]

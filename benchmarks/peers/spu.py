@@ -33,7 +33,7 @@ def version() -> str:
 
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
-    from spu import libspu, psi  # noqa: PLC0415 - exists in the peer's environment only
+    from spu import libspu, psi
 
     roles = ("provider", "consumer")
     description = libspu.link.Desc()
@@ -52,7 +52,7 @@ def party(job: Job) -> Iterator[Call]:
             psi.PsiExecuteConfig(
                 protocol_conf=_protocol(psi, job.protocol, receiver=roles.index("consumer")),
                 input_params=psi.InputParams(
-                    path=str(job.path(f"{job.role}.csv")), selected_keys=["id"], keys_unique=True
+                    path=str(job.input(f"{job.role}.csv")), selected_keys=["id"], keys_unique=True
                 ),
                 output_params=psi.OutputParams(path=str(job.path(f"matched-{job.role}.csv"))),
             ),

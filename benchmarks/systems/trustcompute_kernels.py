@@ -35,7 +35,7 @@ SYSTEM = System(
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
     os.environ["TRUSTCOMPUTE_KERNELS"] = job.protocol
-    from trustcompute import kernels  # noqa: PLC0415 - reads the variable when it is first used
+    from trustcompute import kernels
 
     _call(kernels, job.task, rows=1)()  # loads the library and its tables
     call = _call(kernels, job.task, job.rows)

@@ -1,7 +1,104 @@
-from benchmarks.system import System
+"""Ours: a node and a session over Flight, with everything a metered computation has.
 
+Identities, the book and the grant are made before the clock starts. The timed call starts the node (which
+reads and digests its dataset), connects, intersects, and takes the receipt.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pyarrow.csv
+
+from benchmarks.system import Call, Job, System
+from benchmarks.systems.version import version
+
+__all__ = ["SYSTEM", "party", "version"]
+
+PROTOCOLS = ("psi.ecdh.v1",)
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_psi",
-    protocols={"intersect": ("psi.ecdh.v1",), "cardinality": ("psi.ecdh.v1",)},
+    protocols={"intersect": PROTOCOLS, "cardinality": PROTOCOLS},
 )
+DATASET = "keys"
+NODE, CONSUMER = "node.example", "consumer.example"
+
+
+@contextmanager
+def party(job: Job) -> Iterator[Call]:
+    with ExitStack() as stack:
+        executor = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
+        side = _provider if job.role == "provider" else _consumer
+        yield side(job, stack, executor)
+
+
+def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    from trustcompute.broker.broker import Broker
+    from trustcompute.broker.grant import AssetClaim, new_grant
+
+    from trustcompute.node import Dataset, Node
+    from trustcompute.primitives.identity import CertificateAuthority
+    from trustcompute.protocol.operation import OutputForm
+
+    authority = CertificateAuthority.create("benchmark")
+    node, consumer = authority.issue(NODE), authority.issue(CONSUMER)
+    broker = stack.enter_context(Broker.open(job.path("book"), node))
+    consumer.save(job.path("identity"))
+    grant = new_grant(
+        issuer=node.thumbprint,
+        audience=NODE,
+        subject=CONSUMER,
+        subject_key=consumer.thumbprint,
+        asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
+        operations=PROTOCOLS,
+        purposes=["benchmark"],
+        outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT],
+        contingency="0" * 64,
+        now=int(time.time()),
+    )
+    _publish(job.path("grant"), broker.issue(grant))
+
+    def serve() -> None:
+        dataset = Dataset(DATASET, job.input("provider.csv"), version="1", keys=["id"])
+        served = stack.enter_context(Node(node, broker, [dataset], executor=executor))
+        server = stack.enter_context(served.serve("127.0.0.1", job.ports[0]))
+        _publish(job.path("url"), server.url)
+
+    return serve
+
+
+def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    from trustcompute.node import connect
+    from trustcompute.primitives.identity import Identity
+
+    grant = _await(job.path("grant"))
+    identity = Identity.load(job.path("identity"))
+    output = "count" if job.task == "cardinality" else "rows"
+
+    def intersect() -> int | None:
+        url = _await(job.path("url"))
+        session = stack.enter_context(connect(url, identity=identity, grant=grant, executor=executor))
+        found = session.intersect(DATASET, job.input("consumer.csv"), on="id", output=output)
+        if output == "rows":
+            pyarrow.csv.write_csv(found.table(), job.path("matched.csv"))
+        return found.count
+
+    return intersect
+
+
+def _publish(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def _await(path: Path) -> str:
+    while not path.exists():
+        time.sleep(0.001)
+    return path.read_text()

@@ -1,0 +1,125 @@
+"""Our broker, on a new book. A row is a job; requests are signed before the clock starts."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from trustcompute.broker.audit import audit
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.grant import AssetClaim, new_grant
+from trustcompute.broker.job import Release
+from trustcompute.broker.policy import Asset
+from trustcompute.broker.request import countersign, new_request
+
+from benchmarks.system import Call, Job, System
+from benchmarks.systems.version import version
+from trustcompute.primitives.identity import CertificateAuthority, Identity
+from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Usage
+
+__all__ = ["SYSTEM", "party", "version"]
+
+TASKS = ("job", "job-answered", "job-threads", "audit")
+THREADS = 64
+SYSTEM = System(
+    name="trustcompute",
+    module="benchmarks.systems.trustcompute_broker",
+    protocols=dict.fromkeys(TASKS, ("sqlite",)),
+)
+
+OPERATION = Operation(
+    id="benchmark.count.v1",
+    check=lambda params, sizes: dict(params),
+    output=lambda params: OutputForm.COUNT,
+    bound=lambda params, sizes: Usage(calls=1, rows=sizes.consumer),
+    leakage=lambda params: Leakage("the count", "nothing"),
+    consumer="consumer",
+    provider="provider",
+)
+ANSWER = bytes(1024)
+TURN = hashlib.sha256(ANSWER).hexdigest()
+
+
+class Bench:
+    """A broker with one dataset and one grant, and jobs asked for under it."""
+
+    def __init__(self, folder: Path, jobs: int) -> None:
+        authority = CertificateAuthority.create("benchmark")
+        node, self.consumer = authority.issue("node.example"), authority.issue("consumer.example")
+        self.broker = Broker.open(folder, node)
+        asset = Asset("d", "1", "0" * 64, "general", "general", personal=False, rows=1000)
+        self.broker.register(asset)
+        self.grant = self._grant(node)
+        self.tokens = [self._request() for _ in range(jobs)]
+
+    def _grant(self, node: Identity) -> str:
+        claims = new_grant(
+            issuer=node.thumbprint,
+            audience=node.name,
+            subject=self.consumer.name,
+            subject_key=self.consumer.thumbprint,
+            asset=AssetClaim(id="d", classification="general", grade="general", personal=False),
+            operations=[OPERATION.id],
+            purposes=["benchmark"],
+            outputs=[OutputForm.COUNT],
+            contingency="0" * 64,
+            now=int(time.time()),
+        )
+        return self.broker.issue(claims)
+
+    def _request(self) -> str:
+        request = new_request(
+            grant=self.grant,
+            operation=OPERATION.id,
+            dataset="d",
+            params={},
+            rows=1000,
+            purpose="benchmark",
+            audience="node.example",
+            san=self.consumer.name,
+            key=self.consumer.key.public,
+        )
+        return request.sign(self.consumer.key)
+
+    def run(self, token: str) -> str:
+        """Verify, reserve, arm, post: the signature check and three durable transactions. Returns the job."""
+        verified = self.broker.verify_request(token, peer=self.consumer.name, grant=self.grant)
+        self.broker.reserve(verified, OPERATION)
+        self.broker.arm(verified.job)
+        self._post(verified.job, verified.job)
+        return verified.job
+
+    def run_answered(self, token: str) -> str:
+        """The same, with an answer of 1 KiB made durable before the charge, and countersigned after."""
+        verified = self.broker.verify_request(token, peer=self.consumer.name, grant=self.grant)
+        self.broker.reserve(verified, OPERATION)
+        self.broker.arm(verified.job)
+        self._post(verified.job, self.broker.outbox.write(verified.job, 0, 0, [[ANSWER]]))
+        self.broker.countersign(
+            countersign(job=verified.job, request=token, answers=[TURN], key=self.consumer.key)
+        )
+        return verified.job
+
+    def _post(self, job: str, outbox: str) -> None:
+        release = Release(run=0, turn=0, frames_hash=TURN, transcript="0" * 64, outbox=outbox)
+        self.broker.post(job, release=release, usage=Usage(calls=1, rows=1000))
+
+
+@contextmanager
+def party(job: Job) -> Iterator[Call]:
+    folder = job.path("book")
+    bench = Bench(folder, job.rows)
+    with bench.broker, ThreadPoolExecutor(THREADS) as threads:
+        calls: dict[str, Callable[[], int]] = {
+            "job": lambda: len([bench.run(token) for token in bench.tokens]),
+            "job-answered": lambda: len([bench.run_answered(token) for token in bench.tokens]),
+            "job-threads": lambda: len(set(threads.map(bench.run, bench.tokens))),
+            "audit": lambda: audit(folder, bench.broker.log_key).jobs["posted"],
+        }
+        if job.task == "audit":
+            calls["job"]()
+        yield calls[job.task]
