@@ -32,15 +32,15 @@ def altered(given, /, **fields):
     for frame in given.frames:
         header = canonical.dumps(canonical.loads(frame.header, limit=4096) | fields)
         frames.append(replace(frame, header=header, digest=frame_digest(header, frame.body)))
-    return in_memory(replace(given, frames=tuple(frames)))
+    return in_memory(frames)
 
 
 def test_both_sides_finish_with_results_and_the_same_transcript():
     ours, theirs = pair()
 
     def exchange(turn):
-        theirs.take(turn.number, in_memory(turn))
-        return in_memory(theirs.give())
+        theirs.take(turn.number, in_memory(turn.frames))
+        return in_memory(theirs.give().frames)
 
     assert drive(ours, exchange) == 10
     assert theirs.result == "thanked"
@@ -60,10 +60,10 @@ def test_a_released_answer_is_acknowledged_before_the_party_sees_it():
     ours = Runner(watching(), BINDING, leads=True)
 
     def exchange(turn):
-        theirs.take(turn.number, in_memory(turn))
+        theirs.take(turn.number, in_memory(turn.frames))
         answer = theirs.give()
         seen.append((answer.releases, answer.digest))
-        return in_memory(answer)
+        return in_memory(answer.frames)
 
     acknowledged = []
     drive(ours, exchange, released=lambda digest: acknowledged.append((digest, ours.cost.turns, ours.done)))
@@ -84,9 +84,9 @@ def test_give_and_take_are_idempotent_and_the_hook_runs_once_a_turn():
     ours, theirs = pair(before_send=turns.append)
     asked = ours.give()
     assert ours.give() is asked
-    theirs.take(0, in_memory(asked))
+    theirs.take(0, in_memory(asked.frames))
     ready = theirs.give()
-    theirs.take(0, in_memory(asked))
+    theirs.take(0, in_memory(asked.frames))
     assert theirs.give() is ready
     assert turns == [ready]
 
@@ -94,16 +94,16 @@ def test_give_and_take_are_idempotent_and_the_hook_runs_once_a_turn():
 def test_the_same_turn_with_other_bytes_is_refused():
     ours, theirs = pair()
     asked = ours.give()
-    theirs.take(0, in_memory(asked))
+    theirs.take(0, in_memory(asked.frames))
     theirs.give()
     other = Runner(asker(np.arange(6, dtype=np.int64)), BINDING, leads=True).give()
     with pytest.raises(RemoteProtocolError, match="other bytes"):
-        theirs.take(0, in_memory(other))
+        theirs.take(0, in_memory(other.frames))
     with pytest.raises(RemoteProtocolError, match="other bytes"):
         theirs.take(0, [])
     with pytest.raises(RemoteProtocolError, match="other bytes"):
-        take_again(theirs.taken, [*in_memory(asked), *in_memory(asked)])
-    theirs.take(0, in_memory(asked))
+        take_again(theirs.taken, [*in_memory(asked.frames), *in_memory(asked.frames)])
+    theirs.take(0, in_memory(asked.frames))
 
 
 def test_a_hook_that_fails_leaves_the_turn_unsent_and_is_asked_again_with_the_same_frames():
@@ -116,10 +116,10 @@ def test_a_hook_that_fails_leaves_the_turn_unsent_and_is_asked_again_with_the_sa
 
     ours, theirs = pair(before_send=hook)
     asked = ours.give()
-    theirs.take(0, in_memory(asked))
+    theirs.take(0, in_memory(asked.frames))
     with pytest.raises(OSError, match="disk full"):
         theirs.give()
-    theirs.take(0, in_memory(asked))
+    theirs.take(0, in_memory(asked.frames))
     theirs.give()
     assert calls[0] is calls[1]
 
@@ -140,15 +140,15 @@ def test_a_turn_that_was_cut_off_may_be_sent_again():
     ours, theirs = Runner(two_messages(), BINDING, leads=True), Runner(two_received(), BINDING, leads=False)
     turn = ours.give()
     with pytest.raises(RemoteProtocolError, match="cut off"):
-        theirs.take(0, in_memory(turn)[:1])
-    theirs.take(0, in_memory(turn))
+        theirs.take(0, in_memory(turn.frames)[:1])
+    theirs.take(0, in_memory(turn.frames))
     theirs.give()
     assert theirs.result == 2
 
 
 def test_reordered_repeated_and_surplus_messages_are_refused():
     turn = Runner(two_messages(), BINDING, leads=True).give()
-    first, second = in_memory(turn)
+    first, second = in_memory(turn.frames)
     for frames in ([second, first], [first, first], [first, second, second]):
         theirs = Runner(two_received(), BINDING, leads=False)
         with pytest.raises(RemoteProtocolError):
@@ -195,7 +195,7 @@ def test_turns_out_of_order_are_refused():
     ours, theirs = pair()
     turn = ours.give()
     with pytest.raises(RemoteProtocolError, match="out of order"):
-        theirs.take(1, in_memory(turn))
+        theirs.take(1, in_memory(turn.frames))
     with pytest.raises(LocalProtocolError, match="first turn"):
         theirs.give()
     theirs.take(0, [])
@@ -210,7 +210,7 @@ def test_a_party_that_raises_ends_its_run():
 
     ours, _ = pair()
     theirs = Runner(broken(), BINDING, leads=False)
-    theirs.take(0, in_memory(ours.give()))
+    theirs.take(0, in_memory(ours.give().frames))
     with pytest.raises(ValueError, match="inside"):
         theirs.give()
     assert theirs.failed
@@ -263,7 +263,7 @@ def test_any_altered_byte_of_a_header_is_refused_or_changes_the_digest(position,
     raw[position % len(raw)] ^= change
     assert frame_digest(bytes(raw), frame.body) != frame.digest
     theirs = Runner(answerer(), BINDING, leads=False)
-    incoming = in_memory(replace(Runner(asker(np.arange(3)), BINDING, leads=True).give()))[0]
+    incoming = in_memory(Runner(asker(np.arange(3)), BINDING, leads=True).give().frames)[0]
     incoming.header = bytes(raw)
     try:
         theirs.take(0, [incoming])

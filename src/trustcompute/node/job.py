@@ -59,8 +59,7 @@ class ProviderJob:
                     self._broker.arm(self.id)
                     self._armed = True
                 return self._runner.give().frames
-            except RemoteProtocolError as error:
-                self._broker.incident("protocol", peer=self.peer, job=self.id, detail=error.code)
+            except RemoteProtocolError:
                 self._fail(Fault.PEER)
                 raise
             except (Refused, TransportError, StoreError):
@@ -70,10 +69,10 @@ class ProviderJob:
                 raise
 
     def _before_send(self, turn: Turn) -> None:
-        if self._posted or not (turn.releases or self._runner.done):
-            return
         if self._runner.done:
             self._deliver(self._runner.result)
+        if self._posted or not (turn.releases or self._runner.done):
+            return
         self._broker.outbox.write(self.id, RUN, turn.number, pack(turn, self._runner.taken))
         release = Release(
             run=RUN,

@@ -125,12 +125,15 @@ class Node:
         record = self._record(turn.job, peer)
         with self._lock:
             job = self._jobs.get(turn.job)
-        if job is None or (job.ended and record.state is JobState.POSTED):
-            return self._again(record, turn.turn, incoming)
         try:
+            if job is None:
+                return self._again(record, turn.turn, incoming)
             return job.answer(turn.turn, incoming)
+        except RemoteProtocolError as error:
+            self.broker.incident("protocol", peer, job=turn.job, detail=error.code)
+            raise
         finally:
-            if job.ended:
+            if job is not None and job.ended:
                 self._drop(turn.job)
 
     def sweep(self) -> None:

@@ -314,9 +314,9 @@ class _InMemory:
         return whole
 
 
-def in_memory(turn: Turn) -> list[Incoming]:
-    """A turn as the other side would receive it, without a copy where a message has one column."""
-    return [_InMemory(frame) for frame in turn.frames]
+def in_memory(frames: Iterable[Frame]) -> list[Incoming]:
+    """Frames as the other side would receive them, without a copy where a message has one column."""
+    return [_InMemory(frame) for frame in frames]
 
 
 def run_local(consumer: Party[A], provider: Party[B], binding: Binding) -> LocalRun[A, B]:
@@ -325,8 +325,8 @@ def run_local(consumer: Party[A], provider: Party[B], binding: Binding) -> Local
     follower = Runner(provider, binding, leads=False)
 
     def exchange(turn: Turn) -> list[Incoming]:
-        follower.take(turn.number, in_memory(turn))
-        return in_memory(follower.give())
+        follower.take(turn.number, in_memory(turn.frames))
+        return in_memory(follower.give().frames)
 
     result = drive(leader, exchange)
     return LocalRun(result, follower.result, leader.cost, leader.transcript)

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import world as worlds
+from trustcompute.node import session as sessions
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = worlds.World(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Sessions try again at once."""
+    monkeypatch.setattr(sessions, "RETRY_SECONDS", (0, 0))
