@@ -31,7 +31,9 @@ class FakeClock:
         self.time += seconds
 
 
-Fault = Literal["lose request", "lose answer", "cut request", "cut answer", "flip request", "flip answer", "repeat"]
+Fault = Literal[
+    "lose request", "lose answer", "cut request", "cut answer", "flip request", "flip answer", "repeat"
+]
 
 
 @dataclass

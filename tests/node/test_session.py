@@ -71,8 +71,15 @@ def test_an_empty_result_is_a_result(world, table):
 def test_the_catalogue_shows_names_and_counts_and_no_values(world):
     catalog = world.session().catalog()
     entry = catalog.datasets[0]
-    assert (entry.id, entry.version, [column.name for column in entry.columns]) == ("planes", "2013", ["tailnum", "seats"])
-    assert [(choice.columns, choice.distinct) for choice in entry.keys] == [(["tailnum"], 40), (["tailnum", "seats"], 41)]
+    assert (entry.id, entry.version, [column.name for column in entry.columns]) == (
+        "planes",
+        "2013",
+        ["tailnum", "seats"],
+    )
+    assert [(choice.columns, choice.distinct) for choice in entry.keys] == [
+        (["tailnum"], 40),
+        (["tailnum", "seats"], 41),
+    ]
     assert "N1" not in catalog.encode().decode()
 
 
@@ -114,7 +121,11 @@ REFUSALS = [
     ({"limits": {"calls": Limit(per_day=0)}}, {}, "quota"),
     ({"right": "hold"}, {}, "right"),
     (
-        {"asset": AssetClaim(id="planes", version="2012", classification="general", grade="general", personal=False)},
+        {
+            "asset": AssetClaim(
+                id="planes", version="2012", classification="general", grade="general", personal=False
+            )
+        },
         {},
         "asset.version",
     ),
@@ -242,7 +253,11 @@ def test_wrong_columns_datasets_and_options_are_named_before_anything_is_spent(w
         (lambda: session.quote("psi.unknown.v1", "planes", rows=1), ParameterError, "psi.ecdh.v1"),
         (lambda: session.quote("psi.ecdh.v1", "planes", rows=-1), Exception, "rows"),
         (lambda: world.intersect(session, job="0" * 32), ParameterError, "kept"),
-        (lambda: world.intersect(world.session(grant=world.issue(purposes=["a", "b"]))), ParameterError, "purpose"),
+        (
+            lambda: world.intersect(world.session(grant=world.issue(purposes=["a", "b"]))),
+            ParameterError,
+            "purpose",
+        ),
     ]
     for call, kind, message in cases:
         with pytest.raises(kind, match=message):
@@ -336,7 +351,17 @@ def test_actions_for_jobs_of_others_or_that_do_not_exist_tell_nothing(world):
         assert str(others.value) == str(unknown.value)
 
 
-GARBAGE = [b"", b"{", b"[]", b"null", b'{"grant":1}', b'{"grant":"x","more":1}', b'{"grant":"x","grant":"y"}', b"\xff\xfe", b"9" * 2_000_000]
+GARBAGE = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b'{"grant":1}',
+    b'{"grant":"x","more":1}',
+    b'{"grant":"x","grant":"y"}',
+    b"\xff\xfe",
+    b"9" * 2_000_000,
+]
 
 
 @pytest.mark.fault
@@ -349,7 +374,8 @@ def test_garbage_is_refused_without_a_trace_of_our_insides(world, action, body):
 
 @pytest.mark.fault
 @pytest.mark.parametrize(
-    "descriptor", [b"", b"{}", b'{"job":"x","run":0,"turn":0}', canonical.dumps({"job": "0" * 32, "run": 1, "turn": 0})]
+    "descriptor",
+    [b"", b"{}", b'{"job":"x","run":0,"turn":0}', canonical.dumps({"job": "0" * 32, "run": 1, "turn": 0})],
 )
 def test_turns_of_no_job_are_refused(world, descriptor):
     with pytest.raises((RemoteProtocolError, Conflict)):
@@ -366,6 +392,8 @@ def test_rows_and_bytes_charged_follow_from_what_was_declared_only(world):
 
 
 def test_a_quote_for_other_parameters(world):
-    body = QuoteRequest(grant=world.grant, operation=THREE_TURNS.id, dataset="planes", params={}, rows=7).encode()
+    body = QuoteRequest(
+        grant=world.grant, operation=THREE_TURNS.id, dataset="planes", params={}, rows=7
+    ).encode()
     assert b'"rows":7' in world.channel().action("quote", body)
     assert AIRLINE.name == world.session().grant.sub

@@ -64,7 +64,9 @@ class World:
             "audience": REGISTRY.name,
             "subject": subject.name,
             "subject_key": subject.thumbprint,
-            "asset": AssetClaim(id="planes", version="2013", classification="general", grade="general", personal=False),
+            "asset": AssetClaim(
+                id="planes", version="2013", classification="general", grade="general", personal=False
+            ),
             "operations": {"psi.ecdh.v1": Bounds(), THREE_TURNS.id: Bounds()},
             "purposes": ["check"],
             "outputs": list(OutputForm),

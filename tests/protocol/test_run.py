@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError
 from trustcompute.primitives import canonical
-from trustcompute.protocol.message import Address, AtMost, Column, Message, decode, encode, frame_digest, parse_header
+from trustcompute.protocol.message import (
+    Address,
+    AtMost,
+    Column,
+    Message,
+    decode,
+    encode,
+    frame_digest,
+    parse_header,
+)
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.run import Runner, drive, in_memory, run_local, take_again, turn_digest
 from trustcompute.protocol.transcript import Binding
@@ -240,7 +249,8 @@ def test_a_consumer_may_wait_in_its_first_turn():
 def test_frames_round_trip(columns, last, releases):
     rng = np.random.default_rng(1)
     message = Message(
-        "some", {f"c{i}": rng.integers(0, 100, shape).astype(dtype) for i, (dtype, shape) in enumerate(columns)}
+        "some",
+        {f"c{i}": rng.integers(0, 100, shape).astype(dtype) for i, (dtype, shape) in enumerate(columns)},
     )
     frame = encode(message, ADDRESS, last=last, releases=releases)
     header = parse_header(frame.header)
@@ -270,11 +280,14 @@ def test_any_altered_byte_of_a_header_is_refused_or_changes_the_digest(position,
         theirs.give()
     except RemoteProtocolError:
         return
-    assert turn_digest(theirs.taken) != turn_digest([frame])  # only the flags can change and still be well-formed
+    assert turn_digest(theirs.taken) != turn_digest(
+        [frame]
+    )  # only the flags can change and still be well-formed
 
 
 @pytest.mark.parametrize(
-    "values", [np.zeros(2, np.float64), np.zeros(2, np.complex64), np.array(["a"]), np.zeros((1, 1, 1, 1), np.int64)]
+    "values",
+    [np.zeros(2, np.float64), np.zeros(2, np.complex64), np.array(["a"]), np.zeros((1, 1, 1, 1), np.int64)],
 )
 def test_columns_without_a_wire_form_are_our_own_error(values):
     with pytest.raises(LocalProtocolError, match="wire form"):

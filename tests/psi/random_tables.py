@@ -1,6 +1,6 @@
 """Random pairs of tables with a known plain join. Used by the tests, and by hand for long runs:
 
-    python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node]
+python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node]
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def _value(rng, kind, space):
         return rng.choice(["", " ", f"N{number}"]) if rng.random() < 0.03 else f"N{number}"
     if kind == "unicode":
         text = f"é{number}号"
-        return rng.choice([text, unicodedata.normalize("NFD", text), f" {text}\t", f"é{number}号".replace("1", "１")])
+        return rng.choice(
+            [text, unicodedata.normalize("NFD", text), f" {text}\t", f"é{number}号".replace("1", "１")]
+        )
     return number - space // 2 if kind == "integer" else number
 
 
@@ -84,7 +86,9 @@ def _table(rng, kinds, names, rows):
     columns = {}
     for index, (kind, name) in enumerate(zip(kinds, names, strict=True)):
         values = [row[index] for row in rows]
-        types = {"integer": [pa.int64(), pa.int32()], "date": [pa.date32()]}.get(kind, [pa.string(), pa.large_string()])
+        types = {"integer": [pa.int64(), pa.int32()], "date": [pa.date32()]}.get(
+            kind, [pa.string(), pa.large_string()]
+        )
         columns[name] = pa.chunked_array([values[:7], values[7:]], type=rng.choice(types))
     table = pa.table(columns)
     return table.append_column("row", pa.array(range(table.num_rows), pa.int64()))

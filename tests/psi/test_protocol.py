@@ -44,7 +44,15 @@ def both(options, consumer_rng=None, provider_rng=None):
 
 @pytest.mark.parametrize(
     ("n", "m", "width"),
-    [(0, 0, 5), (1, 1, 5), (2, 1, 6), (2**17, 2**17, 10), (2**20, 2**20, 10), (2**20, 2**20 + 1, 11), (10**8, 10**8, 12)],
+    [
+        (0, 0, 5),
+        (1, 1, 5),
+        (2, 1, 6),
+        (2**17, 2**17, 10),
+        (2**20, 2**20, 10),
+        (2**20, 2**20 + 1, 11),
+        (10**8, 10**8, 12),
+    ],
 )
 def test_compared_bytes_keep_40_bits_of_statistical_security(n, m, width):
     assert matching.width(n, m) == width
@@ -65,7 +73,9 @@ def test_a_receiver_refuses_to_compare_a_table_that_is_too_narrow(protocol, monk
     monkeypatch.setattr(ecdh.Params, "width", property(lambda self: 4))
     p = ecdh.Params(5, 3, answer=False)
     with pytest.raises(LocalProtocolError, match="statistical security"):
-        run_local(protocol.receiver(LEFT, p, Rng.from_os()), protocol.sender(RIGHT, p, Rng.from_os()), BINDING)
+        run_local(
+            protocol.receiver(LEFT, p, Rng.from_os()), protocol.sender(RIGHT, p, Rng.from_os()), BINDING
+        )
 
 
 @pytest.mark.parametrize("output", ["rows", "count"])
@@ -235,5 +245,7 @@ def test_another_secret_finds_nothing():
     for _ in range(2):
         _, provider = both(params())
         next(provider)
-        tables.append(provider.send(Message("blinded", {"point": blinded_by("rows", Rng.from_os())})).message["value"])
+        tables.append(
+            provider.send(Message("blinded", {"point": blinded_by("rows", Rng.from_os())})).message["value"]
+        )
     assert (matching.positions(*tables) == -1).all()

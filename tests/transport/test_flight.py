@@ -21,7 +21,9 @@ CLIENT = AUTHORITY.issue("client.example")
 
 
 def frame(values, kind="data", last=True):
-    return encode(Message(kind, {"value": values}), Address("0" * 32, 0, 0, "client"), last=last, releases=False)
+    return encode(
+        Message(kind, {"value": values}), Address("0" * 32, 0, 0, "client"), last=last, releases=False
+    )
 
 
 class Echo:
@@ -85,9 +87,15 @@ def test_frames_of_any_size_arrive_whole(channel, size):
 
 
 def test_a_message_of_several_columns_is_one_body(channel):
-    columns = {"a": np.arange(5, dtype=np.int64), "b": np.arange(9, dtype=np.uint8).reshape(3, 3), "c": np.zeros(0, np.uint8)}
+    columns = {
+        "a": np.arange(5, dtype=np.int64),
+        "b": np.arange(9, dtype=np.uint8).reshape(3, 3),
+        "c": np.zeros(0, np.uint8),
+    }
     sent = encode(Message("data", columns), Address("0" * 32, 0, 0, "client"), last=True, releases=False)
-    assert bodies(channel.exchange(b"", [sent])) == [b"".join(values.tobytes() for values in columns.values())]
+    assert bodies(channel.exchange(b"", [sent])) == [
+        b"".join(values.tobytes() for values in columns.values())
+    ]
 
 
 def test_errors_cross_with_their_class_and_fields(channel):

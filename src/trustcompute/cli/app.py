@@ -27,7 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         from trustcompute.cli.commands import app  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        print(f"the command line needs the package {error.name}: pip install 'trustcompute[cli]'", file=sys.stderr)
+        print(
+            f"the command line needs the package {error.name}: pip install 'trustcompute[cli]'",
+            file=sys.stderr,
+        )
         return 2
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -56,6 +59,9 @@ def _show(error: errors.TrustcomputeError, *, as_json: bool) -> None:
         return
     print(f"error: {error}", file=sys.stderr)
     if isinstance(error, errors.Refused):
-        print(f"  rule   {error.rule}\n  field  {error.field}\n  owner  {error.owner}\n  fix    {error.fix}", file=sys.stderr)
+        print(
+            f"  rule   {error.rule}\n  field  {error.field}\n  owner  {error.owner}\n  fix    {error.fix}",
+            file=sys.stderr,
+        )
     if isinstance(error, errors.JobInterrupted) and error.job:
         print(f"  go on with --job {error.job}", file=sys.stderr)

@@ -58,8 +58,16 @@ def quote(
 
 def quote_fields(quote: Quote) -> list[tuple[str, object]]:
     used = ", ".join(f"{int(amount):,} {unit}" for unit, amount in quote.usage.items())
-    left = [f"{int(amount):,} {unit} ({span})" for unit, spans in quote.left.items() for span, amount in spans.items()]
-    return [("price", money(quote.amount, quote.currency)), ("would use", used), ("left", ", ".join(left) or "not limited")]
+    left = [
+        f"{int(amount):,} {unit} ({span})"
+        for unit, spans in quote.left.items()
+        for span, amount in spans.items()
+    ]
+    return [
+        ("price", money(quote.amount, quote.currency)),
+        ("would use", used),
+        ("left", ", ".join(left) or "not limited"),
+    ]
 
 
 def intersect(
@@ -71,8 +79,12 @@ def intersect(
     on: On,
     output: Annotated[str, typer.Option(help="rows or count.")] = "rows",
     reveal: Annotated[str, typer.Option(help="Who learns it: consumer (us), provider or both.")] = "consumer",
-    purpose: Annotated[str | None, typer.Option(help="One of the grant's purposes, if it names several.")] = None,
-    scenario: Annotated[str | None, typer.Option(help="One of the grant's scenarios, if it names several.")] = None,
+    purpose: Annotated[
+        str | None, typer.Option(help="One of the grant's purposes, if it names several.")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="One of the grant's scenarios, if it names several.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
     state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
     job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
@@ -84,7 +96,11 @@ def intersect(
     with (
         ThreadPoolExecutor(os.cpu_count()) as executor,
         connect(
-            url, identity=Identity.load(identity), grant=read_text(grant).strip(), state=state, executor=executor
+            url,
+            identity=Identity.load(identity),
+            grant=read_text(grant).strip(),
+            state=state,
+            executor=executor,
         ) as session,
         working(f"intersecting with {dataset}"),
     ):
@@ -104,7 +120,11 @@ def intersect(
     if as_json:
         print_json(_document(found, receipt, out))
         return
-    rows = "not revealed to us" if found.left_rows is None else f"{len(found.left_rows):,} of {tables.row_count(table):,}"
+    rows = (
+        "not revealed to us"
+        if found.left_rows is None
+        else f"{len(found.left_rows):,} of {tables.row_count(table):,}"
+    )
     print_fields(
         [
             ("matched keys", "not revealed to us" if found.count is None else f"{found.count:,}"),

@@ -78,7 +78,11 @@ class _Demo:
         self.step = 0
 
     def run(self) -> None:
-        out.print(Panel("An aviation registry and an airline find out which aircraft both know: usable, but invisible."))
+        out.print(
+            Panel(
+                "An aviation registry and an airline find out which aircraft both know: usable, but invisible."
+            )
+        )
         self.identities()
         self.data()
         self.grant()
@@ -106,7 +110,9 @@ class _Demo:
             return
         self.command("identity", "authority", "authority", "--name", "demo data space")
         for folder, name in (("registry", REGISTRY), ("airline", AIRLINE)):
-            self.command("identity", "create", f"{folder}/identity", "--name", name, "--authority", "authority")
+            self.command(
+                "identity", "create", f"{folder}/identity", "--name", name, "--authority", "authority"
+            )
 
     def data(self) -> None:
         self.heading("Data: New York departures of 2013, each side keeps its own")
@@ -125,7 +131,14 @@ class _Demo:
         (self.registry / "node.toml").write_text(NODE_SETTINGS)
         (self.registry / "contingency.md").write_text(PLAN)
         self.command(
-            *("grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"),
+            *(
+                "grant",
+                "issue",
+                "--identity",
+                "registry/identity",
+                "--to",
+                "airline/identity/certificate.pem",
+            ),
             *("--dataset", "planes", "--version", "2013", "--column", "tailnum", "--max-rows", "10000"),
             *("--purpose", "fleet-registration-check", "--output", "matched_ids", "--limit", "calls=2"),
             *("--currency", "USD", "--per-call", "250", "--per-row", "0.05"),
@@ -170,7 +183,9 @@ class _Demo:
             *("--on", "tailnum", "--out", "airline/matched.parquet", "--state", "airline/jobs"),
             as_json=True,
         )
-        out.print(f"{found['count']:,} aircraft are known to both; {found['rows']:,} flights were made with them")
+        out.print(
+            f"{found['count']:,} aircraft are known to both; {found['rows']:,} flights were made with them"
+        )
         out.print(f"{found['bytes_sent']:,} bytes out, {found['bytes_received']:,} bytes in")
         out.print(f"the airline learnt: {found['leakage']['consumer']}")
         out.print(f"the registry learnt: {found['leakage']['provider']}")
@@ -181,7 +196,9 @@ class _Demo:
         """Compare with what a plain join over both tables gives, which nobody could run in earnest."""
         planes = pq.read_table(self.registry / "planes.parquet", columns=["tailnum"])
         flights = pq.read_table(self.airline / "flights.parquet")
-        known = pc.is_in(flights.column("tailnum"), value_set=planes.column("tailnum").drop_null().combine_chunks())
+        known = pc.is_in(
+            flights.column("tailnum"), value_set=planes.column("tailnum").drop_null().combine_chunks()
+        )
         plain = flights.filter(known)
         if not plain.equals(pq.read_table(self.airline / "matched.parquet")):
             raise TrustcomputeError("the intersection differs from the plain join: please report this")

@@ -32,7 +32,9 @@ def issue(
     plan: Annotated[Path, typer.Option(help="The contingency plan (any file): the grant names its hash.")],
     out: Annotated[Path, typer.Option(help="Where to write the token.")],
     node: Annotated[str | None, typer.Option(help="The node's name; ours if left out.")] = None,
-    operation: Annotated[list[str], typer.Option(help="An allowed operation; repeat for more.")] = ["psi.ecdh.v1"],  # noqa: B006
+    operation: Annotated[list[str], typer.Option(help="An allowed operation; repeat for more.")] = [
+        "psi.ecdh.v1"
+    ],  # noqa: B006
     column: Annotated[list[str], typer.Option(help="A column that may be matched on; any if left out.")] = [],  # noqa: B006
     output: Annotated[list[str], typer.Option(help="An allowed output form.")] = ["matched_ids"],  # noqa: B006
     scenario: Annotated[list[str], typer.Option(help="An allowed scenario; any if left out.")] = [],  # noqa: B006
@@ -57,13 +59,17 @@ def issue(
         audience=node or issuer.name,
         subject=peer_name(certificate),
         subject_key=peer_key(certificate).thumbprint,
-        asset=AssetClaim(id=dataset, version=version, classification=classification, grade=grade, personal=personal),  # type: ignore[call-arg, arg-type]
+        asset=AssetClaim(
+            id=dataset, version=version, classification=classification, grade=grade, personal=personal
+        ),  # type: ignore[call-arg, arg-type]
         operations={name: bounds for name in operation},
         purposes=purpose,
         scenarios=tuple(scenario) or None,
         outputs=[_output(name) for name in output],
         limits=_limits(limit),
-        price=PricePlan(kind="free") if currency is None else PricePlan(kind="per_use", currency=currency, per_call=per_call, per_row=per_row),
+        price=PricePlan(kind="free")
+        if currency is None
+        else PricePlan(kind="per_use", currency=currency, per_call=per_call, per_row=per_row),
         split=_split(split, issuer.name, free=currency is None),
         contingency=hashlib.sha256(read_text(plan).encode()).hexdigest(),
         now=int(time.time()),
@@ -88,14 +94,23 @@ def show(
 def grant_fields(claims: Grant) -> list[tuple[str, object]]:
     """A grant in words."""
     bounds = "; ".join(_bounds(name, bound) for name, bound in claims.operations.items())
-    limits = ", ".join(f"{limit.total:,} {unit}" for unit, limit in claims.limits.items() if limit.total is not None)
+    limits = ", ".join(
+        f"{limit.total:,} {unit}" for unit, limit in claims.limits.items() if limit.total is not None
+    )
     price = claims.price
-    paid = "free" if price.currency is None else f"{price.per_call} a call + {price.per_row} a key (minor units of {price.currency})"
+    paid = (
+        "free"
+        if price.currency is None
+        else f"{price.per_call} a call + {price.per_row} a key (minor units of {price.currency})"
+    )
     return [
         ("grant", claims.jti),
         ("to", claims.sub),
         ("at node", claims.aud),
-        ("dataset", f"{claims.asset.id}, version {claims.asset.version or 'any'}, grade {claims.asset.grade}"),
+        (
+            "dataset",
+            f"{claims.asset.id}, version {claims.asset.version or 'any'}, grade {claims.asset.grade}",
+        ),
         ("may run", bounds),
         ("to obtain", ", ".join(claims.outputs)),
         ("for", ", ".join(claims.purposes)),

@@ -12,7 +12,9 @@ from trustcompute.cli.output import print_fields, print_json
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import KEY_FILE, CertificateAuthority, Identity
 
-app = typer.Typer(help="Make and show identities: one Ed25519 key, one certificate, one name.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make and show identities: one Ed25519 key, one certificate, one name.", no_args_is_help=True
+)
 
 Directory = Annotated[Path, typer.Argument(help="Directory of the identity.")]
 
@@ -49,7 +51,11 @@ def show(directory: Directory, as_json: AsJson = False) -> None:
 
 
 def _show(identity: Identity, *, as_json: bool) -> None:
-    fields = {"name": identity.name, "thumbprint": identity.thumbprint, "expires": identity.expires.isoformat()}
+    fields = {
+        "name": identity.name,
+        "thumbprint": identity.thumbprint,
+        "expires": identity.expires.isoformat(),
+    }
     if as_json:
         print_json(fields)
     else:
@@ -58,4 +64,6 @@ def _show(identity: Identity, *, as_json: bool) -> None:
 
 def _must_be_new(directory: Path) -> None:
     if (directory / KEY_FILE).exists():
-        raise ParameterError(f"{directory} holds a key already: it is not overwritten, choose another directory")
+        raise ParameterError(
+            f"{directory} holds a key already: it is not overwritten, choose another directory"
+        )

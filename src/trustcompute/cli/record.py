@@ -29,7 +29,9 @@ log_app = typer.Typer(help="Audit a log.", no_args_is_help=True)
 
 DAY = 86_400
 
-KeyFile = Annotated[Path, typer.Option("--key", help="The log's key: its text form, or the node's certificate.pem.")]
+KeyFile = Annotated[
+    Path, typer.Option("--key", help="The log's key: its text form, or the node's certificate.pem.")
+]
 
 
 @receipt_app.command("verify")
@@ -39,7 +41,8 @@ def receipt_verify(
         Path | None, typer.Option(help="The log's key; by default the one kept beside the receipt.")
     ] = None,
     grant: Annotated[
-        Path | None, typer.Option(help="The grant: checks that its issuer keeps the log, and that it was charged.")
+        Path | None,
+        typer.Option(help="The grant: checks that its issuer keeps the log, and that it was charged."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,17 +100,26 @@ def log_audit(
             ("entries", f"{report.size:,} under {report.checkpoints:,} signed checkpoints, all in order"),
             ("root", report.root.hex()),
             ("jobs", jobs or "none"),
-            ("balances", "rebuilt from the log, equal to the meter" if report.meter else "rebuilt from the log"),
+            (
+                "balances",
+                "rebuilt from the log, equal to the meter" if report.meter else "rebuilt from the log",
+            ),
             ("took", f"{time.monotonic() - started:.2f} s"),
         ]
     )
 
 
 def statement(
-    settings: Annotated[Path, typer.Argument(help="The node's configuration (TOML). The node must not be running.")],
-    start: Annotated[str | None, typer.Option(help="First day (UTC), ISO; by default where the last period ended.")] = None,
+    settings: Annotated[
+        Path, typer.Argument(help="The node's configuration (TOML). The node must not be running.")
+    ],
+    start: Annotated[
+        str | None, typer.Option(help="First day (UTC), ISO; by default where the last period ended.")
+    ] = None,
     end: Annotated[str | None, typer.Option(help="Day after the last (UTC), ISO; by default now.")] = None,
-    close: Annotated[bool, typer.Option("--close", help="Close the period: round, and record it in the log.")] = False,
+    close: Annotated[
+        bool, typer.Option("--close", help="Close the period: round, and record it in the log.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what is owed for a period, from the log alone."""
@@ -115,7 +127,11 @@ def statement(
     identity = Identity.load(config.path(config.identity))
     with Broker.open(config.path(config.book), identity) as broker:
         period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
-        made = broker.close_period(period.start, period.end) if close else broker.statement(period.start, period.end)
+        made = (
+            broker.close_period(period.start, period.end)
+            if close
+            else broker.statement(period.start, period.end)
+        )
         names = {identity.thumbprint: identity.name} | _subjects(broker, made)
     if as_json:
         print_json(made.to_document() | {"closed": made.closed, "hash": made.hash})
@@ -125,9 +141,20 @@ def statement(
 
 def _show(made: Statement, names: dict[str, str]) -> None:
     state = "closed" if made.closed else "open: it may still grow"
-    print_fields([("period", f"{_utc(made.period.start)} to {_utc(made.period.end)}, {state}"), ("statement", made.hash)])
+    print_fields(
+        [
+            ("period", f"{_utc(made.period.start)} to {_utc(made.period.end)}, {state}"),
+            ("statement", made.hash),
+        ]
+    )
     used = [
-        [names.get(row.payer, row.payer), row.operation, row.jobs, row.rows, money(row.rated, row.currency or None)]
+        [
+            names.get(row.payer, row.payer),
+            row.operation,
+            row.jobs,
+            row.rows,
+            money(row.rated, row.currency or None),
+        ]
         for row in made.rows
     ]
     print_table(["payer", "operation", "jobs", "keys", "rated, exact"], used)
@@ -144,7 +171,9 @@ def _show(made: Statement, names: dict[str, str]) -> None:
     out.print()
     print_table(["from", "to", "currency", "amount (minor units)", "carried on"], lines)
     for currency, total in made.totals().items():
-        out.print(f"in all {total:,} minor units of {currency}; what is paid and what is received sum to zero")
+        out.print(
+            f"in all {total:,} minor units of {currency}; what is paid and what is received sum to zero"
+        )
 
 
 def _subjects(broker: Broker, made: Statement) -> dict[str, str]:

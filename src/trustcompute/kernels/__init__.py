@@ -113,8 +113,7 @@ def ristretto255_hash_mul(messages: U8, dst: bytes, scalars: U8) -> U8:
 
 
 def scalar255_reduce(wide: U8) -> U8:
-    """Little-endian integers modulo ℓ: uint8[n, 64] -> uint8[n, 32]. Uniform input gives a bias below 2⁻²⁵⁰.
-    """
+    """Little-endian integers modulo ℓ: uint8[n, 64] -> uint8[n, 32]. Uniform input gives a bias below 2⁻²⁵⁰."""
     return chosen()[1].scalar255_reduce(arrays.rows("wide", wide, 64))
 
 

@@ -27,8 +27,7 @@ ABI_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The implementation in use, why it is, and the instruction sets it uses beyond the compiler's baseline.
-    """
+    """The implementation in use, why it is, and the instruction sets it uses beyond the compiler's baseline."""
 
     name: Name
     reason: str

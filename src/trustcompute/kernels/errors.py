@@ -6,8 +6,7 @@ from trustcompute.errors import KernelError
 
 
 class InvalidPoint(KernelError):
-    """A row is not the canonical encoding of a ristretto255 element (RFC 9496 §4.3.1). ``index`` is the row.
-    """
+    """A row is not the canonical encoding of a ristretto255 element (RFC 9496 §4.3.1). ``index`` is the row."""
 
     code = "kernel.point"
 

@@ -78,7 +78,9 @@ class HeldDataset:
             )
         with self._lock:
             if choice not in self._digested:
-                self._digested[choice] = tables.keys(self.dataset.source, list(choice), casefold=self.dataset.casefold)
+                self._digested[choice] = tables.keys(
+                    self.dataset.source, list(choice), casefold=self.dataset.casefold
+                )
             return self._digested[choice]
 
     def describe(self) -> dict[str, Any]:

@@ -30,7 +30,9 @@ class Document(BaseModel):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise RemoteProtocolError(f"{cls.__name__}.{where} is not in the agreed form: {first['msg']}") from None
+            raise RemoteProtocolError(
+                f"{cls.__name__}.{where} is not in the agreed form: {first['msg']}"
+            ) from None
         except VerificationError as error:
             raise RemoteProtocolError(f"{cls.__name__} is not in the agreed form: {error}") from error
 

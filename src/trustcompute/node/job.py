@@ -46,9 +46,15 @@ class ProviderJob:
         self._broker, self._usage, self._deliver = broker, usage, deliver
         self._runner = Runner(party, binding, leads=False, job=job, before_send=self._before_send)
         self._armed = self._posted = False
+        self.stale = False  # it had ended when the node last swept
+
+    @property
+    def failed(self) -> bool:
+        return self._runner.failed
 
     @property
     def ended(self) -> bool:
+        """Nothing is left to do but to answer the last turn once more, should it get lost."""
         return self._runner.failed or (self._runner.done and self._posted)
 
     def answer(self, number: int, incoming: Iterable[Incoming]) -> Sequence[Frame]:

@@ -18,7 +18,14 @@ from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState
 from trustcompute.broker.request import VerifiedRequest
-from trustcompute.errors import Conflict, GrantError, JobForfeited, ParameterError, RemoteProtocolError, TrustcomputeError
+from trustcompute.errors import (
+    Conflict,
+    GrantError,
+    JobForfeited,
+    ParameterError,
+    RemoteProtocolError,
+    TrustcomputeError,
+)
 from trustcompute.node import documents
 from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, Computation
@@ -87,7 +94,9 @@ class Node:
             "cancel": self._cancel,
         }
         self._closing = threading.Event()
-        self._sweeper = threading.Thread(target=self._sweep_regularly, name="trustcompute-sweeper", daemon=True)
+        self._sweeper = threading.Thread(
+            target=self._sweep_regularly, name="trustcompute-sweeper", daemon=True
+        )
         self._sweeper.start()
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> FlightServer:
@@ -114,7 +123,9 @@ class Node:
         """One small request of a peer (``transport.Handler``)."""
         handler = self._actions.get(name)
         if handler is None:
-            raise RemoteProtocolError(f"a node knows no action of that name; it knows {', '.join(self._actions)}")
+            raise RemoteProtocolError(
+                f"a node knows no action of that name; it knows {', '.join(self._actions)}"
+            )
         return handler(peer, body)
 
     def exchange(self, peer: str, descriptor: bytes, incoming: Iterator[Incoming]) -> Sequence[Frame]:
@@ -133,13 +144,17 @@ class Node:
             self.broker.incident("protocol", peer, job=turn.job, detail=error.code)
             raise
         finally:
-            if job is not None and job.ended:
+            if job is not None and job.failed:
                 self._drop(turn.job)
 
     def sweep(self) -> None:
-        """Void or forfeit jobs whose lease has run out, and forget them."""
-        for ended in self.broker.sweep():
-            self._drop(ended.id)
+        """Void or forfeit jobs whose lease has run out; forget those, and jobs that ended before the last sweep."""
+        expired = {job.id for job in self.broker.sweep()}
+        with self._lock:
+            for job in list(self._jobs.values()):
+                if job.id in expired or job.stale:
+                    del self._jobs[job.id]
+                job.stale = job.ended
 
     def _catalog(self, peer: str, body: bytes) -> bytes:
         grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
@@ -186,9 +201,11 @@ class Node:
         with self._lock:
             if claims.jti in self._jobs:
                 return
-            if len(self._jobs) >= MAX_RUNNING:
+            if sum(not job.ended for job in self._jobs.values()) >= MAX_RUNNING:
                 self.broker.void(claims.jti, "the node runs as many jobs as it can")
-                raise TrustcomputeError(f"the node runs {MAX_RUNNING} jobs, as many as it can: try again later")
+                raise TrustcomputeError(
+                    f"the node runs {MAX_RUNNING} jobs, as many as it can: try again later"
+                )
             self._jobs[claims.jti] = ProviderJob(
                 self.broker,
                 claims.jti,
@@ -222,7 +239,9 @@ class Node:
         if record.state is JobState.POSTED:
             answer = unpack(self.broker.outbox.read(record.id, RUN, record.releases[0].turn))
             if number != answer.turn:
-                raise RemoteProtocolError(f"turn {number} came out of order: only turn {answer.turn} can be served again")
+                raise RemoteProtocolError(
+                    f"turn {number} came out of order: only turn {answer.turn} can be served again"
+                )
             take_again(answer.taken, incoming)
             return answer.frames
         if record.state in (JobState.ARMED, JobState.FORFEITED):
@@ -251,7 +270,9 @@ class Node:
 
     def _computation(self, operation: str) -> Computation:
         if operation not in self._computations:
-            raise ParameterError(f"this node does not know that operation; it knows {', '.join(self._computations)}")
+            raise ParameterError(
+                f"this node does not know that operation; it knows {', '.join(self._computations)}"
+            )
         return self._computations[operation]
 
     def _dataset(self, dataset: str) -> HeldDataset:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from trustcompute import psi, tables
 from trustcompute.broker import grant as grants
 from trustcompute.broker import request as requests
 from trustcompute.broker.log import log_key
 from trustcompute.broker.receipt import Receipt
-from trustcompute.errors import GrantError, JobInterrupted, ParameterError, RemoteProtocolError, TransportError
+from trustcompute.errors import (
+    GrantError,
+    JobInterrupted,
+    ParameterError,
+    RemoteProtocolError,
+    TransportError,
+)
 from trustcompute.node.documents import (
     Catalog,
     CatalogEntry,
@@ -35,9 +41,9 @@ from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey, token_hash
-from trustcompute.protocol.operation import Operation, Params, Sizes
+from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.protocol.run import Runner, Turn, drive, turn_digest
+from trustcompute.protocol.run import Cost, Incoming, Runner, Turn, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
 from trustcompute.psi import parties
 from trustcompute.psi.intersection import On, rows_found, split_on
@@ -52,6 +58,17 @@ RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn 
 class MeteredIntersection(psi.Intersection):
     """An intersection with another organisation: left is this side. ``receipt`` proves offline what was charged."""
 
+    job: str
+    receipt: Receipt = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Computed(Generic[T]):
+    """One metered computation: this side's output, and what it took, told and proved."""
+
+    output: T
+    cost: Cost
+    leakage: Leakage
     job: str
     receipt: Receipt = field(repr=False)
 
@@ -113,7 +130,9 @@ class Session:
         if "columns" not in params:
             params["columns"] = entry.keys[0].columns
         params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
-        request = QuoteRequest(grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows)
+        request = QuoteRequest(
+            grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows
+        )
         return Quote.parse(self._channel.action("quote", request.encode()))
 
     def intersect(
@@ -145,25 +164,61 @@ class Session:
 
         operation = psi.OPERATIONS[0]
         sizes = Sizes(len(keys), choice.distinct)
-        asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal}
-        params = operation.check(asked, sizes)
-        digest = hashlib.sha256(keys.digests).digest()
-        state = self._state(job, operation, dataset, params, sizes, digest, purpose, scenario)
-        opened = self._open(state, params, sizes)
-        rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + digest)
-        party = parties.consumer(opened.params, sizes, keys.digests, rng, self._executor)
-        found, runner, receipt = self._run(party, operation, opened, state)
+        done = self.compute(
+            operation,
+            dataset,
+            {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal},
+            sizes,
+            lambda params, rng: parties.consumer(params, sizes, keys.digests, rng, self._executor),
+            input_digest=hashlib.sha256(keys.digests).digest(),
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
         return MeteredIntersection(
-            count=None if found is None else found.count,
-            left_rows=rows_found(found, keys),
+            count=None if done.output is None else done.output.count,
+            left_rows=rows_found(done.output, keys),
             protocol=operation.id,
-            cost=runner.cost,
-            leakage=operation.leakage(params),
+            cost=done.cost,
+            leakage=done.leakage,
             left=table,
             left_keys=keys,
-            job=state.job,
-            receipt=receipt,
+            job=done.job,
+            receipt=done.receipt,
         )
+
+    def compute(
+        self,
+        operation: Operation,
+        dataset: str,
+        params: Params,
+        sizes: Sizes,
+        party: Callable[[Params, Rng], Party[T]],
+        *,
+        input_digest: bytes,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> Computed[T]:
+        """Run this side's party of an operation, metered: what every verb of a session does.
+
+        sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
+        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs.
+        """
+        params = operation.check(params, sizes)
+        asked = {"operation": operation.id, "dataset": dataset, "params": params}
+        if job is None:
+            request = self._request(operation, dataset, params, sizes, purpose, scenario)
+            state = JobState(request[0], request[1], os.urandom(32), input_digest.hex(), asked)
+            self._states.save(state)
+        else:
+            state = self._states.load(job)
+            if (state.input_digest, state.asked) != (input_digest.hex(), asked):
+                raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
+        self._open(state, params, sizes)
+        rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
+        runner, receipt = self._run(party(params, rng), operation, params, state)
+        return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
 
     def receipt(self, job: str) -> Receipt:
         """The receipt of a job of ours, verified against the node's log key."""
@@ -190,23 +245,18 @@ class Session:
         known = ", ".join(repr(entry.id) for entry in catalog.datasets) or "none"
         raise ParameterError(f"the node offers no dataset {dataset!r} under this grant; it offers: {known}")
 
-    def _state(
+    def _request(
         self,
-        job: str | None,
         operation: Operation,
         dataset: str,
         params: Params,
         sizes: Sizes,
-        digest: bytes,
         purpose: str | None,
         scenario: str | None,
-    ) -> JobState:
-        """The kept state of ``job``, or that of a new one: its signed request and its seed."""
-        if job is not None:
-            state = self._states.load(job)
-            if state.input_digest != digest.hex() or state.asked != _asked(operation, dataset, params):
-                raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
-            return state
+    ) -> tuple[str, str]:
+        """A new job's id and signed request."""
+        if scenario is None and self.grant.scenarios is not None:
+            scenario = _only("scenario", None, self.grant.scenarios)
         request = requests.new_request(
             grant=self._token,
             operation=operation.id,
@@ -214,45 +264,33 @@ class Session:
             params=params,
             rows=sizes.consumer,
             purpose=_only("purpose", purpose, self.grant.purposes),
-            scenario=scenario if scenario is not None or self.grant.scenarios is None
-            else _only("scenario", None, self.grant.scenarios),
+            scenario=scenario,
             audience=self.grant.aud,
             san=self._identity.name,
             key=self._identity.key.public,
         )
-        state = JobState(
-            job=request.jti,
-            request=request.sign(self._identity.key),
-            seed=os.urandom(32),
-            input_digest=digest.hex(),
-            asked=_asked(operation, dataset, params),
-        )
-        self._states.save(state)
-        return state
+        return request.jti, request.sign(self._identity.key)
 
-    def _open(self, state: JobState, params: Params, sizes: Sizes) -> Opened:
+    def _open(self, state: JobState, params: Params, sizes: Sizes) -> None:
         body = OpenRequest(grant=self._token, request=state.request).encode()
         opened = Opened.parse(self._retry(state.job, lambda: self._channel.action("open", body)))
         if (opened.job, opened.params) != (state.job, params):
             raise RemoteProtocolError("the node opened another job than the one that was asked for")
         if (opened.consumer_rows, opened.provider_rows) != (sizes.consumer, sizes.provider):
-            raise RemoteProtocolError("the node's dataset has another size than its catalogue says: connect again")
-        return opened
+            raise RemoteProtocolError(
+                "the node's dataset has another size than its catalogue says: connect again"
+            )
 
     def _run(
-        self, party: Party[T], operation: Operation, opened: Opened, state: JobState
-    ) -> tuple[T, Runner[T], Receipt]:
+        self, party: Party[T], operation: Operation, params: Params, state: JobState
+    ) -> tuple[Runner[T], Receipt]:
         binding = Binding(
-            grant=token_hash(self._token),
-            operation=operation.id,
-            params=opened.params,
-            consumer=operation.consumer,
-            provider=operation.provider,
+            token_hash(self._token), operation.id, params, operation.consumer, operation.provider
         )
         runner = Runner(party, binding, leads=True, job=state.job)
         receipts: list[bytes] = []
 
-        def exchange(turn: Turn) -> Any:
+        def exchange(turn: Turn) -> Iterable[Incoming]:
             descriptor = TurnDescriptor(job=state.job, run=0, turn=turn.number).encode()
             return self._channel.exchange(descriptor, turn.frames)
 
@@ -260,11 +298,13 @@ class Session:
             if not receipts:
                 receipts.append(self._countersign(state, answer))
 
-        result = self._retry(state.job, lambda: drive(runner, exchange, released=acknowledge))
-        self._retry(state.job, lambda: acknowledge(turn_digest([])))
+        self._retry(state.job, lambda: drive(runner, exchange, released=acknowledge))
+        self._retry(
+            state.job, lambda: acknowledge(turn_digest([]))
+        )  # where nothing was released to this side
         receipt = self._verified(receipts[0], state.job)
         self._states.finish(state.job, receipts[0], str(self.log_key))
-        return result, runner, receipt
+        return runner, receipt
 
     def _countersign(self, state: JobState, answer: str) -> bytes:
         token = requests.countersign(
@@ -292,16 +332,14 @@ class Session:
             raise JobInterrupted(f"{error}; job {job} can go on later: pass job={job!r}", job) from error
 
 
-def _asked(operation: Operation, dataset: str, params: Params) -> dict[str, Any]:
-    return {"operation": operation.id, "dataset": dataset, "params": dict(params)}
-
-
 def _choice(entry: CatalogEntry, columns: Sequence[str]) -> KeyChoice:
     for choice in entry.keys:
         if choice.columns == list(columns):
             return choice
     known = " or ".join(str(choice.columns) for choice in entry.keys)
-    raise ParameterError(f"dataset {entry.id!r} is matched on {known}, not on {list(columns)}: pass on= accordingly")
+    raise ParameterError(
+        f"dataset {entry.id!r} is matched on {known}, not on {list(columns)}: pass on= accordingly"
+    )
 
 
 def _spec(choice: KeyChoice) -> tables.KeySpec:

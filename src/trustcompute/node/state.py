@@ -67,7 +67,9 @@ class StateStore:
             d = canonical.loads_canonical(raw, limit=MAX_STATE)
             return JobState(d["job"], d["request"], bytes.fromhex(d["seed"]), d["input"], d["asked"])
         except FileNotFoundError:
-            raise ParameterError(f"no job {job!r} is kept in {self._directory}: it is finished, or was never there") from None
+            raise ParameterError(
+                f"no job {job!r} is kept in {self._directory}: it is finished, or was never there"
+            ) from None
         except (OSError, VerificationError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"the kept state of job {job} cannot be read: start a new job") from error
 

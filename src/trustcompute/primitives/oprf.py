@@ -236,8 +236,7 @@ def _evaluate_inputs(inputs: U8, dst: bytes, scalar: U8) -> U8:
 
 
 def _weights(public: bytes, blinded: U8, evaluated: U8) -> U8:
-    """The d_i of ComputeComposites (§2.2.1): uint8[n, 32], public, bound to the key and the whole statement.
-    """
+    """The d_i of ComputeComposites (§2.2.1): uint8[n, 32], public, bound to the key and the whole statement."""
     count = len(blinded)
     if not 1 <= count <= MAX_PROVED or blinded.shape != evaluated.shape:
         raise ParameterError(

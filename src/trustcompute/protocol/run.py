@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar, cast
 
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError
-from trustcompute.protocol.message import Address, Frame, Header, Message, decode, encode, frame_digest, parse_header
+from trustcompute.protocol.message import (
+    Address,
+    Frame,
+    Header,
+    Message,
+    decode,
+    encode,
+    frame_digest,
+    parse_header,
+)
 from trustcompute.protocol.party import Party, Receive, Send
 from trustcompute.protocol.transcript import Binding, Transcript
 
@@ -225,7 +234,9 @@ class Runner(Generic[T]):
         if not isinstance(want, Receive):
             raise RemoteProtocolError(f"a message {header.kind!r} came where none is due")
         if header.address != Address(self._job, self._run, number, self._peer):
-            raise RemoteProtocolError(f"the message {header.kind!r} belongs to another job, run, turn or role")
+            raise RemoteProtocolError(
+                f"the message {header.kind!r} belongs to another job, run, turn or role"
+            )
         if header.kind != want.kind or [name for name, _, _ in header.columns] != list(want.columns):
             raise RemoteProtocolError(f"a message {header.kind!r} came where {want.kind!r} is due")
         for name, dtype, shape in header.columns:
@@ -247,7 +258,9 @@ class Runner(Generic[T]):
             raise RemoteProtocolError("the peer's turn ended before the message that is due")
         releases = any(send.releases for send in sends)
         address = Address(self._job, self._run, self._given, self._role)
-        frames = tuple(encode(send.message, address, last=send is sends[-1], releases=releases) for send in sends)
+        frames = tuple(
+            encode(send.message, address, last=send is sends[-1], releases=releases) for send in sends
+        )
         for frame in frames:
             self._transcript.add(frame.digest)
         return Turn(self._given, frames, releases, self._transcript.hexdigest())

@@ -101,7 +101,9 @@ def matched_positions(p: Params) -> Party[npt.NDArray[np.int64]]:
     """The receiver's answer, checked: ascending positions in the table that was sent."""
     most = AtMost(min(p.receiver_rows, p.sender_rows))
     position = (yield from receive("matched", position=Column("i8", (most,))))["position"]
-    if position.size and not (position[0] >= 0 and position[-1] < p.sender_rows and (np.diff(position) > 0).all()):
+    if position.size and not (
+        position[0] >= 0 and position[-1] < p.sender_rows and (np.diff(position) > 0).all()
+    ):
         raise RemoteProtocolError("the peer reported matches that are not ascending positions in the table")
     return position
 

@@ -50,7 +50,9 @@ class Intersection:
     def table(self) -> pa.Table:
         """The matched rows of the left table, in their order."""
         if self.left_rows is None:
-            raise ParameterError("the left side did not learn which rows match: ask for output='rows' and reveal it")
+            raise ParameterError(
+                "the left side did not learn which rows match: ask for output='rows' and reveal it"
+            )
         return tables.take(self.left, self.left_rows)
 
     def join(self) -> pa.Table:
@@ -59,7 +61,12 @@ class Intersection:
         Only where both tables are in this process and both sides learnt their rows. Rows come in the left
         table's order, then the right's; columns of the right table that have a name of the left get ``_right``.
         """
-        if self.left_rows is None or self.right_rows is None or self.left_keys is None or self.right_keys is None:
+        if (
+            self.left_rows is None
+            or self.right_rows is None
+            or self.left_keys is None
+            or self.right_keys is None
+        ):
             raise ParameterError("a join needs both tables here and output='rows', reveal='both'")
         left_at, right_at = _pairs(self.left_keys, self.right_keys)
         left, right = tables.take(self.left, left_at), tables.take(self.right, right_at)

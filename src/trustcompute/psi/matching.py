@@ -53,4 +53,6 @@ def sorted_order(values: U8) -> npt.NDArray[np.int64]:
 
 def _arrow(values: U8) -> pa.Array:
     rows, row_width = values.shape
-    return pa.Array.from_buffers(pa.binary(row_width), rows, [None, pa.py_buffer(np.ascontiguousarray(values))])
+    return pa.Array.from_buffers(
+        pa.binary(row_width), rows, [None, pa.py_buffer(np.ascontiguousarray(values))]
+    )

@@ -24,11 +24,15 @@ def check(params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming the parameter and what it may be."""
     unknown = set(params) - {"columns", "keys", "output", "reveal"}
     if unknown:
-        raise ParameterError(f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal")
+        raise ParameterError(
+            f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal"
+        )
     columns, keys = params.get("columns"), params.get("keys")
     if not isinstance(columns, list) or not 1 <= len(columns) <= MAX_KEY_COLUMNS:
         raise ParameterError(f"columns must list 1 to {MAX_KEY_COLUMNS} key columns of the dataset")
-    if not all(isinstance(name, str) and 0 < len(name) <= 256 for name in columns) or len(set(columns)) < len(columns):
+    if not all(isinstance(name, str) and 0 < len(name) <= 256 for name in columns) or len(set(columns)) < len(
+        columns
+    ):
         raise ParameterError("columns must be different column names")
     if not isinstance(keys, str) or not _DIGEST.match(keys):
         raise ParameterError("keys must be the digest of a key specification (64 hex digits)")
@@ -59,7 +63,11 @@ def bound(params: Params, sizes: Sizes) -> Usage:
 def leakage(params: Params) -> Leakage:
     """In words, what each side learns beyond its own table."""
     size = "the number of distinct keys of the other side"
-    what = "which of its own keys the other side holds" if params["output"] == "rows" else "how many keys both sides hold"
+    what = (
+        "which of its own keys the other side holds"
+        if params["output"] == "rows"
+        else "how many keys both sides hold"
+    )
     learns = f"{what}, and {size}"
     return Leakage(
         consumer=size if params["reveal"] == "provider" else learns,

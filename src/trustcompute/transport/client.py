@@ -58,7 +58,9 @@ class FlightChannel:
     def exchange(self, descriptor: bytes, frames: Sequence[Frame]) -> Iterable[Incoming]:
         options = flight.FlightCallOptions(timeout=self._turn_seconds)
         with self._reached():
-            writer, reader = self._client.do_exchange(flight.FlightDescriptor.for_command(descriptor), options)
+            writer, reader = self._client.do_exchange(
+                flight.FlightDescriptor.for_command(descriptor), options
+            )
             try:
                 writer.begin(wire.SCHEMA)
                 wire.write(writer, frames)

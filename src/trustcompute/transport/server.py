@@ -31,7 +31,9 @@ class FlightServer:
     no other authentication here: what a peer may do is the handler's to decide.
     """
 
-    def __init__(self, handler: Handler, identity: Identity, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, handler: Handler, identity: Identity, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         try:
             self._server = _Server(
                 f"grpc+tls://{host}:{port}",
@@ -41,7 +43,9 @@ class FlightServer:
                 root_certificates=identity.authority,
             )
         except (pa.ArrowException, OSError) as error:
-            raise TransportError(f"cannot listen on {host}:{port}: the port may be in use, or not allowed") from error
+            raise TransportError(
+                f"cannot listen on {host}:{port}: the port may be in use, or not allowed"
+            ) from error
         self._host = host
         # The server has been listening since it was made. Its own ``serve`` would only block, and take over SIGTERM.
 
@@ -89,7 +93,9 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
     @contextmanager
     def _call(self) -> Any:
         if not self._calls.acquire(blocking=False):
-            raise wire.to_flight(TransportError("the node is serving as many calls as it can: try again later"))
+            raise wire.to_flight(
+                TransportError("the node is serving as many calls as it can: try again later")
+            )
         try:
             yield
         finally:
@@ -113,4 +119,6 @@ def _coded(call: Callable[[], T]) -> T:
         raise wire.to_flight(TransportError("the stream broke off")) from error
     except Exception:
         log.exception("a call failed inside this node")
-        raise wire.to_flight(TrustcomputeError("the node failed inside; its operator finds the reason in its log")) from None
+        raise wire.to_flight(
+            TrustcomputeError("the node failed inside; its operator finds the reason in its log")
+        ) from None

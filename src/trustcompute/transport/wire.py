@@ -20,7 +20,9 @@ from trustcompute.protocol.message import MAX_HEADER, Frame
 
 SCHEMA: Final = pa.schema([("bytes", pa.uint8())])
 BATCH: Final = 4 * 1024 * 1024
-MAX_ACTION: Final = 1024 * 1024  # a grant and a request take under 64 KiB, a catalogue of 1,000 datasets under 1 MiB
+MAX_ACTION: Final = (
+    1024 * 1024
+)  # a grant and a request take under 64 KiB, a catalogue of 1,000 datasets under 1 MiB
 MAX_ERROR: Final = 16 * 1024
 
 
@@ -77,7 +79,12 @@ class IncomingFrame:
 
 
 def _bytes_of(batch: pa.RecordBatch | None) -> np.ndarray:
-    if batch is None or batch.num_columns != 1 or batch.column(0).null_count or batch.column(0).nbytes > BATCH:
+    if (
+        batch is None
+        or batch.num_columns != 1
+        or batch.column(0).null_count
+        or batch.column(0).nbytes > BATCH
+    ):
         raise RemoteProtocolError("the stream holds a batch that is not one column of at most 4 MiB of bytes")
     return np.asarray(batch.column(0).to_numpy(zero_copy_only=True))
 
