@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import world as worlds
+
 from trustcompute.node import session as sessions
 
 

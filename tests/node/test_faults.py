@@ -25,7 +25,10 @@ NUMBERS = np.arange(5, dtype=np.int64)
 
 def add(session, job=None):
     """The toy protocol of three turns: nothing, nothing, then an answer; and thanks."""
-    party = lambda params, rng: asker(NUMBERS)
+
+    def party(params, rng):
+        return asker(NUMBERS)
+
     return session.compute(THREE_TURNS, "planes", {}, Sizes(5, 0), party, input_digest=b"n" * 32, job=job)
 
 
@@ -107,7 +110,6 @@ def test_a_node_that_restarts_half_way_forfeits_and_says_so(world):
 
 
 def test_a_party_that_fails_inside_the_node_is_the_providers_fault(world, monkeypatch):
-    monkeypatch.setattr(worlds.REGISTRY.__class__, "unused", None, raising=False)
     monkeypatch.setattr("trustcompute.psi.ecdh.oprf.evaluate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         world.intersect()

@@ -195,7 +195,10 @@ def altered(token, position):
 
 def test_altered_foreign_and_reused_grants_are_refused(world):
     session = world.session()
-    body = lambda grant: CatalogRequest(grant=grant).encode()
+
+    def body(grant):
+        return CatalogRequest(grant=grant).encode()
+
     for position in (5, len(world.grant) // 2, len(world.grant) - 3):
         with pytest.raises(GrantError):
             session.channel.action("catalog", body(altered(world.grant, position)))

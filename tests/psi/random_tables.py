@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--over", choices=["process", "node"], default="process")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    intersect = in_process if arguments.over == "process" else over_node()
+    intersect = in_process if arguments.over == "process" else over_nodes()
     rows = 0
     for seed in range(arguments.seed, arguments.seed + arguments.pairs):
         pair = random_pair(seed, arguments.largest)
@@ -118,6 +118,18 @@ def in_process(pair: Pair):
     from trustcompute import psi
 
     return psi.intersect(pair.left, pair.right, on=pair.on)
+
+
+def over_nodes():
+    """Each pair over a node of its own, mutual TLS and a session, with a broker that counts."""
+    import tempfile
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
+    import pair_over_node
+
+    directory = tempfile.TemporaryDirectory()
+    return lambda pair: pair_over_node.intersect(pair, Path(directory.name))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.flight as flight  # noqa: TID251  # a hostile client speaks Flight directly
 import pytest
+from pyarrow import flight  # a hostile client speaks Flight directly
 
 from trustcompute.errors import Refused, RemoteProtocolError, TransportError, TrustcomputeError
 from trustcompute.primitives.identity import CertificateAuthority

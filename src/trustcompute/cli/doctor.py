@@ -17,6 +17,7 @@ PACKAGES = ("numpy", "pyarrow", "cryptography", "gmpy2", "pydantic")
 def doctor(as_json: AsJson = False) -> None:
     """Tell which kernels are in use and why, and the versions of what matters."""
     active = kernels.active()
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     document = {
         "trustcompute": __version__,
         "kernels": active.name,
@@ -25,7 +26,7 @@ def doctor(as_json: AsJson = False) -> None:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": packages,
     }
     if as_json:
         print_json(document)
@@ -37,7 +38,7 @@ def doctor(as_json: AsJson = False) -> None:
             ("instruction sets", ", ".join(active.features) or "none beyond the baseline"),
             ("python", f"{document['python']} at {sys.executable}"),
             ("system", f"{document['system']}, {document['processors']} processors"),
-            *document["packages"].items(),  # type: ignore[attr-defined]
+            *packages.items(),
         ]
     )
     if active.name == "reference":

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from cryptography import x509
+from pydantic import ValidationError
 
 from trustcompute.broker import grant as grants
 from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Share
@@ -34,16 +35,16 @@ def issue(
     node: Annotated[str | None, typer.Option(help="The node's name; ours if left out.")] = None,
     operation: Annotated[list[str], typer.Option(help="An allowed operation; repeat for more.")] = [
         "psi.ecdh.v1"
-    ],  # noqa: B006
-    column: Annotated[list[str], typer.Option(help="A column that may be matched on; any if left out.")] = [],  # noqa: B006
-    output: Annotated[list[str], typer.Option(help="An allowed output form.")] = ["matched_ids"],  # noqa: B006
-    scenario: Annotated[list[str], typer.Option(help="An allowed scenario; any if left out.")] = [],  # noqa: B006
+    ],
+    column: Annotated[list[str], typer.Option(help="A column that may be matched on; any if left out.")] = [],
+    output: Annotated[list[str], typer.Option(help="An allowed output form.")] = ["matched_ids"],
+    scenario: Annotated[list[str], typer.Option(help="An allowed scenario; any if left out.")] = [],
     max_rows: Annotated[int | None, typer.Option(help="Most keys the grantee may bring to a call.")] = None,
-    limit: Annotated[list[str], typer.Option(help="UNIT=TOTAL, e.g. calls=10; repeat for more units.")] = [],  # noqa: B006
+    limit: Annotated[list[str], typer.Option(help="UNIT=TOTAL, e.g. calls=10; repeat for more units.")] = [],
     currency: Annotated[str | None, typer.Option(help="ISO code; free of charge if left out.")] = None,
     per_call: Annotated[str, typer.Option(help='Price of a call in minor units: "250", "0.5", "1/3".')] = "0",
     per_row: Annotated[str, typer.Option(help="Price of a key brought, in minor units.")] = "0",
-    split: Annotated[list[str], typer.Option(help="PARTY=SHARE, e.g. registry=7/10; sums to 1.")] = [],  # noqa: B006
+    split: Annotated[list[str], typer.Option(help="PARTY=SHARE, e.g. registry=7/10; sums to 1.")] = [],
     version: Annotated[str | None, typer.Option(help="Only this version of the dataset.")] = None,
     classification: Annotated[str, typer.Option(help="Class of the dataset.")] = "general",
     grade: Annotated[str, typer.Option(help="Grade of the dataset: general or important.")] = "general",
@@ -53,28 +54,31 @@ def issue(
     """Sign a grant for one dataset."""
     issuer = Identity.load(identity)
     certificate = _certificate(to)
-    bounds = Bounds(columns=tuple(column) or None, max_rows=max_rows)
-    claims = grants.new_grant(
-        issuer=issuer.thumbprint,
-        audience=node or issuer.name,
-        subject=peer_name(certificate),
-        subject_key=peer_key(certificate).thumbprint,
-        asset=AssetClaim(
-            id=dataset, version=version, classification=classification, grade=grade, personal=personal
-        ),  # type: ignore[call-arg, arg-type]
-        operations={name: bounds for name in operation},
-        purposes=purpose,
-        scenarios=tuple(scenario) or None,
-        outputs=[_output(name) for name in output],
-        limits=_limits(limit),
-        price=PricePlan(kind="free")
-        if currency is None
-        else PricePlan(kind="per_use", currency=currency, per_call=per_call, per_row=per_row),
-        split=_split(split, issuer.name, free=currency is None),
-        contingency=hashlib.sha256(read_text(plan).encode()).hexdigest(),
-        now=int(time.time()),
-        days=days,
-    )
+    asset = {"id": dataset, "version": version, "class": classification, "grade": grade, "personal": personal}
+    price = {"kind": "free"}
+    if currency is not None:
+        price = {"kind": "per_use", "currency": currency, "per_call": per_call, "per_row": per_row}
+    try:
+        claims = grants.new_grant(
+            issuer=issuer.thumbprint,
+            audience=node or issuer.name,
+            subject=peer_name(certificate),
+            subject_key=peer_key(certificate).thumbprint,
+            asset=AssetClaim.model_validate(asset),
+            operations=dict.fromkeys(operation, Bounds(columns=tuple(column) or None, max_rows=max_rows)),
+            purposes=purpose,
+            scenarios=tuple(scenario) or None,
+            outputs=[_output(name) for name in output],
+            limits=_limits(limit),
+            price=PricePlan.model_validate(price),
+            split=_split(split, issuer.name, free=currency is None),
+            contingency=hashlib.sha256(read_text(plan).encode()).hexdigest(),
+            now=int(time.time()),
+            days=days,
+        )
+    except ValidationError as error:
+        message, field = grants.explain_validation(error, "grant")
+        raise ParameterError(f"{message} ({field})") from error
     write_text(out, grants.sign(claims, issuer.key) + "\n")
     print_fields(grant_fields(claims))
 

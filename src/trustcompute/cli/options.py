@@ -20,5 +20,5 @@ On = Annotated[
 
 def parse_on(on: list[str]) -> dict[str, str]:
     """``a`` or ``ours=theirs`` each, to a mapping."""
-    pairs = [one.split("=", 1) if "=" in one else [one, one] for one in on]
-    return {ours: theirs for ours, theirs in pairs}
+    pairs = [(ours, theirs or ours) for ours, _, theirs in (one.partition("=") for one in on)]
+    return dict(pairs)

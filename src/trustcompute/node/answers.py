@@ -30,7 +30,9 @@ def pack(turn: Turn, taken: Sequence[Taken]) -> list[list[bytes | memoryview]]:
         "turn": turn.number,
         "taken": [[frame.header.decode(), frame.digest.hex()] for frame in taken],
     }
-    return [[canonical.dumps(description)], *([frame.header, *frame.body] for frame in turn.frames)]
+    stored: list[list[bytes | memoryview]] = [[canonical.dumps(description)]]
+    stored += [[frame.header, *frame.body] for frame in turn.frames]
+    return stored
 
 
 def unpack(stored: Sequence[Sequence[bytes]]) -> StoredAnswer:

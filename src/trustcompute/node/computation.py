@@ -20,7 +20,7 @@ Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any
 
 @dataclass(frozen=True)
 class Computation:
-    """rows: the provider's declared size for these parameters; provide: its party. Neither runs before it is allowed."""
+    """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed."""
 
     operation: Operation
     rows: Callable[[HeldDataset, Params], int]

@@ -24,7 +24,6 @@ from trustcompute.protocol.party import Party
 from trustcompute.protocol.run import Incoming, Runner, Turn
 from trustcompute.protocol.transcript import Binding
 
-
 RUN: Final = 0  # this computation has one run
 
 
@@ -34,6 +33,7 @@ class ProviderJob:
     def __init__(
         self,
         broker: Broker,
+        *,
         job: str,
         peer: str,
         party: Party[Any],

@@ -208,12 +208,14 @@ class Node:
                 )
             self._jobs[claims.jti] = ProviderJob(
                 self.broker,
-                claims.jti,
-                claims.san,
-                computation.provide(held, claims.params, sizes, Rng.from_os(), self._executor),
-                Binding(claims.grant, operation.id, claims.params, operation.consumer, operation.provider),
-                operation.bound(claims.params, sizes),
-                partial(self._deliver, claims.jti, claims.san, claims.dataset),
+                job=claims.jti,
+                peer=claims.san,
+                party=computation.provide(held, claims.params, sizes, Rng.from_os(), self._executor),
+                binding=Binding(
+                    claims.grant, operation.id, claims.params, operation.consumer, operation.provider
+                ),
+                usage=operation.bound(claims.params, sizes),
+                deliver=partial(self._deliver, claims.jti, claims.san, claims.dataset),
             )
 
     def _deliver(self, job: str, consumer: str, dataset: str, output: Any) -> None:

@@ -16,6 +16,7 @@ from trustcompute.broker import grant as grants
 from trustcompute.broker import request as requests
 from trustcompute.broker.log import log_key
 from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.request import Request
 from trustcompute.errors import (
     GrantError,
     JobInterrupted,
@@ -170,7 +171,7 @@ class Session:
             {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal},
             sizes,
             lambda params, rng: parties.consumer(params, sizes, keys.digests, rng, self._executor),
-            input_digest=hashlib.sha256(keys.digests).digest(),
+            input_digest=hashlib.sha256(memoryview(keys.digests)).digest(),
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -208,8 +209,9 @@ class Session:
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
         if job is None:
-            request = self._request(operation, dataset, params, sizes, purpose, scenario)
-            state = JobState(request[0], request[1], os.urandom(32), input_digest.hex(), asked)
+            request = self._request(operation, dataset, params, sizes, purpose=purpose, scenario=scenario)
+            signed = request.sign(self._identity.key)
+            state = JobState(request.jti, signed, os.urandom(32), input_digest.hex(), asked)
             self._states.save(state)
         else:
             state = self._states.load(job)
@@ -251,13 +253,14 @@ class Session:
         dataset: str,
         params: Params,
         sizes: Sizes,
+        *,
         purpose: str | None,
         scenario: str | None,
-    ) -> tuple[str, str]:
-        """A new job's id and signed request."""
+    ) -> Request:
+        """What to sign for a new job."""
         if scenario is None and self.grant.scenarios is not None:
             scenario = _only("scenario", None, self.grant.scenarios)
-        request = requests.new_request(
+        return requests.new_request(
             grant=self._token,
             operation=operation.id,
             dataset=dataset,
@@ -269,7 +272,6 @@ class Session:
             san=self._identity.name,
             key=self._identity.key.public,
         )
-        return request.jti, request.sign(self._identity.key)
 
     def _open(self, state: JobState, params: Params, sizes: Sizes) -> None:
         body = OpenRequest(grant=self._token, request=state.request).encode()

@@ -38,7 +38,7 @@ _JOB = re.compile(r"[0-9a-f]{32}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a receiver accepts for one column: a dtype of ``DTYPES`` and, per dimension, an exact or a largest length."""
+    """What a receiver accepts for a column: a dtype of ``DTYPES`` and, per dimension, an exact or a largest length."""
 
     dtype: str
     shape: tuple[int | AtMost, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 from trustcompute.primitives.rng import Rng
@@ -11,12 +12,14 @@ from trustcompute.psi import cardinality, ecdh
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.matching import U8
 
+Role = Callable[[U8, ecdh.Params, Rng, Executor | None], Party[Found] | Party[Found | None]]
+
 
 def consumer(
     params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
 ) -> Party[Found] | Party[Found | None]:
     """The asking side's party. params: canonical; keys: uint8[sizes.consumer, 32] distinct key digests."""
-    role = _protocol(params).sender if params["reveal"] == "provider" else _protocol(params).receiver
+    role = _sender(params) if params["reveal"] == "provider" else _receiver(params)
     return role(keys, _params(params, sizes), rng, executor)
 
 
@@ -24,12 +27,16 @@ def provider(
     params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
 ) -> Party[Found] | Party[Found | None]:
     """The answering side's party. params: canonical; keys: uint8[sizes.provider, 32] distinct key digests."""
-    role = _protocol(params).receiver if params["reveal"] == "provider" else _protocol(params).sender
+    role = _receiver(params) if params["reveal"] == "provider" else _sender(params)
     return role(keys, _params(params, sizes), rng, executor)
 
 
-def _protocol(params: Params):  # type: ignore[no-untyped-def]  # a module of two parties
-    return cardinality if params["output"] == "count" else ecdh
+def _receiver(params: Params) -> Role:
+    return cardinality.receiver if params["output"] == "count" else ecdh.receiver
+
+
+def _sender(params: Params) -> Role:
+    return cardinality.sender if params["output"] == "count" else ecdh.sender
 
 
 def _params(params: Params, sizes: Sizes) -> ecdh.Params:

@@ -52,7 +52,7 @@ UNSCALED = {
 """Width of a decimal in bits -> the type with scale 0 that shows its stored integer."""
 
 
-class UnusableValue(Exception):  # noqa: N818 - not an error of the library: ``keys`` adds the column and raises one
+class UnusableValue(Exception):
     """row: position within the batch, None for the whole column; reason: what is wrong and what to do."""
 
     def __init__(self, row: int | None, reason: str) -> None:

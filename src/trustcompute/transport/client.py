@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.flight as flight
+from pyarrow import flight
 
 from trustcompute.errors import RemoteProtocolError, TransportError
 from trustcompute.primitives.identity import Identity

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
-import pyarrow.flight as flight
+from pyarrow import flight
 
 from trustcompute.errors import TransportError, TrustcomputeError
 from trustcompute.primitives.identity import Identity

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.flight as flight
+from pyarrow import flight
 
 from trustcompute.errors import RemoteProtocolError, TrustcomputeError, VerificationError, from_wire
 from trustcompute.primitives import canonical
