@@ -160,10 +160,10 @@ class Writer:
         """Rebuilds the tree. Raises ``StoreError`` where it is not what the last checkpoint signed."""
         self._store, self._clock = store, clock
         self._mutex = threading.Lock()
-        self._doubtful = True
+        self._doubtful = False
         with store.read() as reader:
             self._log = log.Log(origin, key, reader.leaves())
-            self._settle_doubt(reader)
+            self._agree(reader, self._log.size)
 
     def commit(self, commands: Sequence[Command]) -> list[Any]:
         """Run 1 to 256 commands in one durable transaction; returns an outcome or an error for each.
@@ -209,14 +209,16 @@ class Writer:
             raise
 
     def _settle_doubt(self, reader: Reader) -> None:
-        """After a failure, and at the start: bring the tree back to what the book holds."""
+        """After a failure: bring the tree back to what the book holds."""
         if self._doubtful:
             note = reader.last_checkpoint()
-            size = 0 if note is None else checkpoint.parse_unverified(note).size
-            last = log.decode(size - 1, reader.entry(size - 1)).time if size else 0
-            self._log.return_to(size, last)
-            log.check_against(self._log, note)
+            self._agree(reader, 0 if note is None else checkpoint.parse_unverified(note).size)
             self._doubtful = False
+
+    def _agree(self, reader: Reader, size: int) -> None:
+        last = log.decode(size - 1, reader.entry(size - 1)).time if size else 0
+        self._log.return_to(size, last)
+        log.check_against(self._log, reader.last_checkpoint())
 
 
 def _attempt(command: Command, book: Book) -> Any:
