@@ -17,10 +17,13 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from trustcompute.errors import TableError
-from trustcompute.tables.table import SCAN_ROWS, Scan, Table, cut, listed, shown
+from trustcompute.tables.table import SCAN_ROWS, Scan, Table, check_buffers, cut, listed, shown
 
 CSV_BLOCK_BYTES = 8 << 20
 """A line of a CSV file, the header included, must fit into one block."""
+
+DAMAGE = (pa.ArrowException, OSError, ValueError)
+"""What pyarrow raises at a damaged file, a column name that is not UTF-8 included."""
 
 Types = Mapping[str, pa.DataType]
 
@@ -30,15 +33,13 @@ def open_file(path: Path, types: Types) -> Table:
     reader = FORMATS.get(path.suffix.lower())
     if path.is_dir():
         raise TableError(
-            f"{shown(str(path))} is a directory: pass one file, or read the directory with"
-            " pyarrow.dataset and pass"
-            " dataset(...).scanner().to_reader()"
+            f"{shown(str(path))} is a directory: pass one file, or read the directory with pyarrow.dataset"
+            " and pass dataset(...).scanner().to_reader()"
         )
     if reader is None:
         raise TableError(
-            f"{shown(str(path))} is no file of a known kind: its name must end in {', '.join(FORMATS)};"
-            " read any other"
-            " file with its own library and pass the table"
+            f"{shown(str(path))} is no file of a known kind: its name must end in {', '.join(FORMATS)}; read"
+            " any other file with its own library and pass the table"
         )
     if not path.is_file():
         raise TableError(f"{shown(str(path))} does not exist: looked in {shown(str(path.absolute().parent))}")
@@ -60,60 +61,56 @@ def _damaged(path: Path, form: str) -> TableError:
 
 
 def _parquet(path: Path, _: Types) -> Table:
-    def opened() -> pa.parquet.ParquetFile:
+    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:
-            return pa.parquet.ParquetFile(path)
-        except PermissionError:
-            raise
-        except (pa.ArrowException, OSError) as error:
+            with pa.parquet.ParquetFile(path) as file:
+                yield from file.iter_batches(batch_size=SCAN_ROWS, columns=list(columns))
+        except DAMAGE as error:
             raise _damaged(path, "Parquet") from error
 
-    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        with opened() as file:
-            try:
-                yield from file.iter_batches(batch_size=SCAN_ROWS, columns=list(columns))
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(path, "Parquet") from error
-
-    with opened() as file:
-        schema, rows = file.schema_arrow, int(file.metadata.num_rows)
-    return Table(
-        shown(path.name),
-        tuple(schema.names),
-        True,
-        lambda columns: Scan(schema, batches(columns)),
-        lambda: rows,
-    )
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow, int(file.metadata.num_rows)
+        names = tuple(schema.names)
+    except PermissionError:
+        raise
+    except DAMAGE as error:
+        raise _damaged(path, "Parquet") from error
+    return Table(shown(path.name), names, True, lambda columns: Scan(schema, batches(columns)), lambda: rows)
 
 
 def _ipc(path: Path, _: Types) -> Table:
-    def opened(fields: list[int] | None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        options = pa.ipc.IpcReadOptions(included_fields=fields)
-        with pa.OSFile(str(path)) as start:
-            in_blocks = start.read(6) == b"ARROW1"
-        source = pa.memory_map(str(path))
-        if not in_blocks:
-            stream = pa.ipc.open_stream(source, options=options)
-            return stream.schema, iter(stream)
-        file = pa.ipc.open_file(source, options=options)
-        return file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
-
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:
-            for batch in opened([schema.get_field_index(name) for name in columns])[1]:
-                # A damaged file can hold offsets that point outside its buffers.
-                batch.validate()
+            _, found = _open_ipc(path, [schema.get_field_index(name) for name in columns])
+            for batch in found:
+                for column in batch.columns:
+                    check_buffers(column)
                 yield from cut([batch])
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             raise _damaged(path, "Arrow") from error
 
     try:
-        schema = opened(None)[0]
+        schema = _open_ipc(path, None)[0]
+        names = tuple(schema.names)
     except PermissionError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         raise _damaged(path, "Arrow") from error
-    return Table(shown(path.name), tuple(schema.names), True, lambda columns: Scan(schema, batches(columns)))
+    return Table(shown(path.name), names, True, lambda columns: Scan(schema, batches(columns)))
+
+
+def _open_ipc(path: Path, fields: list[int] | None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """(schema, batches with the fields at these positions) of an IPC file or, without its magic, a stream."""
+    options = pa.ipc.IpcReadOptions(included_fields=fields)
+    with path.open("rb") as start:
+        is_file = start.read(6) == b"ARROW1"
+    source = pa.memory_map(str(path))
+    if is_file:
+        file = pa.ipc.open_file(source, options=options)
+        return file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
+    stream = pa.ipc.open_stream(source, options=options)
+    return stream.schema, iter(stream)
 
 
 def _csv(path: Path, types: Types) -> Table:
@@ -134,14 +131,14 @@ def _csv(path: Path, types: Types) -> Table:
         )
         try:
             yield from cut(opened(convert))
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGE as error:
             raise _unreadable_csv(path, error) from None
 
     try:
         names = tuple(opened(None).schema.names)
     except PermissionError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         raise _unreadable_csv(path, error) from None
     unknown = [name for name in types if name not in names]
     if unknown:
@@ -160,6 +157,8 @@ def _unreadable_csv(path: Path, error: Exception) -> TableError:
     where = f" ({where}, counting from 0)" if where else ""
     if "Empty CSV" in message:
         fault = "is empty: a CSV file starts with a header line"
+    elif "straddling" in message:
+        fault = f"has a line longer than {CSV_BLOCK_BYTES >> 20} MiB: close its quotes, or use another format"
     elif "Expected" in message:
         fault = f"has a line with more or fewer fields than its header{where}: quote fields that hold a comma"
     elif "UTF8" in message:

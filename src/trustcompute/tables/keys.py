@@ -140,8 +140,8 @@ def _spec(schema: pa.Schema, names: list[str], casefold: bool | str | Collection
         kind = kind_of(schema.field(name).type)
         if kind is None:
             raise TableError(
-                f"column {shown(name)} of type {shown(str(schema.field(name).type))} cannot be a key;"
-                f" allowed are {ALLOWED}"
+                f"column {shown(name)} of type {shown(str(schema.field(name).type))} cannot be a key; allowed"
+                f" are {ALLOWED}"
             )
         kinds.append(kind)
     folded = _folded(names, kinds, casefold)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from trustcompute import kernels
 from trustcompute.tables.spec import TAGS, KeyColumn, Kind
-from trustcompute.tables.table import without_views
+from trustcompute.tables.table import check_buffers, without_views
 
 U8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -34,8 +34,6 @@ WHITE_SPACE = (
 )
 INVISIBLE = "\u200b\u2060\ufeff"
 TRIMMED = WHITE_SPACE + INVISIBLE
-
-DAMAGED = "its Arrow buffers are damaged: write the table again"
 
 DAY_MS = 86_400_000
 TO_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -94,18 +92,19 @@ def plain(array: pa.Array) -> pa.Array:
     Offsets, dictionary indices and UTF-8 are checked, since an array from an unchecked source may hold
     anything. Raises ``UnusableValue``.
     """
+    try:
+        check_buffers(array)
+    except pa.ArrowException:
+        raise UnusableValue(None, "its Arrow buffers are damaged: write the table again") from None
     if isinstance(array, pa.ExtensionArray):
         return plain(array.storage)
     if isinstance(array, pa.RunEndEncodedArray):
-        _check(array, full=False)
         return plain(pc.run_end_decode(array))
     if isinstance(array, pa.DictionaryArray):
-        _check(array, full=False)
         return _plain_dictionary(array)
-    if not _check(array, full=True):
-        raise UnusableValue(
-            _first_invalid(array), "the value is not UTF-8: decode it, or pass the column as binary"
-        )
+    if kind_of(array.type) is Kind.TEXT and not _is_valid(array):
+        reason = "the value is not UTF-8: decode it, or pass the column as binary"
+        raise UnusableValue(_first_invalid(array), reason)
     return array.cast(without_views(array.type))
 
 
@@ -115,25 +114,13 @@ def _plain_dictionary(array: pa.DictionaryArray) -> pa.DictionaryArray:
     except UnusableValue as error:
         first = pc.index(array.indices, pa.scalar(error.row, array.indices.type)).as_py()
         raise UnusableValue(first if first >= 0 else None, error.reason) from None
-    try:
-        return pa.DictionaryArray.from_arrays(array.indices, values)
-    except (pa.ArrowInvalid, IndexError):
-        raise UnusableValue(None, DAMAGED) from None
+    return pa.DictionaryArray.from_arrays(array.indices, values)
 
 
-def _check(array: pa.Array, *, full: bool) -> bool:
-    """Raise ``UnusableValue`` if the buffers are damaged; where ``full``, whether all text is UTF-8."""
+def _is_valid(array: pa.Array) -> bool:
     try:
-        array.validate()
+        array.validate(full=True)
     except pa.ArrowInvalid:
-        raise UnusableValue(None, DAMAGED) from None
-    try:
-        array.validate(full=full)
-    except pa.ArrowInvalid:
-        if pa.types.is_date64(array.type):
-            return True  # a time of day beside a date: ``_date`` finds the row
-        if kind_of(array.type) is not Kind.TEXT:
-            raise UnusableValue(None, DAMAGED) from None
         return False
     return True
 
@@ -143,10 +130,9 @@ def _first_invalid(array: pa.Array) -> int:
     low, high = 0, len(array)
     while high - low > 1:
         middle = (low + high) // 2
-        try:
-            array.slice(low, middle - low).validate(full=True)
+        if _is_valid(array.slice(low, middle - low)):
             low = middle
-        except pa.ArrowInvalid:
+        else:
             high = middle
     return low
 
@@ -259,8 +245,7 @@ def _float(array: pa.Array) -> tuple[kernels.Column, Mask]:
     _refuse(
         valid & ~exact,
         f"a float is no key unless it is a whole number below 2^{bits}: cast the column to an integer,"
-        " decimal or text"
-        " where the data come from",
+        " decimal or text where the data come from",
     )
     return _fixed(Kind.INTEGER, np.where(exact, values, 0).astype(np.int64)), valid
 

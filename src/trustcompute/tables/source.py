@@ -154,9 +154,8 @@ def _stream(source: object) -> Table | None:
             return _arrow(pa.record_batch(source))
     except CONVERSION_ERRORS as error:
         raise TableError(
-            f"the {_type_name(source)} cannot be read as a table ({type(error).__name__}): pass a table"
-            " with named columns"
-            " that Arrow can hold, not a single column"
+            f"the {_type_name(source)} cannot be read as a table ({type(error).__name__}): pass a table with"
+            " named columns that Arrow can hold, not a single column"
         ) from None
     return None
 
@@ -210,9 +209,8 @@ def _duckdb(source: object) -> Table | None:
             return _single_use(reader(SCAN_ROWS), "the DuckDB result")
         except duckdb.Error as error:
             raise TableError(
-                f"the DuckDB connection has no result to read ({type(error).__name__}): execute a query"
-                " and pass what it"
-                " returns"
+                f"the DuckDB connection has no result to read ({type(error).__name__}): execute a query and"
+                " pass what it returns"
             ) from None
 
     def read(columns: Sequence[str]) -> Scan:
@@ -263,15 +261,13 @@ def _column(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
         array = pa.array(values, from_pandas=True)
     except CONVERSION_ERRORS as error:
         raise TableError(
-            f"column {shown(name)} cannot become an Arrow column ({type(error).__name__}): it mixes"
-            " types, or holds a"
-            " value that no Arrow type can; cast it to one type"
+            f"column {shown(name)} cannot become an Arrow column ({type(error).__name__}): it mixes types, or"
+            " holds a value that no Arrow type can; cast it to one type"
         ) from None
     if getattr(values, "dtype", None) in (None, np.dtype(object)) and _mixed(values, array.type):
         raise TableError(
-            f"column {shown(name)} mixes types (text and bytes, dates and timestamps, or timestamps with"
-            " and without a"
-            " time zone): cast it to one type"
+            f"column {shown(name)} mixes types (text and bytes, dates and timestamps, or timestamps with and"
+            " without a time zone): cast it to one type"
         )
     return array
 

@@ -180,8 +180,7 @@ def _check_column(left: str, right: str, mine: KeyColumn, theirs: KeyColumn) -> 
         side, name = ("right", right) if mine.casefold else ("left", left)
         raise TableError(
             f"{pair} would match only by chance: one folds case, the other keeps it; declare casefold for"
-            f" {side}"
-            f" column {name!r} too, or for neither"
+            f" {side} column {name!r} too, or for neither"
         )
 
 

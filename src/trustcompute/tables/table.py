@@ -97,9 +97,8 @@ class Table:
 
     def _failure(self, error: Exception) -> TableError:
         return TableError(
-            f"{self.origin} failed while it was read ({type(error).__name__}): read it with the library"
-            " it comes from to see"
-            " why; the reason is left out here because it may quote the data"
+            f"{self.origin} failed while it was read ({type(error).__name__}): read it with the library it"
+            " comes from to see why; the reason is left out here because it may quote the data"
         )
 
 
@@ -115,6 +114,29 @@ def without_views(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_string_view(type_):
         return pa.large_string()
     return pa.large_binary() if pa.types.is_binary_view(type_) else type_
+
+
+def check_buffers(array: pa.Array) -> None:
+    """Raise ``pa.ArrowException`` if offsets, indices or lengths contradict each other; reads all of them.
+
+    Whether text is UTF-8 is not looked at: its bytes can be anything without harm.
+    """
+    if isinstance(array, pa.DictionaryArray):
+        array.validate()
+        pa.DictionaryArray.from_arrays(array.indices, pa.nulls(len(array.dictionary))).validate(full=True)
+        check_buffers(array.dictionary)
+        return
+    bare = next((bare for belongs, bare in BARE if belongs(array.type)), None)
+    (array if bare is None else array.view(bare)).validate(full=True)
+
+
+BARE: tuple[tuple[Callable[[pa.DataType], bool], pa.DataType], ...] = (
+    (pa.types.is_string, pa.binary()),
+    (pa.types.is_large_string, pa.large_binary()),
+    (pa.types.is_string_view, pa.binary_view()),
+    (pa.types.is_date64, pa.int64()),
+)
+"""Types whose values can be wrong in sound buffers, and a type of the same buffers that allows any value."""
 
 
 def shown(name: object) -> str:
