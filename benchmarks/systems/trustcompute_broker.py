@@ -9,15 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.system import Call, Job, System
+from benchmarks.systems.version import version
 from trustcompute.broker.audit import audit
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import AssetClaim, new_grant
 from trustcompute.broker.job import Release
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.request import countersign, new_request
-
-from benchmarks.system import Call, Job, System
-from benchmarks.systems.version import version
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Usage
 

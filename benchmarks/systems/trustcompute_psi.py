@@ -41,7 +41,6 @@ def party(job: Job) -> Iterator[Call]:
 def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
     from trustcompute.broker.broker import Broker
     from trustcompute.broker.grant import AssetClaim, new_grant
-
     from trustcompute.node import Dataset, Node
     from trustcompute.primitives.identity import CertificateAuthority
     from trustcompute.protocol.operation import OutputForm
