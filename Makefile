@@ -63,7 +63,7 @@ bench: .make/dev
 	done
 
 docs: .make/docs
-	@DISABLE_MKDOCS_2_WARNING=true .venv/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "The site is in site/index.html"
 
 notebooks: .make/dev

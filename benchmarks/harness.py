@@ -29,6 +29,7 @@ from benchmarks.system import Job, System
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPORARY = "trustcompute-bench-"
+CLOSING_SECONDS = 10
 PORTS = 2  # as many as the neediest system asks for
 
 
@@ -71,6 +72,7 @@ class Party:
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         self._buffer = b""
+        self._done = False
         self.tell(job.dump())
 
     def tell(self, line: str) -> None:
@@ -80,6 +82,11 @@ class Party:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise RunFailed(f"{self.role} ended early: {self._last_words()}") from None
+
+    def dismiss(self) -> None:
+        """Every party has been counted: the process may close its connections and end."""
+        self.tell("close")
+        self._done = True
 
     def hear(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -97,10 +104,11 @@ class Party:
         return message
 
     def close(self) -> None:
-        """Lets the process end by itself, then ends it."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        """Ends the process: gently where it was told that all is done, at once where something failed."""
+        if not self._done:
+            self._process.kill()
         try:
-            self._process.communicate(timeout=10)
+            self._process.communicate(timeout=CLOSING_SECONDS)
         except (subprocess.TimeoutExpired, BrokenPipeError):
             self._process.kill()
             self._process.wait()
@@ -142,7 +150,7 @@ def repeat_once(
             party.tell("finish")
         counts = {party.role: party.hear() for party in parties}
         for party in parties:
-            party.tell("close")
+            party.dismiss()
     timed = answers[0]
     if expected is not None and timed["output"] != expected:
         raise RunFailed(f"{contender.label} answered {timed['output']}, the right answer is {expected}")

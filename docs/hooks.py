@@ -21,17 +21,14 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 def commands() -> str:
     """Every command's help in Markdown, one heading lower than Typer writes it."""
-    command = [
-        sys.executable,
-        "-m",
-        "typer",
-        "trustcompute.cli.commands",
-        "utils",
-        "docs",
-        "--name",
-        "trustcompute",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"NO_COLOR": "1"})
+    docs = ["trustcompute.cli.commands", "utils", "docs", "--name", "trustcompute"]
+    done = subprocess.run(
+        [sys.executable, "-m", "typer", *docs],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"NO_COLOR": "1"},
+    )
     if done.returncode:
         raise RuntimeError(f"the commands cannot describe themselves: {done.stderr.strip()}")
     _, _, body = done.stdout.partition("## `")

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from benchmarks.__main__ import LAYERS
 from benchmarks.harness import Contender, run
 from benchmarks.layers.layer import Layer
 from benchmarks.results import Measurement, load, save, table
-from pydantic import ValidationError
 from tests.project.echo_system import SYSTEM
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -74,11 +75,22 @@ def test_trustcompute_commands_exist() -> None:
     program = Path(sys.executable).with_name("trustcompute")
     if not program.exists():
         pytest.skip("trustcompute is on the path and not installed")
-    for names in {tuple(_leading_names(words)): page for page, words in shown("trustcompute")}:
+    used: dict[tuple[str, ...], set[str]] = {}
+    for _, words in shown("trustcompute"):
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        used.setdefault(tuple(_leading_names(words)), set()).update(options - {"--help"})
+    for names, options in used.items():
         done = subprocess.run(
-            [program, *names, "--help"], capture_output=True, text=True, check=False, timeout=60
+            [program, *names, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
         )
         assert done.returncode == 0, f"trustcompute {' '.join(names)}: {done.stderr}"
+        known = set(re.findall(r"--[a-z-]+", done.stdout))
+        assert options - known == set(), f"trustcompute {' '.join(names)} has no such options"
 
 
 def test_benchmark_commands_parse() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
+
 from notebooks.build import FOLDER, execute, read_script, scripts
 
 SCRIPTS = list(scripts())
