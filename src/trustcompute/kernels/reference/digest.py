@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from trustcompute.kernels.arrays import U8, Column, FixedColumn
 from trustcompute.kernels.reference.scalar import packed
@@ -51,7 +52,7 @@ def _cells(column: Column) -> Iterator[bytes]:
             yield head + row.tobytes()
         return
     data, offsets = column.data.tobytes(), column.offsets.tolist()
-    for start, end in zip(offsets, offsets[1:], strict=False):
+    for start, end in pairwise(offsets):
         yield tag + (end - start).to_bytes(4, "little") + data[start:end]
 
 
