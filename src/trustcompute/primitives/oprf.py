@@ -188,7 +188,8 @@ def verify(
 ) -> None:
     """VerifyProof (§2.2.2): raise ``VerificationError`` unless ``evaluated`` = k·``blinded``.
 
-    public: k·G, that the key holder published before. A wrong statement passes with probability about 2⁻¹²⁶ for every try of its maker.
+    public: k·G, that the key holder published before. A wrong statement passes with probability about 2⁻¹²⁶
+    for every try of its maker.
     """
     if len(proof) != PROOF or any(
         int.from_bytes(half, "little") >= ORDER for half in (proof[:32], proof[32:])
