@@ -144,7 +144,7 @@ class _Replay:
                 self._checkpoints += 1
                 note = self._next(notes)
             self._replay(index, body)
-        if note is not None or agreed != len(self._tree):
+        if note is not None or not agreed or agreed != len(self._tree):
             raise AuditError(f"the log has {len(self._tree)} entries, and no checkpoint of just these")
         for held in (checkpoint.verify(each, self._key) for each in known):
             if held.size > agreed or held.root != self._tree.root(held.size):
