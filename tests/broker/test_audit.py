@@ -92,11 +92,14 @@ def test_any_changed_byte_of_an_entry_is_located(busy: Any, data: st.DataObject)
     new_leaf = merkle.leaf_hash(bytes(changed)) if hidden else leaf
     put = "UPDATE entries SET body = ?, leaf = ? WHERE idx = ?"
     connection.execute(put, (bytes(changed), new_leaf, index))
-    with pytest.raises(EntryError) as caught:
-        audit(busy.directory, busy.key)
-    assert caught.value.index == index or (hidden and caught.value.index <= index)
-    connection.execute(put, (body, leaf, index))
-    connection.close()
+    try:
+        with pytest.raises(EntryError) as caught:
+            audit(busy.directory, busy.key)
+    finally:
+        connection.execute(put, (body, leaf, index))
+        connection.close()
+    # where the leaf hash was made to match, the commit (here of two entries at most) is what can be named
+    assert caught.value.index in ((index, index - 1) if hidden else (index,))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_exports_that_are_missing_or_malformed_are_refused(busy: Any, tmp_path: 
         audit(export, busy.key)
     (export / ENTRIES_FILE).write_bytes(b"")
     (export / CHECKPOINTS_FILE).write_bytes(b"")
-    with pytest.raises(AuditError, match="no entries"):
+    with pytest.raises(AuditError, match="0 entries"):
         audit(export, busy.key)
 
 
