@@ -119,6 +119,8 @@ class _Demo:
         planes, flights = load_tables()
         pq.write_table(planes, self.registry / "planes.parquet")
         pq.write_table(flights, self.airline / "flights.parquet")
+        last_day = pc.and_(pc.equal(flights.column("month"), 12), pc.equal(flights.column("day"), 31))
+        pq.write_table(flights.filter(last_day), self.airline / "last-day.parquet")
         tails = flights.column("tailnum")
         out.print(f"the registry holds {planes.num_rows:,} aircraft")
         out.print(
@@ -216,8 +218,9 @@ class _Demo:
         self.command(*self.another(url), "--purpose", "marketing", refused=True)
 
     def quota(self, url: str) -> None:
-        self.heading("The airline uses its second call, then asks for a third")
-        self.command(*self.another(url), as_json=True)
+        self.heading("The airline uses its second call, for one day's flights, then asks for a third")
+        found = self.command(*self.another(url), as_json=True)
+        out.print(f"{found['count']:,} aircraft are known to both; {found['rows']:,} flights of that day")
         self.command(*self.another(url), refused=True)
 
     def settle(self) -> None:
@@ -233,7 +236,7 @@ class _Demo:
 
     def another(self, url: str) -> Sequence[str]:
         return (
-            *("intersect", "airline/flights.parquet", *self.as_airline(url), "--dataset", "planes"),
+            *("intersect", "airline/last-day.parquet", *self.as_airline(url), "--dataset", "planes"),
             *("--on", "tailnum", "--state", "airline/jobs"),
         )
 

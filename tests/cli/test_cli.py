@@ -1,0 +1,240 @@
+"""The command line: what a person sees when things go wrong, and exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trustcompute import errors
+from trustcompute.cli import main
+from trustcompute.cli.app import EXIT_CODES, exit_code
+
+NODE = """
+identity = "identity"
+book = "book"
+listen = "127.0.0.1:0"
+results = "results"
+
+[[dataset]]
+id = "planes"
+source = "planes.parquet"
+version = "2013"
+keys = ["tailnum"]
+"""
+
+
+def run(capsys, *arguments):
+    """(exit code, what was printed, what was complained about)."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    """A registry's node in a process of its own, an airline's identity, and grants."""
+    root = tmp_path_factory.mktemp("space")
+    command = [sys.executable, "-m", "trustcompute"]
+
+    def do(*arguments):
+        subprocess.run([*command, *arguments], cwd=root, check=True, capture_output=True)
+
+    do("identity", "authority", "authority")
+    do("identity", "create", "registry/identity", "--name", "registry.example", "--authority", "authority")
+    do("identity", "create", "airline/identity", "--name", "airline.example", "--authority", "authority")
+    (root / "registry/node.toml").write_text(NODE)
+    (root / "plan.md").write_text("revoke")
+    planes = pa.table({"tailnum": [f"N{i}" for i in range(20)], "seats": range(20)})
+    pq.write_table(planes, root / "registry/planes.parquet")
+    pq.write_table(pa.table({"tail": ["N1", "N5", "X1", None], "n": [1, 2, 3, 4]}), root / "airline/flights.parquet")
+    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
+    issue += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md", "--output", "matched_ids"]
+    do(*issue, "--limit", "calls=50", "--out", "grant.jwt")
+    do(*issue, "--limit", "calls=0", "--out", "spent.jwt")
+    do(*issue, "--days", "1", "--node", "other.example", "--out", "other.jwt")
+    with (root / "node.log").open("wb") as log:
+        node = subprocess.Popen(
+            [*command, "node", "registry/node.toml", "--ready-file", "url"], cwd=root, stderr=log
+        )
+    while not (root / "url").exists():
+        assert node.poll() is None, (root / "node.log").read_text()
+        time.sleep(0.05)
+    yield root
+    node.send_signal(signal.SIGTERM)
+    assert node.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def asking(space, monkeypatch):
+    """In the space's directory, the options by which the airline asks."""
+    monkeypatch.chdir(space)
+    url = Path("url").read_text()
+    return ["--with", url, "--identity", "airline/identity", "--grant", "grant.jwt"]
+
+
+def intersect(asking, **changes):
+    options = {"--dataset": "planes", "--on": "tail=tailnum", "--state": "jobs"} | changes
+    return ["intersect", "airline/flights.parquet", *asking, *(str(part) for pair in options.items() for part in pair)]
+
+
+def test_ask_quote_intersect_verify(asking, capsys):
+    code, printed, _ = run(capsys, "catalog", *asking)
+    assert code == 0
+    assert "registry.example" in printed and "tailnum" in printed and "N1" not in printed
+    code, printed, _ = run(capsys, "quote", *asking, "--dataset", "planes", "--rows", "3", "--json")
+    assert code == 0
+    assert json.loads(printed)["usage"]["rows"] == 3
+    code, printed, _ = run(capsys, *intersect(asking, **{"--out": "matched.csv"}), "--json")
+    assert code == 0
+    found = json.loads(printed)
+    assert (found["count"], found["rows"]) == (2, 2)
+    assert Path("matched.csv").read_text().splitlines()[1:] == ['"N1",1', '"N5",2']
+    code, printed, _ = run(capsys, "receipt", "verify", found["receipt"], "--grant", "grant.jwt")
+    assert code == 0
+    assert "verified" in printed and "job.posted" in printed
+    code, _, complaint = run(capsys, "receipt", "verify", found["receipt"], "--grant", "spent.jwt")
+    assert (code, "not for this grant" in complaint) == (4, True)
+
+
+def test_text_output_says_who_learnt_what_and_the_provider_gets_its_file(asking, capsys):
+    code, printed, _ = run(capsys, *intersect(asking, **{"--reveal": "both"}))
+    assert code == 0
+    assert "they learnt" in printed and "2 of 4" in printed
+    results = list(Path("registry/results").glob("*.parquet"))
+    assert pq.read_table(results[0]).column("row").to_pylist() == [1, 5]
+    code, printed, _ = run(capsys, *intersect(asking, **{"--reveal": "provider", "--out": "none.csv"}))
+    assert (code, "not revealed to us" in printed) == (0, True)
+    assert not Path("none.csv").exists()
+
+
+WRONG = [
+    ({"--on": "wing=tailnum"}, 2, "wing"),
+    ({"--on": "n=tailnum"}, 2, "integer"),
+    ({"--on": "tail=seats"}, 2, "matched on"),
+    ({"--dataset": "plains"}, 2, "planes"),
+    ({"--output": "pairs"}, 2, "rows"),
+    ({"--reveal": "nobody"}, 2, "consumer"),
+    ({"--out": "result.xlsx"}, 2, ".parquet"),
+    ({"--out": "no/such/folder/x.csv"}, 2, "no/such/folder"),
+    ({"--purpose": "marketing"}, 3, "purpose"),
+    ({"--output": "count"}, 3, "output"),
+    ({"--grant": "spent.jwt"}, 3, "calls"),
+    ({"--grant": "missing.jwt"}, 2, "missing.jwt"),
+    ({"--grant": "plan.md"}, 4, "token"),
+    ({"--grant": "other.jwt"}, 5, "cannot talk"),
+    ({"--identity": "nowhere"}, 2, "nowhere"),
+    ({"--identity": "registry/identity"}, 4, "grant"),
+    ({"--with": "grpc+tls://127.0.0.1:1"}, 5, "not running"),
+    ({"--with": "http://127.0.0.1"}, 5, "grpc+tls"),
+    ({"--job": "0" * 32}, 2, "no job"),
+    ({"--state": "plan.md"}, 7, "plan.md"),
+]
+
+
+@pytest.mark.parametrize(("changes", "code", "says"), WRONG, ids=lambda value: str(value)[:40])
+def test_what_goes_wrong_is_said_in_words_with_an_exit_code(asking, capsys, changes, code, says):
+    found, printed, complaint = run(capsys, *intersect(asking, **changes))
+    assert (found, printed) == (code, ""), complaint
+    assert says in complaint.replace("\n", " ")
+    assert "Traceback" not in complaint
+
+
+def test_errors_as_json_have_their_fields(asking, capsys):
+    code, printed, _ = run(capsys, *intersect(asking, **{"--purpose": "marketing"}), "--json")
+    error = json.loads(printed)["error"]
+    assert (code, error["code"], error["rule"]) == (3, "refused", "purpose")
+    assert error["fix"] and error["owner"]
+
+
+def test_missing_tables_and_files(asking, capsys):
+    for arguments, says in [
+        (["intersect", "none.parquet", *intersect(asking)[2:]], "none.parquet"),
+        (["receipt", "verify", "none.json"], "none"),
+        (["receipt", "verify", "grant.jwt", "--key", "airline/identity/certificate.pem"], "JSON"),
+        (["log", "audit", "nowhere", "--key", "registry/identity/certificate.pem"], "nowhere"),
+        (["node", "none.toml"], "none.toml"),
+        (["node", "plan.md"], "TOML"),
+        (["statement", "none.toml"], "none.toml"),
+        (["grant", "show", "plan.md"], "token"),
+        (["identity", "show", "nowhere"], "nowhere"),
+        (["identity", "create", "airline/identity", "--name", "x.example", "--authority", "authority"], "already"),
+        (["identity", "create", "new", "--name", "Not A Name", "--authority", "authority"], "DNS name"),
+        (["intersect"], "Missing"),
+        (["nonsense"], "nonsense"),
+    ]:
+        code, _, complaint = run(capsys, *arguments)
+        assert code in (2, 4), (arguments, complaint)
+        assert says in complaint, (arguments, complaint)
+        assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--split", "a=1/2"], "sum to exactly 1"),
+        (["--split", "a"], "share"),
+        (["--limit", "calls"], "UNIT=TOTAL"),
+        (["--limit", "miles=3"], "calls"),
+        (["--output", "raw_rows"], "matched_ids"),
+        (["--per-call", "1.5e3"], "decimal"),
+        (["--currency", "dollars"], "currency"),
+        (["--grade", "secret"], "grade"),
+        (["--days", "0"], "end"),
+    ],
+)
+def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says):
+    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
+    issue += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md", "--out", "bad.jwt", "--currency", "USD"]
+    code, _, complaint = run(capsys, *issue, *options)
+    assert (code, says in complaint) == (2, True), complaint
+    assert not Path("bad.jwt").exists()
+
+
+def test_a_running_nodes_book_cannot_be_written_by_another_process(asking, capsys):
+    code, _, complaint = run(capsys, "statement", "registry/node.toml", "--close")
+    assert code == 7
+    assert "another process has the book" in complaint
+
+
+def test_a_log_can_be_audited_while_the_node_runs(asking, capsys):
+    code, printed, _ = run(capsys, "log", "audit", "registry/book", "--key", "registry/identity/certificate.pem", "--json")
+    assert code == 0
+    assert json.loads(printed)["meter_compared"] is True
+    code, _, _ = run(capsys, "log", "audit", "registry/book", "--key", "airline/identity/certificate.pem")
+    assert code == 4
+
+
+def test_grant_show_and_doctor(asking, capsys):
+    code, printed, _ = run(capsys, "grant", "show", "grant.jwt", "--json")
+    assert (code, json.loads(printed)["sub"]) == (0, "airline.example")
+    code, printed, _ = run(capsys, "doctor", "--json")
+    assert (code, json.loads(printed)["kernels"] in ("native", "portable", "reference")) == (0, True)
+    code, printed, _ = run(capsys, "--version")
+    assert (code, printed.strip()[:1].isdigit()) == (0, True)
+
+
+def test_every_error_has_an_exit_code():
+    assert exit_code(errors.TrustcomputeError("x")) == 1
+    assert {exit_code(kind("x", rule="", field="", owner="", fix="") if kind is errors.Refused else kind("x")) for kind, _ in EXIT_CODES} == {2, 3, 4, 5, 6, 7}
+
+
+@pytest.mark.slow
+def test_the_demo_runs_and_a_second_run_goes_on_with_it(tmp_path):
+    for expected in ("thumbprint", "kept from the last run"):
+        done = subprocess.run(
+            [sys.executable, "-m", "trustcompute", "demo", "--keep", tmp_path / "demo"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        for says in (expected, "equal to the plain join", "'purpose'", "'quota'", "sum to zero", "equal to the meter"):
+            assert says in done.stdout, says
