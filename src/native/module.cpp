@@ -176,7 +176,9 @@ PyObject* scalar255_binary(PyObject*, PyObject* args) {
     Buffer a, b, out;
     if (!PyArg_ParseTuple(args, "y*y*w*", &a.view, &b.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
-    if (!out.holds(count, 32) || !a.holds(count, 32) || !b.holds(count, 32)) return wrong_length("operands and results");
+    if (!out.holds(count, 32) || !a.holds(count, 32) || !b.holds(count, 32)) {
+        return wrong_length("operands and results");
+    }
     return run([&] { return kKernel(a.data(), b.data(), count, out.out()), tc::kFine; });
 }
 

@@ -21,10 +21,10 @@ include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     "$root"/src/native/*.cpp -o "$work/src/trustcompute/kernels/_native.abi3.so"
 
 # The interpreter itself is not instrumented: the runtimes must be there before it starts, and its own leaks do not
-# concern us.
+# concern us. pytest must not capture what they write to descriptor 2 before they abort.
 preload=$("$cxx" -print-file-name=libasan.so)
 undefined=$("$cxx" -print-file-name=libubsan.so)
 cd "$root"
 LD_PRELOAD="$preload $undefined" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
     TRUSTCOMPUTE_KERNELS=native PYTHONPATH="$work/src" PYTHONDONTWRITEBYTECODE=1 \
-    "$python" -m pytest -q -p no:cacheprovider tests/kernels "$@"
+    "$python" -m pytest -q -p no:cacheprovider --capture=sys tests/kernels "$@"

@@ -1,7 +1,7 @@
 """The kernels in readable Python and gmpy2: the specification of the extension and its oracle in the tests.
 
 Same functions, same results, same errors as ``src/native``. Used where no extension could be built: about
-0.5 ms a scalar multiplication. *Not constant time*: gmpy2's integers take time that depends on their values.
+1 ms a scalar multiplication. *Not constant time*: gmpy2's integers take time that depends on their values.
 Big integers hold the GIL, so threads do not help; a process pool does (``primitives.parallel`` takes
 either).
 """
