@@ -627,6 +627,18 @@ def test_describing_a_dataset_again_without_a_change_is_not_logged(world: Any) -
     assert types(broker).count("asset.registered") == 2
 
 
+def test_the_signed_tokens_behind_a_job_are_kept_as_evidence(world: Any) -> None:
+    broker = world.broker()
+    grant = broker.issue(world.claims())
+    token = world.request(grant).sign(world.bank.key)
+    job = broker.reserve(broker.verify_request(token, peer="bank.example", grant=grant), world.operation)
+    posted = broker.post(job.id, release=world.release(job.id), usage=BOUND)
+    acknowledgement = world.countersigned(token, posted)
+    broker.countersign(acknowledgement)
+    kept = {each.kind: each.token for each in broker.evidence(job.id)}
+    assert kept == {"request": token, "countersignature": acknowledgement}
+
+
 def test_grants_are_issued_in_the_nodes_own_name_only(world: Any) -> None:
     broker = world.broker()
     with pytest.raises(ParameterError, match="names issuer"):

@@ -55,7 +55,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job. request, grant: hashes of tokens; subject, payer: thumbprints; peer: TLS name; key: JWK x.
+    """One job. request, grant: hashes of tokens; subject to payer: thumbprints; peer: TLS name; key: JWK x.
 
     accounts: what its use is debited to; window: UTC day of the reservation; reserved, charged: usage;
     lease: time (seconds) until which the reservation holds or, once posted, the answers are kept; entry,
@@ -67,6 +67,8 @@ class JobRecord:
     request: str
     grant: str
     subject: str
+    asker: str
+    recipient: str
     payer: str
     peer: str
     key: str
