@@ -147,6 +147,23 @@ def test_what_was_not_used_is_free_again_and_more_than_reserved_is_a_bug(world: 
     assert world.balances(broker)["grant", "rows"] == (7, 0)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"frames_hash": "aa"}, {"transcript": "x" * 64}, {"run": -1}, {"turn": 10**7}, {"outbox": "x" * 256}],
+)
+def test_a_malformed_release_is_the_callers_mistake(world: Any, change: dict[str, Any]) -> None:
+    with pytest.raises(LocalProtocolError, match="release"):
+        replace(world.release("0" * 32), **change)
+
+
+def test_a_closed_broker_says_so(world: Any) -> None:
+    broker = world.broker()
+    broker.close()
+    broker.close()
+    with pytest.raises(StoreError, match="closed"):
+        broker.job("0" * 32)
+
+
 def test_voiding_gives_everything_back_and_forfeiting_nothing(world: Any) -> None:
     broker = world.broker()
     grant = broker.issue(world.claims())

@@ -268,7 +268,7 @@ class Broker:
         now = self._writer.now()
         with self._writer.view() as (reader, _):
             late = [job.id for job in reader.open_jobs() if job.lease < now]
-        ended: list[JobRecord] = [self._writer.commit_one(commands.Expire(job)) for job in late]
+        ended = self._writer.commit_all([commands.Expire(job) for job in late])
         self._prune()
         return ended
 
@@ -279,8 +279,7 @@ class Broker:
         """
         with self._writer.view() as (reader, _):
             left = reader.open_jobs()
-        gone = [commands.Abandon(job.id, "restart", Fault.PROVIDER) for job in left]
-        ended: list[JobRecord] = [self._writer.commit_one(command) for command in gone]
+        ended = self._writer.commit_all([commands.Abandon(job.id, "restart", Fault.PROVIDER) for job in left])
         self._prune()
         return ended
 

@@ -196,6 +196,16 @@ class Writer:
                 transaction.write(changes)
         return outcomes
 
+    def commit_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Run any number of commands, in as few transactions as it takes; raises the first error there is."""
+        outcomes = []
+        for start in range(0, len(commands), MAX_GROUP):
+            outcomes += self.commit(commands[start : start + MAX_GROUP])
+        for outcome in outcomes:
+            if isinstance(outcome, TrustcomputeError):
+                raise outcome
+        return outcomes
+
     def commit_one(self, command: Command) -> Any:
         """Run one command; its outcome is returned, an error raised."""
         outcome = self.commit([command])[0]

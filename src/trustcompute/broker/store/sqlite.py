@@ -88,6 +88,7 @@ class SqliteStore:
         self._connection, self._lock = connection, lock
         self._mutex = threading.RLock()
         self._pid = os.getpid()
+        self._closed = False
 
     @classmethod
     def open(cls, directory: Path, *, origin: str, key: str) -> SqliteStore:
@@ -139,6 +140,7 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._mutex:
+            self._closed = True
             if self._pid == os.getpid():
                 self._connection.close()
             if self._lock is not None:
@@ -150,6 +152,8 @@ class SqliteStore:
         if os.getpid() != self._pid:
             raise StoreError("a book must not be used after a fork: open it in the process that uses it")
         with self._mutex, _explained():
+            if self._closed:
+                raise StoreError("the book is closed")
             self._connection.execute(begin)
             try:
                 yield SqliteTransaction(self._connection)
