@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trustcompute.broker import log
-from trustcompute.broker.audit import CHECKPOINTS_FILE, ENTRIES_FILE, EntryError, audit
+from trustcompute.broker.audit import CHECKPOINTS_FILE, ENTRIES_FILE, EntryError, audit, read_log
+from trustcompute.broker.clearing import Clearing
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import Fault
 from trustcompute.broker.store.sqlite import BOOK_FILE
@@ -69,6 +70,13 @@ def test_a_book_and_its_export_give_the_same_report(busy: Any) -> None:
     }
     assert totals["grant", "calls"] == totals["datas", "calls"] == 4
     assert len(report.periods) == 1 and report.origin == "bureau.example/trustcompute"
+
+
+def test_a_log_can_be_read_without_a_broker(busy: Any) -> None:
+    entries = read_log(busy.directory)
+    assert entries == read_log(busy.directory.parent / "export")
+    (closing,) = Clearing.of(entries).closings
+    assert closing.period.start == 0
 
 
 def tamper(path: Path, statement: str) -> None:

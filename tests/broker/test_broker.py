@@ -147,6 +147,23 @@ def test_what_was_not_used_is_free_again_and_more_than_reserved_is_a_bug(world: 
     assert world.balances(broker)["grant", "rows"] == (7, 0)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"frames_hash": "aa"}, {"transcript": "x" * 64}, {"run": -1}, {"turn": 10**7}, {"outbox": "x" * 256}],
+)
+def test_a_malformed_release_is_the_callers_mistake(world: Any, change: dict[str, Any]) -> None:
+    with pytest.raises(LocalProtocolError, match="release"):
+        replace(world.release("0" * 32), **change)
+
+
+def test_a_closed_broker_says_so(world: Any) -> None:
+    broker = world.broker()
+    broker.close()
+    broker.close()
+    with pytest.raises(StoreError, match="closed"):
+        broker.job("0" * 32)
+
+
 def test_voiding_gives_everything_back_and_forfeiting_nothing(world: Any) -> None:
     broker = world.broker()
     grant = broker.issue(world.claims())
@@ -625,6 +642,18 @@ def test_describing_a_dataset_again_without_a_change_is_not_logged(world: Any) -
     assert types(broker).count("asset.registered") == 1
     broker.register(world.asset(version="2025-07"))
     assert types(broker).count("asset.registered") == 2
+
+
+def test_the_signed_tokens_behind_a_job_are_kept_as_evidence(world: Any) -> None:
+    broker = world.broker()
+    grant = broker.issue(world.claims())
+    token = world.request(grant).sign(world.bank.key)
+    job = broker.reserve(broker.verify_request(token, peer="bank.example", grant=grant), world.operation)
+    posted = broker.post(job.id, release=world.release(job.id), usage=BOUND)
+    acknowledgement = world.countersigned(token, posted)
+    broker.countersign(acknowledgement)
+    kept = {each.kind: each.token for each in broker.evidence(job.id)}
+    assert kept == {"request": token, "countersignature": acknowledgement}
 
 
 def test_grants_are_issued_in_the_nodes_own_name_only(world: Any) -> None:

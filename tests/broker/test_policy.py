@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trustcompute.broker import grant as grants
-from trustcompute.broker.grant import AssetClaim, Bounds
+from trustcompute.broker.grant import AssetClaim, Bounds, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError, Refused
 from trustcompute.primitives.signing import SigningKey
@@ -201,8 +201,10 @@ def test_assets_are_described_sensibly() -> None:
     Asset(**terms)
     with pytest.raises(ParameterError, match="grade"):
         Asset(**terms | {"grade": "secret"})
-    with pytest.raises(ParameterError, match="rows"):
-        Asset(**terms | {"rows": -1})
+    for wrong in ({"rows": -1}, {"id": "a b"}, {"limits": {"euros": Limit()}}, {"schema_hash": "x"}):
+        with pytest.raises(ParameterError, match=next(iter(wrong)).removesuffix("_hash")):
+            Asset(**terms | wrong)
+    assert Asset(**terms).claim().schema_hash == "00" * 32
 
 
 def test_reading_a_grant_needs_no_key(world: Any) -> None:

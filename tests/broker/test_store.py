@@ -212,6 +212,16 @@ def test_groups_of_commands_commit_under_one_checkpoint(world: Any) -> None:
             broker._writer.commit([posts[0]] * size)
 
 
+def test_jobs_are_found_without_reading_all_of_them(world: Any) -> None:
+    connection = world.broker()._store._connection
+    for query, index in (
+        ("SELECT * FROM jobs WHERE state IN ('reserved', 'armed') ORDER BY id", "open_jobs"),
+        ("SELECT * FROM jobs WHERE state = 'posted' AND countersigned IS NULL AND lease >= 5", "kept_jobs"),
+    ):
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+        assert index in plan[0][3]
+
+
 def checkpoints(broker: Broker) -> list[str]:
     with broker._writer.view() as (reader, _):
         return list(reader.checkpoints())

@@ -75,6 +75,24 @@ def audit(source: Path, key: NoteKey, *, known: Sequence[str] = ()) -> AuditRepo
     return _Replay(key).run(entries, notes, known).report(meter_compared=False)
 
 
+def read_log(source: Path) -> list[Entry]:
+    """The entries of a book's directory (also while a node writes it) or of an exported log, not audited.
+
+    For statements (``clearing.Clearing.of``) and registers. Raises ``AuditError`` for what is no entry,
+    ``StoreError`` or ``InputError`` where the source cannot be read.
+    """
+    if (source / BOOK_FILE).exists():
+        store = SqliteStore.read_only(source)
+        try:
+            with store.read() as reader:
+                bodies = [stored.body for stored in reader.entries()]
+        finally:
+            store.close()
+    else:
+        bodies = list(_lines(source / ENTRIES_FILE, MAX_ENTRY))
+    return [log.decode(index, body) for index, body in enumerate(bodies)]
+
+
 def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
     """As ``audit``, for a view of a book."""
     entries = ((stored.body, stored.leaf) for stored in reader.entries())
@@ -260,7 +278,7 @@ def _compare(replay: _Replay, reader: Reader) -> None:
     """Raises ``AuditError`` unless the meter's tables say what the entries say."""
     jobs, countersigned = dict(replay.jobs), dict(replay.countersigned)
     pending: dict[BalanceKey, int] = defaultdict(int)
-    for job in reader.jobs_in(tuple(JobState)):
+    for job in reader.all_jobs():
         if job.open:
             _expect(job.id not in replay.jobs, f"job {job.id} is {job.state} in the book, ended in the log")
             for key, amount in _holds(job):

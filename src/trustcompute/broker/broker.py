@@ -31,13 +31,13 @@ from trustcompute.broker import clearing, commands, grant, log, meter, request
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.clearing import Clearing, Period, Statement
 from trustcompute.broker.grant import Grant, VerifiedGrant
-from trustcompute.broker.job import OPEN, Fault, JobRecord, Release
+from trustcompute.broker.job import Fault, JobRecord, Release
 from trustcompute.broker.log import Entry
 from trustcompute.broker.outbox import Outbox
 from trustcompute.broker.policy import Asset, Decision
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import VerifiedRequest
-from trustcompute.broker.store import Reader, Store
+from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
 from trustcompute.broker.writer import Book, Clock, Command, Writer
 from trustcompute.errors import GrantError, LocalProtocolError, ParameterError
@@ -274,8 +274,8 @@ class Broker:
         """End jobs whose lease has run out; forget answers countersigned or over seven days old."""
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            late = [job.id for job in reader.jobs_in(OPEN) if job.lease < now]
-        ended: list[JobRecord] = [self._writer.commit_one(commands.Expire(job)) for job in late]
+            late = [job.id for job in reader.open_jobs() if job.lease < now]
+        ended = self._writer.commit_all([commands.Expire(job) for job in late])
         self._prune()
         return ended
 
@@ -285,9 +285,8 @@ class Broker:
         ``open`` does this. Nothing else may be running jobs of this book.
         """
         with self._writer.view() as (reader, _):
-            left = reader.jobs_in(OPEN)
-        gone = [commands.Abandon(job.id, "restart", Fault.PROVIDER) for job in left]
-        ended: list[JobRecord] = [self._writer.commit_one(command) for command in gone]
+            left = reader.open_jobs()
+        ended = self._writer.commit_all([commands.Abandon(job.id, "restart", Fault.PROVIDER) for job in left])
         self._prune()
         return ended
 
@@ -306,6 +305,11 @@ class Broker:
         record: JobRecord = self._writer.commit_one(commands.Countersign(claims, unverified, token))
         self.outbox.discard(record.id)
         return self.receipt(record.id)
+
+    def evidence(self, job: str) -> list[Evidence]:
+        """The signed tokens behind a job's entries: its request and, if any, its countersignature."""
+        with self._writer.view() as (reader, _):
+            return reader.evidence(job)
 
     def receipt(self, job: str) -> Receipt:
         """The entry that ended a job, and its proof under the newest checkpoint. Derived, not stored."""
@@ -374,8 +378,8 @@ class Broker:
         names = self.outbox.names()  # before the book is looked at: a job is in it before its first file is
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            running = {job.id for job in reader.jobs_in(OPEN)}
-            kept = [job for job in reader.unacknowledged() if job.lease >= now]
+            running = {job.id for job in reader.open_jobs()}
+            kept = reader.unacknowledged(now)
         wanted = {release.outbox for job in kept for release in job.releases}
         self.outbox.remove({name for name in names if name not in wanted and name[:32] not in running})
 

@@ -9,12 +9,17 @@ answered with the same refusal and logged once. States on the right are final. R
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from trustcompute.broker.policy import Reason
+from trustcompute.errors import LocalProtocolError
 from trustcompute.protocol.operation import Usage
+
+MAX_TURNS: Final = 10**7
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class JobState(StrEnum):
@@ -52,10 +57,16 @@ class Release:
     transcript: str
     outbox: str
 
+    def __post_init__(self) -> None:
+        if not _DIGEST.match(self.frames_hash) or not _DIGEST.match(self.transcript):
+            raise LocalProtocolError("a release names its frames and its transcript by SHA-256 in hex")
+        if not 0 <= self.run < MAX_TURNS or not 0 <= self.turn < MAX_TURNS or len(self.outbox) > 255:
+            raise LocalProtocolError(f"a release's run and turn lie in 0..{MAX_TURNS - 1}")
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job. request, grant: hashes of tokens; subject, payer: thumbprints; peer: TLS name; key: JWK x.
+    """One job. request, grant: hashes of tokens; subject to payer: thumbprints; peer: TLS name; key: JWK x.
 
     accounts: what its use is debited to; window: UTC day of the reservation; reserved, charged: usage;
     lease: time (seconds) until which the reservation holds or, once posted, the answers are kept; entry,
@@ -67,6 +78,8 @@ class JobRecord:
     request: str
     grant: str
     subject: str
+    asker: str
+    recipient: str
     payer: str
     peer: str
     key: str

@@ -86,8 +86,8 @@ def shortfalls(
 ) -> Iterator[Shortfall]:
     """Every limit that stands in the way of reserving ``usage`` now."""
     for account in accounts:
-        for unit in UNITS:
-            asked, limit = getattr(usage, unit), account.limit(unit)
+        for unit, asked in _used(usage):
+            limit = account.limit(unit)
             if limit.per_call is not None and asked > limit.per_call:
                 yield Shortfall(account, unit, "per_call", asked, limit.per_call)
             for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from trustcompute.broker.grant import Bounds, Grade, Grant, Limit
+from pydantic import ValidationError
+
+from trustcompute.broker.grant import AssetClaim, Bounds, Grade, Grant, Limit, explain_validation
 from trustcompute.broker.request import Request
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.protocol.operation import Operation, OutputForm
+from trustcompute.protocol.operation import UNITS, Operation, OutputForm
 
 POLICY_VERSION: Final = "tc-policy/1"
 COLUMN_PARAMS: Final = ("columns", "on", "by")  # parameters by which operations name the provider's columns
-GRADES: Final[tuple[str, ...]] = get_args(Grade)
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,25 @@ class Asset:
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.grade not in GRADES:
-            raise ParameterError(f"a grade is one of {', '.join(GRADES)}, not {self.grade!r}")
+        self.claim()
         if self.rows < 0:
             raise ParameterError(f"a dataset's bound of rows cannot be {self.rows}")
+        if set(self.limits) - set(UNITS):
+            raise ParameterError(f"a dataset's limits are of units {', '.join(UNITS)}")
+
+    def claim(self) -> AssetClaim:
+        """What a grant for the asset as it is now says of it. Raises ``ParameterError`` if malformed."""
+        try:
+            return AssetClaim(
+                id=self.id,
+                version=self.version,
+                schema_hash=self.schema_hash,
+                classification=self.classification,
+                grade=self.grade,
+                personal=self.personal,
+            )
+        except ValidationError as error:
+            raise ParameterError(explain_validation(error, "asset")[0]) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ consumer sends on arrival of an answer, before it checks anything. Tokens are co
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -159,10 +160,7 @@ def new_request(
 def verify(token: str, *, grant: VerifiedGrant, audience: str, peer: str, now: int) -> VerifiedRequest:
     """Check a request against its grant, this node's name and the peer's TLS name. Raises ``GrantError``."""
     claims, unverified = read_claims(token, REQUEST_TYPE, Request)
-    try:
-        key = VerifyKey.from_x(claims.key)
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
+    key = _key(claims.key)
     if key.thumbprint != grant.claims.cnf.jkt:
         raise GrantError("the request is signed with another key than the grant names", "key")
     try:
@@ -182,6 +180,14 @@ def verify(token: str, *, grant: VerifiedGrant, audience: str, peer: str, now: i
     if claims.exp <= now:
         raise GrantError("the request has expired: sign a new one", "exp")
     return VerifiedRequest(claims, token, signing.token_hash(token), grant, key)
+
+
+@functools.lru_cache(maxsize=1024)
+def _key(x: str) -> VerifyKey:
+    try:
+        return VerifyKey.from_x(x)
+    except VerificationError as error:
+        raise GrantError(str(error), "key") from error
 
 
 def countersign(

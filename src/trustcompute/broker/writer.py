@@ -9,6 +9,7 @@ refuses takes back all.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,26 +69,39 @@ class Book:
         self._changes = Changes()
         self._pending: list[bytes] = []
         self.jobs = reader.jobs({job for each in touched for job in each.jobs})
+        self._stored = frozenset(self.jobs)
         self._put: dict[str, JobRecord] = {}
-        grants = {name for each in touched for name in each.grants} | {
-            job.grant for job in self.jobs.values()
-        }
-        self._grants = reader.grants(grants)
-        self._revocations = reader.revocations(grants)
-        datasets = {name for each in touched for name in each.datasets}
-        self._assets = reader.assets(datasets)
-        self._loaded = self._load_balances(grants, datasets)
-        self.balances: dict[BalanceKey, Balance] = dict(self._loaded)
+        self._named = {name for each in touched for name in each.grants}
+        self._datasets = {name for each in touched for name in each.datasets}
 
-    def _load_balances(self, grants: set[str], datasets: set[str]) -> dict[BalanceKey, Balance]:
-        accounts = {meter.grant_account(name) for name in grants} | {
-            meter.dataset_account(name) for name in datasets
-        }
+    # Each kind is read at its first use, for all commands at once.
+
+    @functools.cached_property
+    def _grants(self) -> dict[str, GrantRow]:
+        return self.reader.grants(self._named | {job.grant for job in self.jobs.values()})
+
+    @functools.cached_property
+    def _revocations(self) -> dict[str, Revocation]:
+        return self.reader.revocations(self._named | {job.grant for job in self.jobs.values()})
+
+    @functools.cached_property
+    def _assets(self) -> dict[str, Asset]:
+        return self.reader.assets(self._datasets)
+
+    @functools.cached_property
+    def _loaded(self) -> dict[BalanceKey, Balance]:
+        accounts = {meter.grant_account(name) for name in self._named}
+        accounts |= {meter.dataset_account(name) for name in self._datasets}
         windows = {meter.TOTAL, self.day}
         for job in self.jobs.values():
             accounts.update(job.accounts)
             windows.add(job.window)
-        return self.reader.balances(accounts, windows) if accounts else {}
+        return self.reader.balances(accounts, windows)
+
+    @functools.cached_property
+    def balances(self) -> dict[BalanceKey, Balance]:
+        """Balances of all accounts that the commands may touch; change them with ``meter``."""
+        return dict(self._loaded)
 
     @property
     def size(self) -> int:
@@ -144,10 +158,11 @@ class Book:
     def changes(self, record: log.Log) -> Changes | None:
         """All differences, with the entries sealed under a new checkpoint; ``None`` where nothing changed."""
         changes = self._changes
-        changes.jobs = list(self._put.values())
-        changes.balances = {
-            key: balance for key, balance in self.balances.items() if self._loaded.get(key) is not balance
-        }
+        changes.new_jobs = [job for job in self._put.values() if job.id not in self._stored]
+        changes.jobs = [job for job in self._put.values() if job.id in self._stored]
+        if "balances" in self.__dict__:  # somebody has looked at them
+            changed = (item for item in self.balances.items() if self._loaded.get(item[0]) is not item[1])
+            changes.balances = dict(changed)
         if self._pending:
             changes.entries, changes.checkpoint = record.append(self._pending, self.now)
         return changes if changes != Changes() else None
@@ -179,6 +194,16 @@ class Writer:
             changes = book.changes(self._log)
             if changes is not None:
                 transaction.write(changes)
+        return outcomes
+
+    def commit_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Run any number of commands, in as few transactions as it takes; raises the first error there is."""
+        outcomes = []
+        for start in range(0, len(commands), MAX_GROUP):
+            outcomes += self.commit(commands[start : start + MAX_GROUP])
+        for outcome in outcomes:
+            if isinstance(outcome, TrustcomputeError):
+                raise outcome
         return outcomes
 
     def commit_one(self, command: Command) -> Any:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from trustcompute.broker.job import JobRecord, JobState
+from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.policy import Asset
@@ -46,8 +46,9 @@ class Evidence:
 
 @dataclass
 class Changes:
-    """Everything one transaction writes. Jobs and balances replace what was there, the rest is new."""
+    """What one transaction writes. Jobs, balances and assets replace what was there, the rest is new."""
 
+    new_jobs: list[JobRecord] = field(default_factory=list)
     jobs: list[JobRecord] = field(default_factory=list)
     balances: dict[BalanceKey, Balance] = field(default_factory=dict)
     grants: list[GrantRow] = field(default_factory=list)
@@ -66,15 +67,15 @@ class Reader(Protocol):
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]: ...
 
-    def jobs_in(self, states: Collection[JobState]) -> list[JobRecord]:
-        """All jobs in these states, by id."""
+    def all_jobs(self) -> Iterator[JobRecord]: ...
+
+    def open_jobs(self) -> list[JobRecord]:
+        """Jobs that are reserved or armed, by id."""
         ...
 
-    def unacknowledged(self) -> list[JobRecord]:
-        """Posted jobs that nobody has countersigned."""
+    def unacknowledged(self, since: int) -> list[JobRecord]:
+        """Posted jobs that nobody has countersigned, and whose answers are kept until ``since`` or longer."""
         ...
-
-    def counts(self) -> dict[JobState, int]: ...
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]: ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import sqlite3
@@ -52,15 +53,15 @@ CREATE TABLE balances (
     CHECK (posted + pending <= lim)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE jobs (
-    id TEXT PRIMARY KEY, state TEXT NOT NULL, request TEXT NOT NULL, grant_hash TEXT NOT NULL,
-    subject TEXT NOT NULL, payer TEXT NOT NULL, peer TEXT NOT NULL, key TEXT NOT NULL,
-    operation TEXT NOT NULL, dataset TEXT NOT NULL, purpose TEXT NOT NULL, accounts TEXT NOT NULL,
-    day INTEGER NOT NULL, reserved TEXT NOT NULL, lease INTEGER NOT NULL, charged TEXT,
-    releases TEXT NOT NULL, reasons TEXT NOT NULL, detail TEXT NOT NULL, fault TEXT,
-    entry INTEGER, countersigned INTEGER
+    id TEXT PRIMARY KEY, request TEXT NOT NULL, grant_hash TEXT NOT NULL,
+    subject TEXT NOT NULL, asker TEXT NOT NULL, recipient TEXT NOT NULL, payer TEXT NOT NULL,
+    peer TEXT NOT NULL, key TEXT NOT NULL, operation TEXT NOT NULL, dataset TEXT NOT NULL,
+    purpose TEXT NOT NULL, accounts TEXT NOT NULL, day INTEGER NOT NULL, reserved TEXT NOT NULL,
+    reasons TEXT NOT NULL, state TEXT NOT NULL, lease INTEGER NOT NULL, charged TEXT,
+    releases TEXT NOT NULL, detail TEXT NOT NULL, fault TEXT, entry INTEGER, countersigned INTEGER
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX open_jobs ON jobs (state, id) WHERE state IN ('reserved', 'armed');
-CREATE INDEX kept_jobs ON jobs (id) WHERE state = 'posted' AND countersigned IS NULL;
+CREATE INDEX open_jobs ON jobs (id) WHERE state IN ('reserved', 'armed');
+CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL;
 CREATE TABLE evidence (
     hash TEXT PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, token TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -70,13 +71,14 @@ CREATE TABLE failures (
 ) STRICT, WITHOUT ROWID;
 """
 
-_JOB_COLUMNS: Final = (
-    "id, state, request, grant_hash, subject, payer, peer, key, operation, dataset, purpose, accounts, day, "
-    "reserved, lease, charged, releases, reasons, detail, fault, entry, countersigned"
+_FIXED: Final = (
+    "id, request, grant_hash, subject, asker, recipient, payer, peer, key, operation, dataset, purpose, "
+    "accounts, day, reserved, reasons"
 )
-_PUT_JOB: Final = f"REPLACE INTO jobs ({_JOB_COLUMNS}) VALUES ({', '.join('?' * 22)})"  # noqa: S608
-_GET_JOBS: Final = f"SELECT {_JOB_COLUMNS} FROM jobs"  # noqa: S608
-_AMONG: Final = "IN (SELECT value FROM json_each(?))"
+_CHANGING: Final = "state, lease, charged, releases, detail, fault, entry, countersigned"
+_NEW_JOB: Final = f"INSERT INTO jobs ({_FIXED}, {_CHANGING}) VALUES ({', '.join('?' * 24)})"  # noqa: S608
+_SET_JOB: Final = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _CHANGING.split(', '))} WHERE id = ?"  # noqa: S608
+_GET_JOBS: Final = f"SELECT {_FIXED}, {_CHANGING} FROM jobs"  # noqa: S608
 
 
 class SqliteStore:
@@ -86,6 +88,7 @@ class SqliteStore:
         self._connection, self._lock = connection, lock
         self._mutex = threading.RLock()
         self._pid = os.getpid()
+        self._closed = False
 
     @classmethod
     def open(cls, directory: Path, *, origin: str, key: str) -> SqliteStore:
@@ -137,6 +140,7 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._mutex:
+            self._closed = True
             if self._pid == os.getpid():
                 self._connection.close()
             if self._lock is not None:
@@ -148,6 +152,8 @@ class SqliteStore:
         if os.getpid() != self._pid:
             raise StoreError("a book must not be used after a fork: open it in the process that uses it")
         with self._mutex, _explained():
+            if self._closed:
+                raise StoreError("the book is closed")
             self._connection.execute(begin)
             try:
                 yield SqliteTransaction(self._connection)
@@ -168,52 +174,35 @@ class SqliteTransaction:
         return str(self._one("SELECT origin FROM book")[0])
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
-        rows = self._connection.execute(f"{_GET_JOBS} WHERE id {_AMONG}", (_array(ids),))
-        return {row[0]: _job(row) for row in rows}
+        return {row[0]: _job(row) for row in self._among(f"{_GET_JOBS} WHERE id IN", ids)}
 
-    def jobs_in(self, states: Collection[JobState]) -> list[JobRecord]:
-        found = []
-        for state in states:
-            found += [
-                _job(row) for row in self._connection.execute(f"{_GET_JOBS} WHERE state = ?", (state.value,))
-            ]
-        return sorted(found, key=lambda job: job.id)
+    def all_jobs(self) -> Iterator[JobRecord]:
+        return (_job(row) for row in self._connection.execute(_GET_JOBS))
 
-    def unacknowledged(self) -> list[JobRecord]:
-        query = f"{_GET_JOBS} WHERE state = 'posted' AND countersigned IS NULL ORDER BY id"
+    def open_jobs(self) -> list[JobRecord]:
+        query = f"{_GET_JOBS} WHERE state IN ('reserved', 'armed') ORDER BY id"
         return [_job(row) for row in self._connection.execute(query)]
 
-    def counts(self) -> dict[JobState, int]:
-        rows = self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")
-        return {JobState(state): count for state, count in rows}
+    def unacknowledged(self, since: int) -> list[JobRecord]:
+        query = f"{_GET_JOBS} WHERE state = 'posted' AND countersigned IS NULL AND lease >= ?"
+        return [_job(row) for row in self._connection.execute(query, (since,))]
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
-        rows = self._connection.execute(
-            f"SELECT hash, token, entry FROM grants WHERE hash {_AMONG}",  # noqa: S608
-            (_array(hashes),),
-        )
+        rows = self._among("SELECT hash, token, entry FROM grants WHERE hash IN", hashes)
         return {row[0]: GrantRow(*row) for row in rows}
 
     def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]:
-        rows = self._connection.execute(
-            f"SELECT grant_hash, entry FROM revocations WHERE grant_hash {_AMONG}",  # noqa: S608
-            (_array(hashes),),
-        )
+        rows = self._among("SELECT grant_hash, entry FROM revocations WHERE grant_hash IN", hashes)
         return {row[0]: Revocation(*row) for row in rows}
 
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
-        rows = self._connection.execute(
-            f"SELECT id, document FROM assets WHERE id {_AMONG}",  # noqa: S608
-            (_array(ids),),
-        )
+        rows = self._among("SELECT id, document FROM assets WHERE id IN", ids)
         return {name: _asset(name, json.loads(document)) for name, document in rows}
 
     def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]:
-        rows = self._connection.execute(
-            "SELECT account, time_window, unit, posted, pending, lim FROM balances "  # noqa: S608
-            f"WHERE account {_AMONG} AND time_window {_AMONG}",
-            (_array(accounts), json.dumps(sorted(windows))),
-        )
+        columns = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
+        wanted = f"{columns} WHERE time_window IN ({_marks(len(windows))}) AND account IN"
+        rows = self._among(wanted, accounts, tuple(windows))
         return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in rows}
 
     def all_balances(self) -> dict[BalanceKey, Balance]:
@@ -262,7 +251,8 @@ class SqliteTransaction:
 
     def write(self, changes: Changes) -> None:
         """Everything in one go; primary keys and checks refuse what contradicts the book."""
-        self._put(_PUT_JOB, [_job_row(job) for job in changes.jobs])
+        self._put(_NEW_JOB, [_fixed(job) + _changing(job) for job in changes.new_jobs])
+        self._put(_SET_JOB, [(*_changing(job), job.id) for job in changes.jobs])
         self._put(
             "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)",
             [(*key, held.posted, held.pending, held.limit) for key, held in changes.balances.items()],
@@ -292,6 +282,14 @@ class SqliteTransaction:
         if changes.checkpoint is not None:
             size = changes.entries[-1].index + 1
             self._connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (size, changes.checkpoint))
+
+    def _among(
+        self, query: str, names: Collection[str], values: tuple[Any, ...] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Rows of a query that ends in ``IN`` for these names; none without asking where there are none."""
+        if not names:
+            return []
+        return self._connection.execute(f"{query} ({_marks(len(names))})", (*values, *names)).fetchall()
 
     def _put(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         if rows:
@@ -399,17 +397,19 @@ def _advice(message: str) -> str:
     return "check the disk"
 
 
-def _array(values: Collection[str]) -> str:
-    return json.dumps(sorted(values))
+@functools.cache
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
 
 
-def _job_row(job: JobRecord) -> tuple[Any, ...]:
+def _fixed(job: JobRecord) -> tuple[Any, ...]:
     return (
         job.id,
-        job.state.value,
         job.request,
         job.grant,
         job.subject,
+        job.asker,
+        job.recipient,
         job.payer,
         job.peer,
         job.key,
@@ -419,10 +419,16 @@ def _job_row(job: JobRecord) -> tuple[Any, ...]:
         json.dumps(job.accounts),
         job.window,
         json.dumps(usage_document(job.reserved)),
+        json.dumps([reason.to_document() for reason in job.reasons]),
+    )
+
+
+def _changing(job: JobRecord) -> tuple[Any, ...]:
+    return (
+        job.state.value,
         job.lease,
         None if job.charged is None else json.dumps(usage_document(job.charged)),
         json.dumps([[r.run, r.turn, r.frames_hash, r.transcript, r.outbox] for r in job.releases]),
-        json.dumps([reason.to_document() for reason in job.reasons]),
         job.detail,
         None if job.fault is None else job.fault.value,
         job.entry,
@@ -433,27 +439,29 @@ def _job_row(job: JobRecord) -> tuple[Any, ...]:
 def _job(row: tuple[Any, ...]) -> JobRecord:
     return JobRecord(
         id=row[0],
-        state=JobState(row[1]),
-        request=row[2],
-        grant=row[3],
-        subject=row[4],
-        payer=row[5],
-        peer=row[6],
-        key=row[7],
-        operation=row[8],
-        dataset=row[9],
-        purpose=row[10],
-        accounts=tuple(json.loads(row[11])),
-        window=row[12],
-        reserved=parse_usage(json.loads(row[13])),
-        lease=row[14],
-        charged=None if row[15] is None else parse_usage(json.loads(row[15])),
-        releases=tuple(Release(*release) for release in json.loads(row[16])),
-        reasons=tuple(Reason(**reason) for reason in json.loads(row[17])),
-        detail=row[18],
-        fault=None if row[19] is None else Fault(row[19]),
-        entry=row[20],
-        countersigned=row[21],
+        request=row[1],
+        grant=row[2],
+        subject=row[3],
+        asker=row[4],
+        recipient=row[5],
+        payer=row[6],
+        peer=row[7],
+        key=row[8],
+        operation=row[9],
+        dataset=row[10],
+        purpose=row[11],
+        accounts=tuple(json.loads(row[12])),
+        window=row[13],
+        reserved=parse_usage(json.loads(row[14])),
+        reasons=tuple(Reason(**reason) for reason in json.loads(row[15])),
+        state=JobState(row[16]),
+        lease=row[17],
+        charged=None if row[18] is None else parse_usage(json.loads(row[18])),
+        releases=tuple(Release(*release) for release in json.loads(row[19])),
+        detail=row[20],
+        fault=None if row[21] is None else Fault(row[21]),
+        entry=row[22],
+        countersigned=row[23],
     )
 
 
