@@ -94,7 +94,7 @@ def use_entry(index: int, time: int, *, payer: str = BANK, grant: str = "g", **f
 
 
 def test_rounding_once_does_not_cheat_whoever_is_listed_last() -> None:
-    """Three equal shares over small events: rounding each event gave the first 46 %, rounding once a third."""
+    """Three equal shares of small events: rounding each event gave the first 46 %, rounding once a third."""
     events = 3000
     record = Clearing.of([grant_entry(0, per_call="1", shares={"a": "1/3", "b": "1/3", "c": "1/3"})])
     for index in range(1, events + 1):

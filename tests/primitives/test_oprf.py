@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -174,8 +174,12 @@ def test_bad_elements_are_refused_by_both_sides_with_their_row(encoding: bytes, 
     with pytest.raises(RemoteProtocolError, match=f"row 1 of the evaluated elements is .*{what}"):
         oprf.finalize(inputs, blinds, altered)
     proof = oprf.prove(key, blinded, oprf.evaluate(key, blinded), Rng.from_os())
-    with pytest.raises(VerificationError, match=what):
+    with pytest.raises(VerificationError, match=f"row 1 of the evaluated elements is .*{what}"):
         oprf.verify(oprf.public_key(key), blinded, altered, proof)
+    with pytest.raises(VerificationError, match=f"row 1 of the blinded elements is .*{what}"):
+        oprf.verify(oprf.public_key(key), altered, blinded, proof)
+    with pytest.raises(VerificationError, match="public key"):
+        oprf.verify(encoding, blinded, blinded, proof)
 
 
 def test_a_short_answer_is_the_peers_fault() -> None:
@@ -192,6 +196,8 @@ def test_a_zero_or_missing_blind_is_refused() -> None:
         oprf.blind(inputs, blinds, Mode.OPRF)
     with pytest.raises(ParameterError, match="a blind of its own"):
         oprf.blind(inputs, blinds[:1], Mode.OPRF)
+    with pytest.raises(ParameterError, match="at most 65535 bytes"):
+        oprf.blind(np.zeros((3, 65536), np.uint8), blinds, Mode.OPRF)
 
 
 def test_a_proof_covers_exactly_its_statement() -> None:
@@ -241,7 +247,7 @@ def test_a_key_tells_nothing_by_accident() -> None:
     key = oprf.generate_key(Rng.from_os())
     assert key.to_bytes().hex() not in repr(key) + str(key)
     with pytest.raises(TypeError):
-        pickle.dumps(key)
+        copy.copy(key)
     assert np.array_equal(oprf.SecretKey(key.to_bytes()).scalar, key.scalar)
 
 

@@ -108,3 +108,12 @@ def test_tables_that_cannot_be_matched_say_why(left, right, on, message):
 def test_unknown_options_name_the_known_ones(options):
     with pytest.raises(ParameterError, match="must be one of"):
         psi.intersect({"id": [1]}, {"id": [1]}, on="id", **options)
+
+
+def test_a_stream_is_read_once_and_its_rows_are_still_at_hand():
+    stream = pa.RecordBatchReader.from_batches(
+        pa.schema([("id", pa.string())]), pa.table({"id": ["a", "b"]}).to_batches()
+    )
+    found = psi.intersect(stream, {"id": ["b"]}, on="id", reveal="both")
+    assert found.table().column("id").to_pylist() == ["b"]
+    assert found.join().num_rows == 1

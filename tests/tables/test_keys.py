@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import multiprocessing.reduction
 
 import numpy as np
 import pyarrow as pa
@@ -59,14 +60,18 @@ def test_keys_cannot_be_changed_and_do_not_show_their_digests():
 
 @pytest.mark.property
 @settings(max_examples=60)
-@given(st.lists(st.one_of(st.none(), st.sampled_from("abc ")), max_size=20), st.data())
-def test_chunks_and_slices_do_not_matter(values, data):
-    whole = tables.keys({"k": pa.array(values, pa.string())}, "k")
+@given(
+    st.lists(st.one_of(st.none(), st.sampled_from(["a", "B", " c", "é", "ＺＺ", "ß", " "])), max_size=20),
+    st.sampled_from([pa.string(), pa.large_string(), pa.string_view()]),
+    st.booleans(),
+    st.data(),
+)
+def test_chunks_and_slices_do_not_matter(values, type_, casefold, data):
+    whole = tables.keys({"k": values or pa.array([], pa.string())}, "k", casefold=casefold)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=4)))
-    pieces = [
-        pa.array(values, pa.string())[a:b] for a, b in zip([0, *cuts], [*cuts, len(values)], strict=True)
-    ]
-    found = tables.keys({"k": pa.chunked_array(pieces, pa.string())}, "k")
+    array = pa.array(values, type_)
+    pieces = [array[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(values)], strict=True)]
+    found = tables.keys({"k": pa.chunked_array(pieces, type_)}, "k", casefold=casefold)
     assert np.array_equal(found.digests, whole.digests)
     assert np.array_equal(found.codes, whole.codes)
 
@@ -81,6 +86,18 @@ def test_more_rows_than_a_batch():
     assert np.array_equal(numbers[found.first_rows][found.codes], numbers)
     assert found.duplicates == count - len(distinct)
     assert len(codes) == count
+
+
+@pytest.mark.parametrize("casefold", [False, True])
+@pytest.mark.parametrize("form", ["Id-{}", " Id-{}", "Ïd-{}", "Ｉd-{}"])
+def test_text_beyond_the_first_batch(form, casefold):
+    """The second batch is a slice whose offsets do not start at 0."""
+    values = [form.format(number) for number in range(70_000)]
+    found = tables.keys({"k": values}, "k", casefold=casefold)
+    for row in (0, 65_535, 65_536, 69_999):
+        alone = tables.keys({"k": [values[row]]}, "k", casefold=casefold)
+        assert np.array_equal(found.digests[found.codes[row]], alone.digests[0])
+    assert len(found) == 70_000
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
@@ -98,6 +115,24 @@ def test_an_executor_changes_nothing(kind):
     assert np.array_equal(shared.digests, alone.digests)
     assert np.array_equal(shared.codes, alone.codes)
     assert np.array_equal(shared.first_rows, alone.first_rows)
+
+
+def test_a_batch_sent_to_another_process_is_no_larger_than_its_rows():
+    sizes = []
+
+    class Recording(concurrent.futures.Executor):
+        def submit(self, function, /, *arguments, **options):
+            stream = multiprocessing.reduction.ForkingPickler.dumps(arguments)
+            sizes.append(len(stream))
+            future = concurrent.futures.Future()
+            future.set_result(function(*multiprocessing.reduction.ForkingPickler.loads(stream)))
+            return future
+
+    values = [f"{number:020}" for number in range(200_000)]
+    for column in (pa.array(values), pa.array(values[:1000] * 200).dictionary_encode()):
+        found = tables.keys({"k": column}, "k", executor=Recording())
+        assert np.array_equal(found.digests, tables.keys({"k": column}, "k").digests)
+    assert max(sizes) < 65_536 * 26
 
 
 def test_an_error_on_an_executor_names_the_first_row():

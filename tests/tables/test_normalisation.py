@@ -65,6 +65,7 @@ WORDS = ["b", "a", None, "", "b", "Ünïcode", "x" * 40, " a "]
         pa.array(["skipped", *WORDS, "skipped"]).dictionary_encode()[1:-1],
         pa.chunked_array([pa.array(["s", *WORDS[:4]])[1:], pa.array(["s", *WORDS[4:]])[1:]]),
         pa.compute.run_end_encode(pa.array(WORDS)),
+        pa.compute.run_end_encode(pa.array(["s", *WORDS, "s"]))[1:-1],
         pd.Series(WORDS),
         pd.Series(WORDS, dtype=object),
         pd.Series(WORDS, dtype="category"),

@@ -130,21 +130,23 @@ class _Replay:
         self, entries: Iterable[tuple[bytes, bytes | None]], notes: Iterator[str], known: Sequence[str]
     ) -> _Replay:
         """Feed all entries, each with the leaf hash the book holds, if any, and all checkpoints in order."""
-        note = self._next(notes)
-        agreed = 0
+        note, agreed = self._next(notes), 0
+        waiting: list[bytes] = []  # entries of one commit, read before they are believed
         for index, (body, leaf) in enumerate(entries):
             computed = merkle.leaf_hash(body)
             if leaf is not None and leaf != computed:
                 raise EntryError("its bytes are not those that were hashed into the log", index)
             self._tree.append(computed)
+            waiting.append(body)
             if note is not None and note.size == index + 1:
                 if note.root != self._tree.root():
                     raise EntryError(f"from here to entry {index} the log is not what was signed", agreed)
-                agreed = index + 1
+                for number, each in enumerate(waiting, start=agreed):
+                    self._replay(number, each)
+                waiting, agreed = [], index + 1
                 self._checkpoints += 1
                 note = self._next(notes)
-            self._replay(index, body)
-        if note is not None or agreed != len(self._tree):
+        if note is not None or waiting or not agreed:
             raise AuditError(f"the log has {len(self._tree)} entries, and no checkpoint of just these")
         for held in (checkpoint.verify(each, self._key) for each in known):
             if held.size > agreed or held.root != self._tree.root(held.size):

@@ -98,7 +98,7 @@ class Broker:
     @classmethod
     def open(
         cls,
-        directory: Path,
+        directory: Path | str,
         identity: Identity,
         *,
         clock: Clock | None = None,
@@ -110,6 +110,7 @@ class Broker:
         count too. Raises ``StoreError``: in use by another process, of another log or release, damaged, no
         space.
         """
+        directory = Path(directory)
         origin = log.origin_of(identity.name)
         store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
         try:

@@ -20,7 +20,7 @@ from trustcompute.broker.job import JobRecord
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.store import Changes, Evidence, GrantRow, Reader, Revocation, Store
-from trustcompute.errors import LocalProtocolError, StoreError, TrustcomputeError
+from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
 from trustcompute.primitives.signing import SigningKey
 
@@ -216,7 +216,10 @@ class Writer:
             self._doubtful = False
 
     def _agree(self, reader: Reader, size: int) -> None:
-        last = log.decode(size - 1, reader.entry(size - 1)).time if size else 0
+        try:
+            last = log.decode(size - 1, reader.entry(size - 1)).time if size else 0
+        except AuditError as error:
+            raise StoreError(f"the book's last entry cannot be used: {error}") from error
         self._log.return_to(size, last)
         log.check_against(self._log, reader.last_checkpoint())
 

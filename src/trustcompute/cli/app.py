@@ -57,11 +57,10 @@ def _show(error: errors.TrustcomputeError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": error.to_wire()}, indent=2))
         return
-    print(f"error: {error}", file=sys.stderr)
     if isinstance(error, errors.Refused):
-        print(
-            f"  rule   {error.rule}\n  field  {error.field}\n  owner  {error.owner}\n  fix    {error.fix}",
-            file=sys.stderr,
-        )
+        print(f"refused by the rule {error.rule!r} on {error.field}", file=sys.stderr)
+        print(f"  to satisfy it  {error.fix}\n  ask            {error.owner}", file=sys.stderr)
+        return
+    print(f"error: {error}", file=sys.stderr)
     if isinstance(error, errors.JobInterrupted) and error.job:
         print(f"  go on with --job {error.job}", file=sys.stderr)

@@ -49,16 +49,17 @@ __all__ = [
 
 
 def active() -> Backend:
-    """The implementation in use. Raises ``KernelError`` if ``TRUSTCOMPUTE_KERNELS`` asks for one that is not
-    there.
+    """The implementation in use.
+
+    Raises ``KernelError`` if ``TRUSTCOMPUTE_KERNELS`` asks for one that is not there.
     """
     return chosen()[0]
 
 
 def ristretto255_mul(points: U8, scalars: U8) -> U8:
-    """Multiply each element by its scalar, or by the only one: uint8[n, 32], uint8[n or 1, 32] -> uint8[n,
-    32].
+    """Multiply each element by its scalar, or by the only one.
 
+    points uint8[n, 32], scalars uint8[n, 32] or uint8[1, 32] -> uint8[n, 32].
     The identity (32 zero bytes) is an element like any other; who gets elements from a peer rejects it
     first. Raises ``InvalidPoint`` naming the first row that is not a canonical encoding.
     """
@@ -73,9 +74,7 @@ def ristretto255_mul_base(scalars: U8) -> U8:
 
 
 def ristretto255_check(points: U8) -> None:
-    """Raise ``InvalidPoint`` naming the first row of uint8[n, 32] that is not a canonical encoding (RFC 9496
-    §4.3.1).
-    """
+    """Raise ``InvalidPoint`` for the first row of uint8[n, 32] that encodes no element (RFC 9496 §4.3.1)."""
     chosen()[1].ristretto255_check(arrays.rows("points", points, 32))
 
 
@@ -113,7 +112,10 @@ def ristretto255_hash_mul(messages: U8, dst: bytes, scalars: U8) -> U8:
 
 
 def scalar255_reduce(wide: U8) -> U8:
-    """Little-endian integers modulo ℓ: uint8[n, 64] -> uint8[n, 32]. Uniform input gives a bias below 2⁻²⁵⁰."""
+    """Little-endian integers modulo ℓ: uint8[n, 64] -> uint8[n, 32].
+
+    Uniform input gives a bias below 2⁻²⁵⁰.
+    """
     return chosen()[1].scalar255_reduce(arrays.rows("wide", wide, 64))
 
 
@@ -139,8 +141,9 @@ def scalar255_invert(scalars: U8) -> U8:
 
 
 def expand_message_xmd(messages: U8, dst: bytes, length: int) -> U8:
-    """expand_message_xmd of RFC 9380 §5.3.1 with SHA-512: uint8[n, w] -> uint8[n, length], length 1 to
-    16,320.
+    """expand_message_xmd of RFC 9380 §5.3.1 with SHA-512: uint8[n, w] -> uint8[n, length].
+
+    dst: 1 to 255 bytes; length: 1 to 16,320.
     """
     messages = arrays.rows("messages", messages)
     if not 1 <= length <= arrays.MAX_EXPANDED:

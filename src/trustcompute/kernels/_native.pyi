@@ -1,4 +1,9 @@
-from typing_extensions import Buffer
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Buffer: TypeAlias = bytes | NDArray[np.uint8] | NDArray[np.int64]
 
 ABI_VERSION: int
 FEATURES: tuple[tuple[str, int], ...]

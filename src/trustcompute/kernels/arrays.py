@@ -17,9 +17,7 @@ U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
 
 MAX_DST = 255
-"""RFC 9380 §5.3.1: the length of a domain separation tag is one byte (longer ones are hashed; we refuse
-them).
-"""
+"""RFC 9380 §5.3.1 writes the length of a tag as one byte; longer tags, which it would hash, are refused."""
 MAX_EXPANDED = 255 * 64
 """RFC 9380 §5.3.1: expand_message_xmd yields at most 255 blocks of its hash."""
 MAX_CELL = 2**32 - 1

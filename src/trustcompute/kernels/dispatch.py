@@ -21,13 +21,12 @@ Name = Literal["native", "portable", "reference"]
 NAMES: tuple[Name, ...] = get_args(Name)
 VARIABLE = "TRUSTCOMPUTE_KERNELS"
 ABI_VERSION = 1
-"""Raised with every change of a function between ``native.py`` and the extension; a stale build is refused.
-"""
+"""Raised with every change between ``native.py`` and the extension; a stale build is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The implementation in use, why it is, and the instruction sets it uses beyond the compiler's baseline."""
+    """The implementation in use, the reason, and the instruction sets beyond the compiler's baseline."""
 
     name: Name
     reason: str
@@ -85,7 +84,7 @@ def chosen() -> tuple[Backend, Implementation]:
         if wanted not in NAMES:
             raise KernelError(f"{VARIABLE} must be one of {', '.join(NAMES)}, not {wanted!r}")
         try:
-            backend, implementation = load(cast(Name, wanted))
+            backend, implementation = load(wanted)
         except KernelError as error:
             raise KernelError(f"{VARIABLE} asks for the {wanted} kernels, but {error}") from error
         return Backend(backend.name, f"{VARIABLE} asks for it", backend.features), implementation

@@ -6,7 +6,7 @@ from trustcompute.errors import KernelError
 
 
 class InvalidPoint(KernelError):
-    """A row is not the canonical encoding of a ristretto255 element (RFC 9496 §4.3.1). ``index`` is the row."""
+    """Row ``index`` is not the canonical encoding of a ristretto255 element (RFC 9496 §4.3.1)."""
 
     code = "kernel.point"
 
@@ -20,7 +20,7 @@ class InvalidPoint(KernelError):
 
 
 class InvalidScalar(KernelError):
-    """A row is zero modulo the group order and has no inverse. ``index`` is the row."""
+    """Row ``index`` is zero modulo the group order and has no inverse."""
 
     code = "kernel.scalar"
 

@@ -1,7 +1,7 @@
-"""The compiled kernels behind the same functions as the reference: makes the output arrays, raises the errors.
+"""The compiled kernels behind the same functions as the reference.
 
-Called by ``dispatch`` only. ``use`` says which instruction sets may be used; each call passes it on, so that two of
-these objects can be compared in one process.
+Makes the output arrays and raises the errors. Called by ``dispatch`` only. ``use`` says which instruction
+sets may be used; each call passes it on, so that two of these objects can be compared in one process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _points_fine(row: int | None) -> None:
 
 
 class Native:
-    """The extension's kernels, restricted to the instruction sets of ``use`` (bits of ``_native.FEATURES``)."""
+    """The extension's kernels, with the instruction sets of ``use`` (bits of ``_native.FEATURES``) only."""
 
     def __init__(self, use: int) -> None:
         self._use = use & _native.detect()

@@ -18,7 +18,7 @@ class Dataset:
     """One table a node answers about.
 
     id, version: names in grants and in the log; a new version is a new promise about the data.
-    source:      anything ``tables`` reads; a path is read again at need, a single-use stream is not accepted.
+    source:      anything ``tables`` reads; a path is read again at need, a stream is read into memory once.
     keys:        the key columns one may match on: a column, or several that form one key; each entry one choice.
     casefold:    whether text keys are compared without regard to case.
     classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
@@ -46,8 +46,9 @@ class HeldDataset:
         if not dataset.key_choices():
             raise ParameterError(f"dataset {dataset.id!r} names no key columns: nobody could match on it")
         self.dataset = dataset
-        self.columns = tables.describe(dataset.source)
-        self._rows = tables.row_count(dataset.source)  # bounds its distinct keys, whatever the choice
+        self._table = tables.open_table(dataset.source)
+        self.columns = tables.describe(self._table)
+        self._rows = tables.row_count(self._table)  # bounds its distinct keys, whatever the choice
         self._digested: dict[tuple[str, ...], tables.Keys] = {}
         self._lock = threading.Lock()
 
@@ -57,7 +58,7 @@ class HeldDataset:
         return Asset(
             id=d.id,
             version=d.version,
-            schema_hash=tables.schema_hash(d.source),
+            schema_hash=tables.schema_hash(self._table),
             classification=d.classification,
             grade=d.grade,
             personal=d.personal,
@@ -79,7 +80,7 @@ class HeldDataset:
         with self._lock:
             if choice not in self._digested:
                 self._digested[choice] = tables.keys(
-                    self.dataset.source, list(choice), casefold=self.dataset.casefold
+                    self._table, list(choice), casefold=self.dataset.casefold
                 )
             return self._digested[choice]
 

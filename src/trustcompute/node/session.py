@@ -22,6 +22,7 @@ from trustcompute.errors import (
     JobInterrupted,
     ParameterError,
     RemoteProtocolError,
+    TableError,
     TransportError,
 )
 from trustcompute.node.documents import (
@@ -159,6 +160,7 @@ class Session:
         peer cannot be reached: try again with ``job=``), ``JobForfeited``, ``TableError``, ``TransportError``.
         """
         ours, theirs = split_on(on)
+        table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
         choice = _choice(self._entry(dataset), theirs)
         spec = _spec(choice)
         keys = tables.keys(table, ours, spec=spec)
@@ -345,7 +347,12 @@ def _choice(entry: CatalogEntry, columns: Sequence[str]) -> KeyChoice:
 
 
 def _spec(choice: KeyChoice) -> tables.KeySpec:
-    return tables.KeySpec.from_json(choice.spec)
+    try:
+        return tables.KeySpec.from_json(choice.spec)
+    except TableError as error:
+        raise RemoteProtocolError(
+            f"the node's catalogue has a key specification we cannot read: {error}"
+        ) from error
 
 
 def _only(name: str, given: str | None, allowed: Sequence[str]) -> str:

@@ -1,3 +1,1 @@
-"""Cryptographic building blocks: dangerous on their own. Protocols compose them; randomness is always an
-argument.
-"""
+"""Cryptographic building blocks, dangerous on their own: protocols compose them, and hand them randomness."""

@@ -67,8 +67,9 @@ class Identity:
         _write_private(directory / AUTHORITY_FILE, self.authority)
 
     @classmethod
-    def load(cls, directory: Path) -> Identity:
+    def load(cls, directory: Path | str) -> Identity:
         """Raises ``ParameterError`` for a missing file, or a key that does not fit its certificate."""
+        directory = Path(directory)
         key = SigningKey.from_pem(_read(directory / KEY_FILE))
         certificate = _read(directory / CERTIFICATE_FILE)
         name = peer_name(_load_certificates(certificate)[0])

@@ -3,14 +3,15 @@
 Called by the matching protocols: the client learns F(key, input) for inputs the key holder never sees. In
 the order messages fly:
 
-    client: blind -> blinded        key holder: evaluate (and prove) -> evaluated (proof)        client:
-    (verify,) finalize
+    client      blind -> blinded
+    key holder  evaluate (and prove) -> evaluated (and proof)
+    client      (verify and) finalize -> outputs
 
-Adversary: malicious client and key holder for obliviousness and one-more unpredictability (about 126 bits,
-less the logarithm of the number of evaluations: RFC 9497 §7.2.3, q-DL); in mode ``OPRF`` the key holder may
-use another key for each row, and only ``VOPRF``'s proof tells. The key holder learns the number of rows; the
-client one output a row. Inputs and outputs are rows of uint8 arrays; every bulk function takes an
-``executor`` and cuts its rows into chunks.
+Adversary: malicious. The key holder learns the number of rows and nothing of the inputs (unconditionally);
+the client learns one output a row and nothing of others, at about 126 bits less half the binary logarithm of
+the evaluations it was given under one key (RFC 9497 §7.2.3). In mode ``OPRF`` the key holder may use another
+key for each row; only the proof of mode ``VOPRF`` shows that it did not. Inputs and outputs are rows of uint8
+arrays; every bulk function takes an ``executor`` and cuts its rows into chunks.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from trustcompute.primitives.ristretto255 import ORDER, random_scalars
 from trustcompute.primitives.rng import Rng
 
 __all__ = [
+    "MAX_INPUT",
     "MAX_PROVED",
     "OUTPUT",
     "PROOF",
@@ -54,6 +56,8 @@ OUTPUT = 64
 """Bytes of an output (Nh)."""
 PROOF = 64
 """Bytes of a proof: challenge and response (2·Ns)."""
+MAX_INPUT = 2**16 - 1
+"""Bytes of an input: its length is hashed as two bytes (§1.2)."""
 MAX_PROVED = 2**16 - 1
 """Rows one proof can cover: their index is hashed as two bytes (§2.2.1)."""
 
@@ -115,11 +119,13 @@ def public_key(key: SecretKey) -> bytes:
 
 
 def blind(inputs: U8, blinds: U8, mode: Mode, *, executor: Executor | None = None) -> U8:
-    """Blind (§3.3.1): uint8[n, w], uint8[n, 32] -> blinded elements uint8[n, 32], uniform whatever the
-    inputs.
+    """Blind (§3.3.1): inputs uint8[n, w], blinds uint8[n, 32] -> uint8[n, 32], uniform whatever the inputs.
 
-    blinds: ``random_scalars(rng, n)``, fresh for every run: a blind used for two inputs links them.
+    inputs: w is at most 65,535. blinds: ``random_scalars(rng, n)``, fresh for every run: a blind used for two
+    inputs links them.
     """
+    if inputs.shape[1] > MAX_INPUT:
+        raise ParameterError(f"an input has at most {MAX_INPUT} bytes, not {inputs.shape[1]}: hash it first")
     if len(blinds) != len(inputs):
         raise ParameterError(
             f"every input needs a blind of its own: {len(inputs)} inputs, {len(blinds)} blinds"
@@ -142,8 +148,7 @@ def evaluate(key: SecretKey, blinded: U8, *, executor: Executor | None = None) -
 
 
 def finalize(inputs: U8, blinds: U8, evaluated: U8, *, executor: Executor | None = None) -> U8:
-    """Finalize (§3.3.1): inputs uint8[n, w], blinds uint8[n, 32], the peer's uint8[n, 32] -> outputs
-    uint8[n, 64].
+    """Finalize (§3.3.1): inputs uint8[n, w], blinds uint8[n, 32], the peer's uint8[n, 32] -> uint8[n, 64].
 
     In mode ``VOPRF`` call ``verify`` first. Raises ``RemoteProtocolError`` as ``evaluate`` does.
     """
@@ -161,8 +166,7 @@ def evaluate_inputs(key: SecretKey, inputs: U8, mode: Mode, *, executor: Executo
 
 
 def prove(key: SecretKey, blinded: U8, evaluated: U8, rng: Rng, *, executor: Executor | None = None) -> bytes:
-    """GenerateProof (§2.2.1): 64 bytes that show ``evaluated`` = key·``blinded`` for the key in
-    ``public_key(key)``.
+    """GenerateProof (§2.2.1): 64 bytes that show ``evaluated`` = k·``blinded`` for the k of the public key.
 
     blinded: what the peer sent; evaluated: what ``evaluate`` made of it; 1 to 65,535 rows. Non-interactive
     and zero knowledge in the random oracle model. rng: one scalar is drawn; the same one for two proofs
@@ -182,10 +186,10 @@ def prove(key: SecretKey, blinded: U8, evaluated: U8, rng: Rng, *, executor: Exe
 def verify(
     public: bytes, blinded: U8, evaluated: U8, proof: bytes, *, executor: Executor | None = None
 ) -> None:
-    """VerifyProof (§2.2.2). Raises ``VerificationError`` unless ``evaluated`` = k·``blinded`` for the key of
-    ``public``.
+    """VerifyProof (§2.2.2): raise ``VerificationError`` unless ``evaluated`` = k·``blinded``.
 
-    A wrong statement passes with probability about 2⁻¹²⁶ for every try of its maker.
+    public: k·G, that the key holder published before. A wrong statement passes with probability about 2⁻¹²⁶
+    for every try of its maker.
     """
     if len(proof) != PROOF or any(
         int.from_bytes(half, "little") >= ORDER for half in (proof[:32], proof[32:])
@@ -194,20 +198,15 @@ def verify(
     key, challenge, response = _row(public), _row(proof[:32]), _row(proof[32:])
     if key.shape != (1, 32) or not key.any():
         raise VerificationError("a public key is 32 bytes and not the identity element")
-    if not blinded.any(axis=1).all() or not evaluated.any(axis=1).all():
-        raise VerificationError("the identity element is not an element of a statement")
     weights = _weights(public, blinded, evaluated)
-    try:
-        composite = ristretto255.weighted_sum(blinded, weights, executor=executor)  # M
-        product = ristretto255.weighted_sum(evaluated, weights, executor=executor)  # Z
-        pair = np.concatenate([response, challenge])
-        generator = _row(ristretto255.GENERATOR)
-        first = kernels.ristretto255_multiscalar_vartime(np.concatenate([generator, key]), pair)  # s·G + c·K
-        second = kernels.ristretto255_multiscalar_vartime(
-            np.concatenate([composite, product]), pair
-        )  # s·M + c·Z
+    composite = _composite(blinded, weights, "blinded elements", executor)  # M
+    product = _composite(evaluated, weights, "evaluated elements", executor)  # Z
+    pair = np.concatenate([response, challenge])
+    try:  # s·G + c·K and s·M + c·Z
+        first = ristretto255.weighted_sum(np.concatenate([_row(ristretto255.GENERATOR), key]), pair)
+        second = ristretto255.weighted_sum(np.concatenate([composite, product]), pair)
     except kernels.InvalidPoint as error:
-        raise VerificationError("an element of the statement is not canonically encoded") from error
+        raise VerificationError("the public key is not the canonical encoding of an element") from error
     expected = _challenge(public, composite, product, first, second)
     if not hmac.compare_digest(expected.tobytes(), challenge.tobytes()):
         raise VerificationError("the proof does not verify: another key was used, or an element was altered")
@@ -236,11 +235,12 @@ def _evaluate_inputs(inputs: U8, dst: bytes, scalar: U8) -> U8:
 
 
 def _weights(public: bytes, blinded: U8, evaluated: U8) -> U8:
-    """The d_i of ComputeComposites (§2.2.1): uint8[n, 32], public, bound to the key and the whole statement."""
+    """The d_i of ComputeComposites (§2.2.1), uint8[n, 32]: public, bound to the key and the pair of row i."""
     count = len(blinded)
     if not 1 <= count <= MAX_PROVED or blinded.shape != evaluated.shape:
         raise ParameterError(
-            f"a proof covers 1 to {MAX_PROVED} pairs of elements, not {count} and {len(evaluated)}: prove in batches"
+            f"a proof covers 1 to {MAX_PROVED} pairs of elements, not {count} and {len(evaluated)}:"
+            " prove in batches"
         )
     context = _context(Mode.VOPRF)
     seed = sha512(_prefixed(public) + _prefixed(b"Seed-" + context)).digest()
@@ -261,6 +261,19 @@ def _weights(public: bytes, blinded: U8, evaluated: U8) -> U8:
         axis=1,
     )
     return _hash_to_scalar(transcripts, b"HashToScalar-" + context)
+
+
+def _composite(elements: U8, weights: U8, name: str, executor: Executor | None) -> U8:
+    """The weighted sum of a peer's elements, none of which may be the identity: uint8[1, 32]."""
+    identity = ~elements.any(axis=1)
+    if identity.any():
+        raise VerificationError(f"row {int(identity.argmax())} of the {name} is the identity element")
+    try:
+        return ristretto255.weighted_sum(elements, weights, executor=executor)
+    except kernels.InvalidPoint as error:
+        raise VerificationError(
+            f"row {error.index} of the {name} is not the canonical encoding of one"
+        ) from error
 
 
 def _challenge(public: bytes, *elements: U8) -> U8:

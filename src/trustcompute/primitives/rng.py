@@ -1,5 +1,4 @@
-"""Randomness as an argument: a stream of bytes from the operating system's generator, or from a seed that is
-kept.
+"""Randomness as an argument: a stream of bytes from the operating system, or from a seed that is kept.
 
 Called by every protocol party: ``Rng.from_os()`` for one run, ``Rng.derive(seed, info=...)`` where a job
 must be able to go on after a restart by replaying itself (the seed stays in the job's directory). The stream
@@ -37,6 +36,7 @@ class Rng:
     """
 
     __slots__ = ("_derived", "_lock", "_process", "_stream")
+    _derived: bool
 
     def __init__(self) -> None:
         raise TypeError("use Rng.from_os() or Rng.derive(seed, info=...)")
@@ -51,11 +51,9 @@ class Rng:
 
     @classmethod
     def derive(cls, seed: bytes, *, info: bytes) -> Rng:
-        """The stream that (seed, info) determine. seed: 32 secret bytes or more; info: what this stream is
-        for.
+        """The stream that seed and info determine. seed: 32 or more secret bytes; info: its purpose.
 
-        The same pair gives the same bytes forever: put everything into ``info`` that must change the
-        secrets.
+        The same pair gives the same bytes forever: put everything into ``info`` that must change the secrets.
         """
         if not isinstance(seed, bytes) or len(seed) < MIN_SEED:
             raise ParameterError(f"the seed of a random stream must be at least {MIN_SEED} bytes")

@@ -101,6 +101,7 @@ def intersect(
     (1, [1, 2])
     """
     left_on, right_on = split_on(on)
+    left, right = tables.open_table(left), tables.open_table(right)  # a stream can be read once only
     left_keys = tables.keys(left, left_on, casefold=casefold)
     right_keys = tables.keys(right, right_on, casefold=casefold)
     if len(left_keys) and len(right_keys):  # an empty table may not know the type of its columns

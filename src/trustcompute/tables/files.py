@@ -132,7 +132,7 @@ def _csv(path: Path, types: Types) -> Table:
         try:
             yield from cut(opened(convert))
         except DAMAGE as error:
-            raise _unreadable_csv(path, error) from None
+            raise _unreadable_csv(path, error, names) from None
 
     try:
         names = tuple(opened(None).schema.names)
@@ -150,27 +150,27 @@ def _csv(path: Path, types: Types) -> Table:
     return Table(shown(path.name), names, True, lambda columns: Scan(schema, batches(columns)))
 
 
-def _unreadable_csv(path: Path, error: Exception) -> TableError:
-    """Says where, from the numbers in pyarrow's message, and never what was there."""
+def _unreadable_csv(path: Path, error: Exception, names: Sequence[str] = ()) -> TableError:
+    """What is wrong and in which column, from what pyarrow says, and never what stands there."""
     message = str(error)
-    where = ", ".join(match[0].lower() for match in re.finditer(r"(?:column|Row) #\d+", message))
-    where = f" ({where}, counting from 0)" if where else ""
-    if "Empty CSV" in message:
-        fault = "is empty: a CSV file starts with a header line"
-    elif "straddling" in message:
-        fault = f"has a line longer than {CSV_BLOCK_BYTES >> 20} MiB: close its quotes, or use another format"
-    elif "Expected" in message:
-        fault = f"has a line with more or fewer fields than its header{where}: quote fields that hold a comma"
-    elif "UTF8" in message:
-        fault = f"is not UTF-8{where}: save it as UTF-8, or read it with its encoding (in pandas,"
-        " read_csv(encoding=...))"
-    elif "conversion error" in message:
-        fault = f"has a field that is not of the type given in types={where}: correct it, or leave the"
-        " column as text"
-    else:
-        fault = f"cannot be read as CSV{where}: it must be UTF-8 with commas, a header line and quotes"
-        " around special fields"
-    return TableError(f"{shown(str(path))} {fault}")
+    number = re.search(r"column #(\d+)", message)
+    where = f" in column {shown(names[int(number[1])])}" if number and int(number[1]) < len(names) else ""
+    for sign, fault in CSV_FAULTS.items():
+        if sign in message:
+            return TableError(f"{shown(str(path))} {fault.format(where=where)}")
+    return TableError(
+        f"{shown(str(path))} cannot be read as CSV{where}: it must have commas and a header line"
+    )
+
+
+CSV_FAULTS = {
+    "Empty CSV": "is empty: a CSV file starts with a header line",
+    "straddling": f"has a line longer than {CSV_BLOCK_BYTES >> 20} MiB: close its quotes, or use Parquet",
+    "Expected": "has a line with more or fewer fields than its header: quote the fields that hold a comma",
+    "UTF8": "is not UTF-8{where}: save it as UTF-8, or read it in another library and pass the table",
+    "conversion error": "has a field{where} that is not of the type in types=: correct it or leave it text",
+}
+"""What pyarrow's messages contain -> what to tell instead."""
 
 
 FORMATS: dict[str, Callable[[Path, Types], Table]] = {

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.ipc
 
 from trustcompute import kernels
 from trustcompute.errors import TableError
@@ -22,7 +23,7 @@ from trustcompute.tables.distinct import DigestRows, group_rows
 from trustcompute.tables.normalisation import ALLOWED, UnusableValue, canonical, kind_of, plain
 from trustcompute.tables.source import opened
 from trustcompute.tables.spec import MAX_COLUMNS, VERSION, KeyColumn, KeySpec, Kind
-from trustcompute.tables.table import SCAN_ROWS, shown
+from trustcompute.tables.table import shown
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -99,13 +100,10 @@ def keys(
     Raises ``TableError``: an unusable source, column, type or value, by name and row, never with the value.
     """
     names = _key_names(on)
-    table = opened(source)
-    scan = table.scan(names)
-    form = (
-        _spec(scan.schema, names, casefold) if spec is None else _agreed(scan.schema, names, casefold, spec)
-    )
+    scan = opened(source).scan(names)
+    form = _spec(scan.schema, casefold) if spec is None else _agreed(scan.schema, casefold, spec)
     collected, rows = DigestRows(), 0
-    for found, valid in _ordered(_digest_batch, _jobs(scan.batches, names, form), executor):
+    for found, valid in _ordered(_digest_batch, _jobs(scan.batches, form), executor):
         collected.append(found, rows + np.flatnonzero(valid))
         rows += len(valid)
     digests, codes, first_rows = collected.finish(rows)
@@ -122,7 +120,7 @@ def key_spec(
     No row is read, but a stream is opened. Raises ``TableError``.
     """
     names = _key_names(on)
-    return _spec(opened(source).scan(names).schema, names, casefold)
+    return _spec(opened(source).scan(names).schema, casefold)
 
 
 def _key_names(on: str | Sequence[str]) -> list[str]:
@@ -134,24 +132,23 @@ def _key_names(on: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _spec(schema: pa.Schema, names: list[str], casefold: bool | str | Collection[str]) -> KeySpec:
-    kinds: list[Kind] = []
-    for name in names:
-        kind = kind_of(schema.field(name).type)
+def _spec(schema: pa.Schema, casefold: bool | str | Collection[str]) -> KeySpec:
+    """The spec of a key with these columns."""
+    kinds: dict[str, Kind] = {}
+    for field in schema:
+        kind = kind_of(field.type)
         if kind is None:
+            type_ = shown(str(field.type))
             raise TableError(
-                f"column {shown(name)} of type {shown(str(schema.field(name).type))} cannot be a key; allowed"
-                f" are {ALLOWED}"
+                f"column {shown(field.name)} of type {type_} cannot be a key; allowed are {ALLOWED}"
             )
-        kinds.append(kind)
-    folded = _folded(names, kinds, casefold)
-    return KeySpec(
-        VERSION, tuple(KeyColumn(kind, name in folded) for name, kind in zip(names, kinds, strict=True))
-    )
+        kinds[field.name] = kind
+    folded = _folded(kinds, casefold)
+    return KeySpec(VERSION, tuple(KeyColumn(kind, name in folded) for name, kind in kinds.items()))
 
 
-def _folded(names: list[str], kinds: list[Kind], casefold: bool | str | Collection[str]) -> set[str]:
-    text = {name for name, kind in zip(names, kinds, strict=True) if kind is Kind.TEXT}
+def _folded(kinds: dict[str, Kind], casefold: bool | str | Collection[str]) -> set[str]:
+    text = {name for name, kind in kinds.items() if kind is Kind.TEXT}
     if isinstance(casefold, bool):
         return text if casefold else set()
     folded = {casefold} if isinstance(casefold, str) else set(casefold)
@@ -160,47 +157,57 @@ def _folded(names: list[str], kinds: list[Kind], casefold: bool | str | Collecti
     return folded
 
 
-def _agreed(
-    schema: pa.Schema, names: list[str], casefold: bool | str | Collection[str], spec: KeySpec
-) -> KeySpec:
+def _agreed(schema: pa.Schema, casefold: bool | str | Collection[str], spec: KeySpec) -> KeySpec:
+    """The given spec, after checking that columns of these types can have it."""
     if casefold is not False:
         raise TableError("the spec says which columns fold case: pass spec or casefold, not both")
-    own = _spec(schema, names, False)
+    own = _spec(schema, False)
     if len(own.columns) == len(spec.columns):
-        columns = tuple(
-            theirs if mine.kind in (Kind.NULL, theirs.kind) else mine
-            for mine, theirs in zip(own.columns, spec.columns, strict=True)
-        )
-        own = KeySpec(VERSION, columns)
-    own.check_matches(spec, names, [f"{number} of the spec" for number in range(1, len(spec.columns) + 1)])
+        pairs = zip(own.columns, spec.columns, strict=True)
+        adopted = (theirs if mine.kind in (Kind.NULL, theirs.kind) else mine for mine, theirs in pairs)
+        own = KeySpec(VERSION, tuple(adopted))
+    own.check_matches(
+        spec, schema.names, [f"{number + 1} of the spec" for number in range(len(spec.columns))]
+    )
     return own
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A slice of a batch, its columns ``plain``. start: the position of its first row in the table."""
+    """The key columns of a batch, in key order. start: the position of its first row in the table."""
 
-    names: list[str]
-    columns: list[pa.Array]
+    batch: pa.RecordBatch
     spec: KeySpec
     start: int
 
+    def __reduce__(self) -> tuple[Callable[..., _Job], tuple[object, ...]]:
+        # On its way to another process a slice would take along all the rows of the array it was cut from.
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.batch.schema) as stream:
+            stream.write_batch(self.batch)
+        return _received, (sink.getvalue().to_pybytes(), self.spec, self.start)
 
-def _jobs(batches: Iterator[pa.RecordBatch], names: list[str], spec: KeySpec) -> Iterator[_Job]:
+
+def _received(stream: bytes, spec: KeySpec, start: int) -> _Job:
+    return _Job(pa.ipc.open_stream(stream).read_next_batch(), spec, start)
+
+
+def _jobs(batches: Iterator[pa.RecordBatch], spec: KeySpec) -> Iterator[_Job]:
     start = 0
     for batch in batches:
-        columns = [_located(name, start, plain, batch.column(name)) for name in names]
-        for first in range(0, batch.num_rows, SCAN_ROWS):
-            yield _Job(names, [column.slice(first, SCAN_ROWS) for column in columns], spec, start + first)
+        yield _Job(batch, spec, start)
         start += batch.num_rows
 
 
 def _digest_batch(job: _Job) -> tuple[U8, Mask]:
     """(digests uint8[m, 32] of the matchable rows, which of the rows they are: bool[n])."""
-    pairs = [
-        _located(name, job.start, canonical, column, form)
-        for name, column, form in zip(job.names, job.columns, job.spec.columns, strict=True)
-    ]
+    pairs = []
+    for name, column, form in zip(job.batch.schema.names, job.batch.columns, job.spec.columns, strict=True):
+        try:
+            pairs.append(canonical(plain(column), form))
+        except UnusableValue as error:
+            where = "" if error.row is None else f", row {job.start + error.row} (counted from 0)"
+            raise TableError(f"column {shown(name)}{where}: {error.reason}") from None
     valid = np.logical_and.reduce([mask for _, mask in pairs])
     digests = kernels.digest_columns(_prefix(job.spec), [cells for cells, _ in pairs])
     return (digests if valid.all() else digests[valid]), valid
@@ -208,15 +215,6 @@ def _digest_batch(job: _Job) -> tuple[U8, Mask]:
 
 def _prefix(spec: KeySpec) -> bytes:
     return VERSION.encode().ljust(32, b"\0") + bytes.fromhex(spec.digest)
-
-
-def _located(name: str, start: int, function: Callable[..., R], *arguments: Any) -> R:
-    """Run a step of the normalisation; say in which column and row of the table a value is unusable."""
-    try:
-        return function(*arguments)
-    except UnusableValue as error:
-        where = "" if error.row is None else f", row {start + error.row} (counted from 0)"
-        raise TableError(f"column {shown(name)}{where}: {error.reason}") from None
 
 
 def _ordered(function: Callable[[T], R], items: Iterator[T], executor: Executor | None) -> Iterator[R]:

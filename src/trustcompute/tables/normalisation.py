@@ -1,7 +1,6 @@
 """The rule ``tc-key/1``: from an Arrow column to canonical bytes, a whole batch at a time.
 
-Called by ``keys``. Source: docs/reference/normalisation.md, which this module follows section by section;
-text is NFKC of UAX #15 and full case folding of the Unicode standard §3.13.
+Called by ``keys``. Source: docs/reference/normalisation.md, which this module follows section by section.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from trustcompute import kernels
 from trustcompute.tables.spec import TAGS, KeyColumn, Kind
 from trustcompute.tables.table import check_buffers, without_views
+from trustcompute.tables.text import cells, normalised
 
 U8 = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -25,16 +25,6 @@ ALLOWED = (
     "strings, integers, binary, dates, timestamps, booleans, decimals, floats that hold whole numbers, and"
     " dictionaries of these"
 )
-ASCII_BLANKS = "\t\n\v\f\r "
-WHITE_SPACE = (
-    ASCII_BLANKS
-    + "\x85\xa0\u1680"
-    + "".join(map(chr, range(0x2000, 0x200B)))
-    + "\u2028\u2029\u202f\u205f\u3000"
-)
-INVISIBLE = "\u200b\u2060\ufeff"
-TRIMMED = WHITE_SPACE + INVISIBLE
-
 DAY_MS = 86_400_000
 TO_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 NANOSECONDS = 1_000
@@ -153,64 +143,8 @@ def canonical(array: pa.Array, column: KeyColumn) -> tuple[kernels.Column, Mask]
 
 
 def _text(array: pa.Array, *, casefold: bool) -> tuple[kernels.Column, Mask]:
-    text = array.cast(pa.large_string())
-    if text.null_count:
-        text = text.fill_null("")
-    offsets, data = _cells(text)
-    if len(data) and data.max() >= 0x80:
-        text = pc.utf8_normalize(text, "NFKC")
-        if casefold:
-            text = pc.utf8_normalize(_case_folded(text), "NFKC")
-        text = pc.utf8_trim(text, characters=TRIMMED)
-        offsets, data = _cells(text)
-    else:
-        # ASCII is its own NFKC.
-        if casefold:
-            text = pc.ascii_lower(text)
-            offsets, data = _cells(text)
-        if _has_blank_ends(offsets, data):
-            text = pc.ascii_trim(text, characters=ASCII_BLANKS)
-            offsets, data = _cells(text)
+    offsets, data = normalised(array.cast(pa.large_string()), casefold=casefold)
     return kernels.VariableColumn(TAGS[Kind.TEXT], offsets, data), offsets[1:] > offsets[:-1]
-
-
-def _has_blank_ends(offsets: npt.NDArray[np.int64], data: U8) -> bool:
-    filled = offsets[1:] > offsets[:-1]
-    first, last = data[offsets[:-1][filled]], data[offsets[1:][filled] - 1]
-    return bool(IS_BLANK[first].any() or IS_BLANK[last].any())
-
-
-IS_BLANK = np.isin(np.arange(256), list(ASCII_BLANKS.encode()))
-
-
-def _case_folded(text: pa.Array) -> pa.Array:
-    """Full case folding of a large_string array without nulls, all rows at once.
-
-    Folding maps code point by code point whatever stands around it, so the text of all rows can be folded in
-    one piece; the new offsets follow from how many bytes each code point becomes.
-    """
-    offsets, data = _cells(text)
-    whole = data.tobytes().decode()
-    points = np.frombuffer(whole.encode("utf-32-le"), "<u4")
-    distinct, index = np.unique(points, return_inverse=True)
-    widths = np.array([len(chr(point).casefold().encode()) for point in distinct.tolist()], np.int64)
-    ends = np.concatenate([[0], np.cumsum(widths[index])])
-    points_before = np.concatenate([[0], np.cumsum((data & 0xC0) != 0x80)])
-    folded = ends[points_before[offsets]].astype(np.int64)
-    buffers = [None, pa.py_buffer(folded.tobytes()), pa.py_buffer(whole.casefold().encode())]
-    return pa.Array.from_buffers(pa.large_string(), len(text), buffers)
-
-
-def _cells(array: pa.Array) -> tuple[npt.NDArray[np.int64], U8]:
-    """(offsets int64[n + 1] from 0, the bytes they point into) of a large_string or large_binary array."""
-    _, offsets, data = array.buffers()
-    if len(array) == 0 or offsets is None:
-        return np.zeros(len(array) + 1, np.int64), np.zeros(0, np.uint8)
-    window = np.frombuffer(offsets, np.int64, len(array) + 1, offset=8 * array.offset)
-    start, stop = int(window[0]), int(window[-1])
-    if start == stop:
-        return np.zeros(len(array) + 1, np.int64), np.zeros(0, np.uint8)
-    return (window - start if start else window), np.frombuffer(data, np.uint8, stop - start, offset=start)
 
 
 def _binary(array: pa.Array) -> tuple[kernels.Column, Mask]:
@@ -219,7 +153,7 @@ def _binary(array: pa.Array) -> tuple[kernels.Column, Mask]:
         values = np.frombuffer(array.buffers()[1] or b"", np.uint8, rows * width, offset=array.offset * width)
         return kernels.FixedColumn(TAGS[Kind.BINARY], values.reshape(rows, width)), np.ones(rows, np.bool_)
     array = array.cast(pa.large_binary())
-    offsets, data = _cells(array.fill_null(b"") if array.null_count else array)
+    offsets, data = cells(array.fill_null(b"") if array.null_count else array)
     return kernels.VariableColumn(TAGS[Kind.BINARY], offsets, data), offsets[1:] > offsets[:-1]
 
 
@@ -296,7 +230,7 @@ def _decimal(array: pa.Array) -> tuple[kernels.Column, Mask]:
     exponent = pc.subtract(zeros, array.type.scale).cast(pa.string()).cast(pa.large_string())
     text = pc.binary_join_element_wise(significant, exponent, pa.scalar("E", pa.large_string()))
     text = pc.if_else(pc.equal(significant, ""), "0E0", text).cast(pa.large_binary())
-    offsets, data = _cells(text.fill_null(b"") if text.null_count else text)
+    offsets, data = cells(text.fill_null(b"") if text.null_count else text)
     return kernels.VariableColumn(TAGS[Kind.DECIMAL], offsets, data), _valid(array)
 
 

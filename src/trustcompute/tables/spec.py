@@ -123,8 +123,7 @@ class KeySpec:
     @staticmethod
     def from_json(document: str | bytes) -> KeySpec:
         """The spec of a canonical document, from anybody. Raises ``TableError`` for every other text."""
-        fault = "a key spec must be the canonical JSON of 1 to 16 columns, each with casefold and kind,"
-        " and version"
+        fault = "a key spec is canonical JSON: 1 to 16 columns, each with casefold and kind, and version"
         if len(document) > MAX_JSON_BYTES:
             raise TableError(f"a key spec has at most {MAX_JSON_BYTES} bytes, not {len(document)}")
         try:

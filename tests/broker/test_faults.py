@@ -1,0 +1,219 @@
+"""Processes killed at every write: what was promised holds, what was not promised costs nobody anything.
+
+A child runs jobs and is killed (SIGKILL) before the n-th write: a statement of the book, or an fsync, rename
+or removal of the outbox. A power cut would also lose or tear what was written since the last commit
+returned: the write-ahead log is cut and altered there too. Then the book is opened again and looked at. The
+hooks sit in the child's ``sqlite3.connect`` and ``os``; the software under test knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trustcompute.broker.job import Fault, JobState
+from trustcompute.broker.store.sqlite import BOOK_FILE
+from trustcompute.errors import JobForfeited, Refused, TrustcomputeError
+from trustcompute.primitives.signing import token_hash
+
+JOBS = 6
+KILLS = 3  # in a row, for each seed
+
+
+def frames(job: str) -> list[list[bytes]]:
+    return [[b"header", b"fresh noise of " + job.encode()]]
+
+
+def workload(world: Any, grant: str, tokens: list[str], say: Callable[..., None]) -> None:
+    """Every token to its end: answered, but one voided and one forfeited; at last the grant is revoked."""
+    broker = world.open()
+    broker.register(world.asset())
+    broker.issue(broker.verify(grant).claims)
+    for number, token in enumerate(tokens):
+        verified = broker.verify_request(token, peer=world.bank.name, grant=grant)
+        try:
+            run_job(world, broker, verified, number, say)
+        except (Refused, JobForfeited):
+            pass
+        except TrustcomputeError as error:
+            if "start a new one" not in str(error):
+                raise
+    broker.sweep()
+    broker.revoke(token_hash(grant), "over")
+    say("revoked")
+    broker.close()
+
+
+def run_job(world: Any, broker: Any, verified: Any, number: int, say: Callable[..., None]) -> None:
+    job = broker.reserve(verified, world.operation)
+    say("reserved", job.id)
+    if job.state is not JobState.POSTED:
+        if number == 1:
+            broker.void(job.id, "cancelled")
+            say("voided", job.id)
+            return
+        broker.arm(job.id)
+        say("armed", job.id)
+        if number == 2:
+            broker.forfeit(job.id, "gone", Fault.PEER)
+            say("forfeited", job.id)
+            return
+        broker.outbox.write(job.id, 0, 1, frames(job.id))
+        job = broker.post(job.id, release=world.release(job.id), usage=job.reserved)
+        say("posted", job.id)
+    if job.countersigned is None:
+        say("sent", job.id, broker.outbox.read(job.id, 0, 1)[0][1].decode())
+        if number % 2:
+            broker.countersign(world.countersigned(verified.token, job))
+            say("countersigned", job.id)
+
+
+class Killer:
+    """Counts writes, and kills the process before number ``target``."""
+
+    def __init__(self, target: int | None) -> None:
+        self.count, self._target = 0, target
+
+    def __call__(self, *_: Any) -> None:
+        self.count += 1
+        if self.count == self._target:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        connect = sqlite3.connect
+
+        def traced(*args: Any, **options: Any) -> sqlite3.Connection:
+            connection = connect(*args, **options)
+            connection.set_trace_callback(self)
+            return connection
+
+        sqlite3.connect = traced  # type: ignore[assignment]
+        for name in ("fsync", "replace", "unlink"):
+            setattr(os, name, self._before(getattr(os, name)))
+
+    def _before(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            self()
+            return real(*args, **options)
+
+        return call
+
+
+def in_child(world: Any, grant: str, tokens: list[str], target: int | None) -> tuple[bool, list[list[Any]]]:
+    """Run the workload in a forked process; returns whether it ended by itself, and what it said."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(receiving)
+            killer = Killer(target)
+            killer.install()
+            wal = world.directory / (BOOK_FILE + "-wal")
+
+            def say(*words: Any) -> None:
+                size = wal.stat().st_size if wal.exists() else 0
+                os.write(sending, json.dumps([*words, size]).encode() + b"\n")
+
+            workload(world, grant, tokens, say)
+            say("writes", killer.count)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(sending)
+    with os.fdopen(receiving) as pipe:
+        said = [json.loads(line) for line in pipe]
+    _, ended = os.waitpid(child, 0)
+    assert ended == 0 or os.WTERMSIG(ended) == signal.SIGKILL, "the workload itself failed"
+    return ended == 0, said
+
+
+def cut_power(world: Any, said: list[list[Any]], chance: random.Random) -> None:
+    """Lose or tear what reached the write-ahead log after the last commit that had returned."""
+    wal = world.directory / (BOOK_FILE + "-wal")
+    if not wal.exists() or not said:
+        return
+    synced, size = said[-1][-1], wal.stat().st_size
+    if size <= synced:
+        return
+    keep = chance.randint(synced, size)
+    data = bytearray(wal.read_bytes()[:keep])
+    if keep > synced and chance.random() < 0.5:
+        data[chance.randrange(synced, keep)] ^= 0xFF
+    wal.write_bytes(data)
+
+
+def look(world: Any, said: list[list[Any]]) -> Counter[str]:
+    """Open the book again and hold it against everything that was said so far."""
+    broker = world.open()
+    report = broker.audit()  # log, meter, checkpoints and states agree
+    heard = {(words[0], words[1]) for words in said if len(words) > 2}
+    calls = 0
+    for _, job in {pair for pair in heard if pair[0] == "reserved"}:
+        record = broker.job(job)
+        assert record is not None and not record.open
+        if ("posted", job) in heard or ("sent", job) in heard:
+            assert record.state is JobState.POSTED
+        if ("voided", job) in heard:
+            assert record.state is JobState.VOIDED
+        if ("armed", job) in heard:
+            assert record.state in (JobState.POSTED, JobState.FORFEITED), "no refund after arming"
+        if record.state is JobState.POSTED:
+            assert broker.receipt(job).verify(broker.log_key).fields["job"] == job
+            if record.countersigned is None:
+                assert broker.outbox.read(job, 0, 1) == frames(job), "charged, but the answer is lost"
+        calls += record.state in (JobState.POSTED, JobState.FORFEITED)
+    for words in said:
+        if words[0] == "sent":
+            assert words[2] == frames(words[1])[0][1].decode()
+    posted = world.balances(broker)
+    assert posted.get(("grant", "calls"), (0, 0)) == (calls, 0), "every job is charged once or not at all"
+    left = {name[:32] for name in broker.outbox.names()}
+    kept = {job for _, job in heard if (record := broker.job(job)) and record.state is JobState.POSTED}
+    assert left <= kept
+    broker.close()
+    return Counter(report.jobs)
+
+
+def fresh(world: Any) -> tuple[str, list[str]]:
+    from trustcompute.broker import grant as grants
+
+    grant = grants.sign(world.claims(limits={}), world.bureau.key)
+    return grant, [world.request(grant).sign(world.bank.key) for _ in range(JOBS)]
+
+
+def test_the_workload_does_what_the_others_count_on(world: Any) -> None:
+    grant, tokens = fresh(world)
+    ended, said = in_child(world, grant, tokens, None)
+    assert ended
+    assert look(world, said) == {"posted": JOBS - 2, "voided": 1, "forfeited": 1}
+    assert said[-1][0] == "writes" and said[-1][1] > 150
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_any_write(world: Any, seed: int) -> None:
+    chance = random.Random(seed)
+    grant, tokens = fresh(world)
+    said: list[list[Any]] = []
+    kills = 0
+    for attempt in itertools.count():
+        target = chance.randint(1, 230 if attempt == 0 else 120) if attempt < KILLS else None
+        ended, words = in_child(world, grant, tokens, target)
+        said += words
+        if ended:
+            break
+        kills += 1
+        cut_power(world, words, chance)
+        look(world, said)
+    final = look(world, said)
+    assert kills >= 1 and sum(final.values()) == JOBS
