@@ -47,7 +47,7 @@ test: .make/dev
 	    grep -E 'error:|undefined reference' .make/build.log | head -n 30 >&2; \
 	    echo "The whole output is in .make/build.log" >&2; exit 1; \
 	fi; \
-	TRUSTCOMPUTE_KERNELS=$${TRUSTCOMPUTE_KERNELS:-$$kernels} $(PY) -m pytest $(PYTEST_ARGS)
+	TRUSTCOMPUTE_KERNELS=$${TRUSTCOMPUTE_KERNELS:-$$kernels} $(PY) -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGS)
 
 check: .make/dev
 	@.venv/bin/ruff check .

@@ -7,6 +7,7 @@ belongs to that repetition.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -30,6 +31,7 @@ from benchmarks.system import Job, System
 ROOT = Path(__file__).resolve().parents[1]
 TEMPORARY = "trustcompute-bench-"
 CLOSING_SECONDS = 10
+GRACE_SECONDS = 0.5
 PORTS = 2  # as many as the neediest system asks for
 
 
@@ -60,48 +62,50 @@ class Repetition:
 class Party:
     """One started process and the lines it exchanges with the harness."""
 
-    def __init__(self, python: Path, system: System, job: Job, deadline: float) -> None:
-        self.role, self._deadline = job.role, deadline
-        self._errors = job.path(f"stderr-{job.role}").open("w+b")
-        self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.party", system.module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
+    def __init__(self, python: Path, system: System, job: Job) -> None:
+        self.role = job.role
+        self._errors = job.path(f"stderr-{job.role}")
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [python, "-m", "benchmarks.party", system.module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=ROOT,
+            )
         self._buffer = b""
         self._done = False
         self.tell(job.dump())
 
+    def fileno(self) -> int:
+        """So that ``select`` can wait for what it says."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
     def tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # what it said last is heard next
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            raise RunFailed(f"{self.role} ended early: {self._last_words()}") from None
 
     def dismiss(self) -> None:
         """Every party has been counted: the process may close its connections and end."""
         self.tell("close")
         self._done = True
 
-    def hear(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        source = self._process.stdout.fileno()
-        while b"\n" not in self._buffer:
-            left = self._deadline - time.monotonic()
-            if left <= 0 or not select.select([source], [], [], left)[0]:
-                raise RunFailed(f"{self.role} did not answer in time: {self._last_words()}")
-            data = os.read(source, 65536)
-            if not data:
-                raise RunFailed(f"{self.role} ended early: {self._last_words()}")
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
+    def hear(self) -> dict[str, Any] | None:
+        """What it says, or None while it has not finished its line. Raises ``RunFailed`` where it has ended."""
+        data = os.read(self.fileno(), 65536)
+        if not data:
+            raise RunFailed(f"{self.role} ended early")
+        line, end, rest = (self._buffer + data).partition(b"\n")
+        self._buffer = rest if end else line
+        message: dict[str, Any] | None = json.loads(line) if end else None
         return message
+
+    def last_words(self) -> str:
+        lines = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return "".join(f"\n    {self.role}: {line}" for line in lines[-6:])
 
     def close(self) -> None:
         """Ends the process: gently where it was told that all is done, at once where something failed."""
@@ -112,13 +116,21 @@ class Party:
         except (subprocess.TimeoutExpired, BrokenPipeError):
             self._process.kill()
             self._process.wait()
-        self._errors.close()
 
-    def _last_words(self) -> str:
-        time.sleep(0.1)
-        self._errors.seek(0)
-        lines = self._errors.read()[-4000:].decode(errors="replace").strip().splitlines()
-        return "\n    ".join(lines[-6:]) or "it wrote nothing"
+
+def hear_all(parties: Sequence[Party], deadline: float) -> dict[str, dict[str, Any]]:
+    """One message of each party, by role. Raises ``RunFailed`` with what all of them wrote last."""
+    heard: dict[str, dict[str, Any]] = {}
+    try:
+        while silent := [party for party in parties if party.role not in heard]:
+            ready, _, _ = select.select(silent, [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                raise RunFailed(f"{' and '.join(party.role for party in silent)} did not answer in time")
+            heard |= {party.role: message for party in ready if (message := party.hear())}
+    except RunFailed as error:
+        time.sleep(GRACE_SECONDS)  # one that lost its peer fails a moment later, and the other way round
+        raise RunFailed(str(error) + "".join(party.last_words() for party in parties)) from None
+    return heard
 
 
 def repeat_once(
@@ -140,25 +152,25 @@ def repeat_once(
         parties = []
         for role in layer.roles:
             job = Job(layer.name, task, contender.protocol, role, rows, str(inputs), scratch, ports)
-            parties.append(Party(python, contender.system, job, deadline))
+            parties.append(Party(python, contender.system, job))
             stack.callback(parties[-1].close)
-        versions = [party.hear()["ready"] for party in parties]
+        versions = hear_all(parties, deadline)
         for party in parties:
             party.tell("go")
-        answers = [party.hear() for party in reversed(parties)]
+        answers = hear_all(parties, deadline)
         for party in parties:
             party.tell("finish")
-        counts = {party.role: party.hear() for party in parties}
+        counts = hear_all(parties, deadline)
         for party in parties:
             party.dismiss()
-    timed = answers[0]
+    timed = answers[layer.roles[-1]]
     if expected is not None and timed["output"] != expected:
         raise RunFailed(f"{contender.label} answered {timed['output']}, the right answer is {expected}")
     return Repetition(
-        version=versions[-1],
+        version=versions[layer.roles[-1]]["ready"],
         seconds=timed["seconds"],
-        bytes_sent={role: count["bytes_sent"] for role, count in counts.items()},
-        peak_rss_mb={role: count["peak_rss_mb"] for role, count in counts.items()},
+        bytes_sent={role: counts[role]["bytes_sent"] for role in layer.roles},
+        peak_rss_mb={role: counts[role]["peak_rss_mb"] for role in layer.roles},
     )
 
 

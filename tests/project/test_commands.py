@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -11,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+import trustcompute
+from trustcompute.cli.commands import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -71,26 +74,25 @@ def test_the_makefile_parses() -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_trustcompute_commands_exist() -> None:
-    program = Path(sys.executable).with_name("trustcompute")
-    if not program.exists():
-        pytest.skip("trustcompute is on the path and not installed")
+def test_trustcompute_commands_and_their_options_exist() -> None:
+    runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"})
     used: dict[tuple[str, ...], set[str]] = {}
     for _, words in shown("trustcompute"):
         options = {word.partition("=")[0] for word in words if word.startswith("--")}
-        used.setdefault(tuple(_leading_names(words)), set()).update(options - {"--help"})
+        used.setdefault(tuple(_leading_names(words)), set()).update(options)
     for names, options in used.items():
-        done = subprocess.run(
-            [program, *names, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
-        )
-        assert done.returncode == 0, f"trustcompute {' '.join(names)}: {done.stderr}"
-        known = set(re.findall(r"--[a-z-]+", done.stdout))
+        result = runner.invoke(app, [*names, "--help"])
+        assert result.exit_code == 0, f"trustcompute {' '.join(names)}: {result.output}"
+        known = set(re.findall(r"--[a-z-]+", result.output))
         assert options - known == set(), f"trustcompute {' '.join(names)} has no such options"
+
+
+def test_the_command_is_installed() -> None:
+    program = Path(sys.executable).with_name("trustcompute")
+    if not program.exists():
+        pytest.skip("trustcompute is on the path and not installed")
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == trustcompute.__version__
 
 
 def test_benchmark_commands_parse() -> None:
