@@ -54,7 +54,9 @@ def space(tmp_path_factory):
     (root / "plan.md").write_text("revoke")
     planes = pa.table({"tailnum": [f"N{i}" for i in range(20)], "seats": range(20)})
     pq.write_table(planes, root / "registry/planes.parquet")
-    pq.write_table(pa.table({"tail": ["N1", "N5", "X1", None], "n": [1, 2, 3, 4]}), root / "airline/flights.parquet")
+    pq.write_table(
+        pa.table({"tail": ["N1", "N5", "X1", None], "n": [1, 2, 3, 4]}), root / "airline/flights.parquet"
+    )
     issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
     issue += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md", "--output", "matched_ids"]
     do(*issue, "--limit", "calls=50", "--out", "grant.jwt")
@@ -82,7 +84,12 @@ def asking(space, monkeypatch):
 
 def intersect(asking, **changes):
     options = {"--dataset": "planes", "--on": "tail=tailnum", "--state": "jobs"} | changes
-    return ["intersect", "airline/flights.parquet", *asking, *(str(part) for pair in options.items() for part in pair)]
+    return [
+        "intersect",
+        "airline/flights.parquet",
+        *asking,
+        *(str(part) for pair in options.items() for part in pair),
+    ]
 
 
 def test_ask_quote_intersect_verify(asking, capsys):
@@ -165,7 +172,10 @@ def test_missing_tables_and_files(asking, capsys):
         (["statement", "none.toml"], "none.toml"),
         (["grant", "show", "plan.md"], "token"),
         (["identity", "show", "nowhere"], "nowhere"),
-        (["identity", "create", "airline/identity", "--name", "x.example", "--authority", "authority"], "already"),
+        (
+            ["identity", "create", "airline/identity", "--name", "x.example", "--authority", "authority"],
+            "already",
+        ),
         (["identity", "create", "new", "--name", "Not A Name", "--authority", "authority"], "DNS name"),
         (["intersect"], "Missing"),
         (["nonsense"], "nonsense"),
@@ -192,7 +202,18 @@ def test_missing_tables_and_files(asking, capsys):
 )
 def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says):
     issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
-    issue += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md", "--out", "bad.jwt", "--currency", "USD"]
+    issue += [
+        "--dataset",
+        "planes",
+        "--purpose",
+        "check",
+        "--plan",
+        "plan.md",
+        "--out",
+        "bad.jwt",
+        "--currency",
+        "USD",
+    ]
     code, _, complaint = run(capsys, *issue, *options)
     assert (code, says in complaint) == (2, True), complaint
     assert not Path("bad.jwt").exists()
@@ -205,7 +226,9 @@ def test_a_running_nodes_book_cannot_be_written_by_another_process(asking, capsy
 
 
 def test_a_log_can_be_audited_while_the_node_runs(asking, capsys):
-    code, printed, _ = run(capsys, "log", "audit", "registry/book", "--key", "registry/identity/certificate.pem", "--json")
+    code, printed, _ = run(
+        capsys, "log", "audit", "registry/book", "--key", "registry/identity/certificate.pem", "--json"
+    )
     assert code == 0
     assert json.loads(printed)["meter_compared"] is True
     code, _, _ = run(capsys, "log", "audit", "registry/book", "--key", "airline/identity/certificate.pem")
@@ -223,7 +246,10 @@ def test_grant_show_and_doctor(asking, capsys):
 
 def test_every_error_has_an_exit_code():
     assert exit_code(errors.TrustcomputeError("x")) == 1
-    assert {exit_code(kind("x", rule="", field="", owner="", fix="") if kind is errors.Refused else kind("x")) for kind, _ in EXIT_CODES} == {2, 3, 4, 5, 6, 7}
+    assert {
+        exit_code(kind("x", rule="", field="", owner="", fix="") if kind is errors.Refused else kind("x"))
+        for kind, _ in EXIT_CODES
+    } == {2, 3, 4, 5, 6, 7}
 
 
 @pytest.mark.slow
@@ -236,5 +262,12 @@ def test_the_demo_runs_and_a_second_run_goes_on_with_it(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        for says in (expected, "equal to the plain join", "'purpose'", "'quota'", "sum to zero", "equal to the meter"):
+        for says in (
+            expected,
+            "equal to the plain join",
+            "'purpose'",
+            "'quota'",
+            "sum to zero",
+            "equal to the meter",
+        ):
             assert says in done.stdout, says
