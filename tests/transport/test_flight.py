@@ -220,7 +220,7 @@ def test_what_a_node_does_not_offer_is_refused_without_a_traceback(echo):
         partial(client.list_actions, options),
         partial(client.get_flight_info, descriptor, options),
         lambda: client.do_get(flight.Ticket(b"x"), options).read_all(),
-        lambda: client.do_put(descriptor, wire.SCHEMA, options)[0].close(),
+        lambda: client.do_put(descriptor, wire.SCHEMA, options)[0].close(),  # noqa: PLW0108
     ]
     for call in calls:
         with pytest.raises(flight.FlightError) as refused:
