@@ -31,14 +31,17 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
     return len(dataset.keys(params["columns"]))
 
 
-def _intersection(
-    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
-) -> Party[MatchedRows | None]:
-    keys = dataset.keys(params["columns"])
-    found = yield from parties.provider(params, sizes, keys.digests, rng, executor)
-    return None if found is None else MatchedRows(found.count, rows_found(found, keys))
+def _intersection(protocol: str) -> Provide:
+    def provide(
+        dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+    ) -> Party[MatchedRows | None]:
+        keys = dataset.keys(params["columns"])
+        found = yield from parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        return None if found is None else MatchedRows(found.count, rows_found(found, keys))
+
+    return provide
 
 
 COMPUTATIONS: Final = tuple(
-    Computation(operation, _intersection_rows, _intersection) for operation in psi.OPERATIONS
+    Computation(operation, _intersection_rows, _intersection(operation.id)) for operation in psi.OPERATIONS
 )

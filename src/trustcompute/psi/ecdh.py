@@ -64,7 +64,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     blinds = oprf.random_scalars(rng, p.receiver_rows)
     yield from send("blinded", point=oprf.blind(keys, blinds, Mode.OPRF, executor=executor))
 
-    table = (yield from receive("table", value=Column("u1", (p.sender_rows, p.width))))["value"]
+    table = (yield from receive("table", value=table_values(p)))["value"]
     evaluated = (yield from receive("evaluated", point=points(p.receiver_rows)))["point"]
 
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
@@ -106,6 +106,11 @@ def matched_positions(p: Params) -> Party[npt.NDArray[np.int64]]:
     ):
         raise RemoteProtocolError("the peer reported matches that are not ascending positions in the table")
     return position
+
+
+def table_values(p: Params) -> Column:
+    """The sender's values, cut to the width."""
+    return Column("u1", (p.sender_rows, p.width))
 
 
 def points(rows: int) -> Column:
