@@ -24,6 +24,8 @@ from trustcompute.errors import (
     StoreError,
 )
 
+BOTH_STORES = True
+
 
 def answer_of(world: Any) -> Any:
     return lambda job: Answer(world.release(job.id), job.reserved)

@@ -128,20 +128,48 @@ class Broker:
         *,
         clock: Clock | None = None,
         trusted: Iterable[VerifyKey] = (),
+        database: str | None = None,
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
         identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants
-        count too. Raises ``StoreError``: in use by another process, of another log or release, damaged, no
-        space.
+        count too; database: a connection string of PostgreSQL, where the book is kept there and only the
+        outbox in the directory. Several processes may then open one book, each with a directory of its own:
+        the first settles what is left open, and of one that dies later the leases run out. Raises
+        ``StoreError``: in use by another process, of another log or release, damaged, no space.
         """
         directory = Path(directory)
         origin = log.origin_of(identity.name)
+        if database is not None:
+            return cls._open_postgres(directory, database, identity, clock, trusted)
         store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
         try:
             broker = cls(store, Outbox(directory / OUTBOX), identity, clock or SystemClock(), trusted)
             broker._begin()
             broker.recover()
+        except BaseException:
+            store.close()
+            raise
+        return broker
+
+    @classmethod
+    def _open_postgres(
+        cls,
+        directory: Path,
+        database: str,
+        identity: Identity,
+        clock: Clock | None,
+        trusted: Iterable[VerifyKey],
+    ) -> Broker:
+        from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
+
+        store = PostgresStore.open(database, origin=log.origin_of(identity.name), key=identity.thumbprint)
+        try:
+            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or store.clock, trusted)
+            broker._begin()
+            if store.alone:
+                broker.recover()
+            store.admit_others()
         except BaseException:
             store.close()
             raise

@@ -148,6 +148,11 @@ class Log:
         self._last_time = time
         return stored, checkpoint.sign(Checkpoint(self._origin, self.size, self._tree.root()), self._key)
 
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Take over leaf hashes that another process of the same broker has added."""
+        for leaf in leaves:
+            self._tree.append(leaf)
+
     def return_to(self, size: int, last_time: int) -> None:
         """Forget entries that could not be committed; their checkpoint was shown to nobody."""
         if size > self.size:

@@ -212,7 +212,7 @@ class Writer:
         if not 1 <= len(commands) <= MAX_GROUP:
             raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
         with self._mutex, self._doubting(), self._store.transaction() as transaction:
-            self._settle_doubt(transaction)
+            self._catch_up(transaction)
             book = Book(transaction, [command.touched for command in commands], self.now(), self._log.size)
             outcomes = [_attempt(command, book) for command in commands]
             changes = book.changes(self._log)
@@ -293,7 +293,7 @@ class Writer:
     def view(self) -> Iterator[tuple[Reader, log.Log]]:
         """The book and the tree, both of the same moment; nothing is written meanwhile."""
         with self._mutex, self._store.read() as reader:
-            self._settle_doubt(reader)
+            self._catch_up(reader)
             yield reader, self._log
 
     def now(self) -> int:
@@ -309,11 +309,15 @@ class Writer:
             self._doubtful = True
             raise
 
-    def _settle_doubt(self, reader: Reader) -> None:
-        """After a failure: bring the tree back to what the book holds."""
-        if self._doubtful:
-            note = reader.last_checkpoint()
-            self._agree(reader, 0 if note is None else checkpoint.parse_unverified(note).size)
+    def _catch_up(self, reader: Reader) -> None:
+        """Bring the tree to what the book holds: after a failure, and where other processes write it too."""
+        if not self._doubtful and not self._store.shared:
+            return
+        note = reader.last_checkpoint()
+        size = 0 if note is None else checkpoint.parse_unverified(note).size
+        if self._doubtful or size != self._log.size:
+            self._log.extend(reader.leaves(self._log.size))
+            self._agree(reader, size)
             self._doubtful = False
 
     def _agree(self, reader: Reader, size: int) -> None:

@@ -30,9 +30,7 @@ APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
 BOOK_FILE: Final = "book.sqlite"
 LOCK_FILE: Final = "book.lock"
 BUSY_SECONDS: Final = 10
-CHECKPOINT_PAGES: Final = (
-    8192  # 32 MiB of write-ahead log: each page is copied into the book once for many commits
-)
+CHECKPOINT_PAGES: Final = 8192  # 32 MiB of write-ahead log: one copy of a page into the book for many commits
 
 _SCHEMA: Final = """
 CREATE TABLE book (version INTEGER NOT NULL, origin TEXT NOT NULL, key TEXT NOT NULL) STRICT;
@@ -91,6 +89,8 @@ _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs"  # noqa: S608
 
 class SqliteStore:
     """See ``broker.store.Store``."""
+
+    shared = False
 
     def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
         self._connection, self._lock = connection, lock
@@ -236,8 +236,9 @@ class SqliteTransaction:
         for row in self._connection.execute("SELECT idx, leaf, body FROM entries ORDER BY idx"):
             yield StoredEntry(*row)
 
-    def leaves(self) -> Iterator[bytes]:
-        return (row[0] for row in self._connection.execute("SELECT leaf FROM entries ORDER BY idx"))
+    def leaves(self, start: int = 0) -> Iterator[bytes]:
+        rows = self._connection.execute("SELECT leaf FROM entries WHERE idx >= ? ORDER BY idx", (start,))
+        return (row[0] for row in rows)
 
     def checkpoints(self) -> Iterator[str]:
         return (row[0] for row in self._connection.execute("SELECT note FROM checkpoints ORDER BY size"))
