@@ -29,7 +29,7 @@ from threading import Lock
 from typing import Any, Final, Self
 
 from trustcompute.broker import audit as auditing
-from trustcompute.broker import batch, clearing, commands, grant, log, meter, request
+from trustcompute.broker import batch, clearing, commands, grant, log, meter, request, tiles
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
 from trustcompute.broker.clearing import Clearing, Period, Statement
@@ -476,9 +476,9 @@ class Broker:
             return auditing.audit_book(reader, self.log_key)
 
     def export(self, directory: Path) -> None:
-        """Write the log for an auditor: ``audit(directory, key)`` needs nothing else."""
-        with self._writer.view() as (reader, _):
-            auditing.export(reader, directory)
+        """Write the log as tiles, or what an earlier export lacks: ``audit(directory, key)`` needs nothing else."""
+        with self._writer.view() as (reader, tree):
+            tiles.write(directory, reader.entries(), tree.tree, reader.last_checkpoint() or "")
 
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))

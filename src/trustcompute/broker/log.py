@@ -132,6 +132,11 @@ class Log:
         return len(self._tree)
 
     @property
+    def tree(self) -> merkle.Tree:
+        """For writing it out; nobody but this class changes it."""
+        return self._tree
+
+    @property
     def last_time(self) -> int:
         """Time of the last entry: no later one is dated before."""
         return self._last_time

@@ -55,6 +55,18 @@ class Tree:
             level, count = level + 1, count // 2
         return index
 
+    def append_all(self, leaves: bytes) -> None:
+        """Add leaf hashes, 32 bytes each, one after the other."""
+        for at in range(0, len(leaves), HASH_BYTES):
+            self.append(leaves[at : at + HASH_BYTES])
+
+    def hashes(self, level: int, start: int, end: int) -> bytes:
+        """Roots of the complete subtrees start <= n < end of 2^level leaves each, one after the other."""
+        count = len(self) >> level
+        if not 0 <= start <= end <= count:
+            raise ParameterError(f"level {level} of the tree has {count} complete subtrees, not {end}")
+        return bytes(self._levels[level][start * HASH_BYTES : end * HASH_BYTES]) if end else b""
+
     def truncate(self, size: int) -> None:
         """Forget every leaf from ``size`` on."""
         self._check_size(size)
