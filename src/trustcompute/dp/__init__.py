@@ -19,12 +19,14 @@ from trustcompute.dp.aggregates import (
     top_k,
     variance,
 )
+from trustcompute.dp.answer import Accuracy, Release, ReleaseQuote, least_budget, quote, release
 from trustcompute.dp.budget import Budget, approx, pure, zcdp
 from trustcompute.dp.groups import Group, public
-from trustcompute.dp.release import Accuracy, Release, ReleaseQuote, least_budget, quote, release
+from trustcompute.dp.operation import OPERATIONS
 from trustcompute.dp.unit import PrivacyUnit
 
 __all__ = [
+    "OPERATIONS",
     "Accuracy",
     "Aggregate",
     "Budget",

@@ -53,7 +53,7 @@ def encode(column: pa.ChunkedArray, key: bytes) -> Codes:
 
 def hash_values(values: pa.Array, key: bytes) -> U64:
     """uint64[n]: SHA-256 of key and value, cut."""
-    text = pc.cast(values, pa.large_string()) if not pa.types.is_binary(values.type) else values
+    text = pc.cast(values, pa.large_string()) if not _is_binary(values.type) else values
     data = pc.fill_null(pc.cast(text, pa.large_binary()), b"")
     _, offsets, body = data.buffers()
     ends = np.frombuffer(offsets, dtype=np.int64)[data.offset : data.offset + len(data) + 1]
@@ -61,6 +61,10 @@ def hash_values(values: pa.Array, key: bytes) -> U64:
     column = kernels.VariableColumn(1, ends - ends[0], content[ends[0] : ends[-1]])
     digests = kernels.digest_columns(key.ljust(64, b"\0"), [column])
     return np.ascontiguousarray(digests[:, :8]).view("<u8").ravel()
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def mix(left: U64, right: U64) -> U64:

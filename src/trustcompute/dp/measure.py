@@ -21,7 +21,7 @@ from trustcompute.dp.aggregates import Aggregate
 from trustcompute.dp.bounding import Bounded, Codes, bound, encode, every_row, hash_values, mix
 from trustcompute.dp.groups import MAX_GROUPS, Group
 from trustcompute.dp.lattice import add_noise, group_sums
-from trustcompute.dp.plan import CANDIDATES, Choice, Measurement, Plan, is_text
+from trustcompute.dp.plan import CANDIDATES, Choice, Measurement, Plan, is_text, is_unit
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.sampling import discrete_gaussian, discrete_laplace
 
@@ -99,7 +99,14 @@ def _values(group: Group, column: pa.ChunkedArray) -> tuple[I64, list[Any]]:
     if isinstance(codes, pa.ChunkedArray):
         codes = pa.array([], plain.type).dictionary_encode()
     code = pc.fill_null(codes.indices.cast(pa.int64()), -1)
-    return np.asarray(code, dtype=np.int64).copy(), codes.dictionary.to_pylist()
+    return np.asarray(code, dtype=np.int64).copy(), _labels(codes.dictionary)
+
+
+def _labels(values: pa.Array) -> list[Any]:
+    """Python values; text that is not UTF-8 is shown with replacement characters."""
+    if not is_text(values.type):
+        return list(values.to_pylist())
+    return [text.decode("utf-8", "replace") for text in values.cast(pa.large_binary()).to_pylist()]
 
 
 def _array(values: tuple[str | int | bool, ...], kind: pa.DataType) -> pa.Array:
@@ -134,8 +141,14 @@ def _content(column: pa.ChunkedArray, key: bytes) -> npt.NDArray[np.uint64]:
         values = pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan"))
         bits = np.ascontiguousarray(np.asarray(values, dtype=np.float64)).view(np.uint64)
         return mix(bits, np.full(len(bits), int.from_bytes(key[:8], "little"), dtype=np.uint64))
+    if not (is_text(_plain(column.type)) or is_unit(_plain(column.type)) or pa.types.is_boolean(column.type)):
+        return np.asarray(pc.is_valid(column)).astype(np.uint64)  # only whether it is there can count
     codes: Codes = encode(_hashable(column), key)
     return np.append(codes.hashes, np.uint64(0))[codes.code]  # -1 is the last: null
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _hashable(column: pa.ChunkedArray) -> pa.ChunkedArray:

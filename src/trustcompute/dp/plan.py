@@ -120,7 +120,7 @@ def make_plan(
     names = [aggregate.name for aggregate in aggregates] + [group.column for group in by]
     if len(set(names)) < len(names):
         raise ParameterError("each aggregate may be asked for once: ask for several quantiles in one")
-    by = tuple(_with_values(group, unit) for group in by)
+    by = tuple(with_values(group, unit) for group in by)
     _check_types(aggregates, by, unit, types)
     unknown = any(not group.values for group in by)
     if not unknown:
@@ -133,6 +133,8 @@ def make_plan(
         raise ParameterError(f"the values of all columns make more than {MAX_PUBLIC} groups")
     if type(least_units) is not int or not 1 <= least_units <= 2**31:
         raise ParameterError("least_units must be an integer of at least 1")
+    if least_units > 1 and not unknown:
+        raise ParameterError("least_units is for groups whose values are not given: all others are reported")
     groups = unit.groups if by else 1
     share = budget.measurable / (sum(_parts(aggregate) for aggregate in aggregates) + unknown)
     draft = Plan(aggregates, by, types, unit, budget, (), (), None)
@@ -155,7 +157,8 @@ def root_down(x: Fraction) -> Fraction:
     return Fraction(math.isqrt((x * ROOT * ROOT).__floor__()), ROOT)
 
 
-def _with_values(group: Group, unit: PrivacyUnit) -> Group:
+def with_values(group: Group, unit: PrivacyUnit) -> Group:
+    """A group, with the values that its unit declares known where it gives none."""
     return group if group.values else Group(group.column, tuple(unit.known.get(group.column, ())))
 
 
@@ -217,6 +220,10 @@ def _check_types(
     for column in [*(group.column for group in by), *(a.column for a in aggregates), unit.column]:
         if column is not None and column not in types:
             raise ParameterError(f"there is no column {column!r}; there are: {', '.join(list(types)[:20])}")
+    if unit.column is not None and not is_unit(_plain(types[unit.column])):
+        raise ParameterError(
+            f"units are named by text, integers or binary: {unit.column!r} is not, cast it before"
+        )
     for group in by:
         kind = _plain(types[group.column])
         if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
@@ -251,6 +258,13 @@ def _check_values(column: str, values: tuple[str | int | bool, ...], kind: pa.Da
 
 def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_unit(kind: pa.DataType) -> bool:
+    """Types whose values can name privacy units."""
+    return is_text(kind) or bool(
+        pa.types.is_integer(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

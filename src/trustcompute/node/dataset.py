@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trustcompute import tables
+from trustcompute import dp, tables
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError, Refused
@@ -23,17 +24,20 @@ class Dataset:
     casefold:    whether text keys are compared without regard to case.
     classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
     limits:      what all grantees together may use of it, by unit.
+    unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
+                 One without keys offers releases only, and its catalogue entry tells no counts.
     """
 
     id: str
     source: Any = field(repr=False)
     version: str
-    keys: Sequence[str | Sequence[str]]
+    keys: Sequence[str | Sequence[str]] = ()
     casefold: bool = False
     classification: str = "general"
     grade: Grade = "general"
     personal: bool = False
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    unit: dp.PrivacyUnit | None = None
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
@@ -43,10 +47,13 @@ class HeldDataset:
     """A dataset in a running node: schema read once, keys digested once per choice. Thread-safe."""
 
     def __init__(self, dataset: Dataset) -> None:
-        if not dataset.key_choices():
-            raise ParameterError(f"dataset {dataset.id!r} names no key columns: nobody could match on it")
+        if not dataset.key_choices() and dataset.unit is None:
+            raise ParameterError(
+                f"dataset {dataset.id!r} names no key columns and no privacy unit: nobody could ask anything of it"
+            )
         self.dataset = dataset
         self.columns = tables.describe(dataset.source)
+        self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._rows = tables.row_count(dataset.source)  # bounds its distinct keys, whatever the choice
         self._digested: dict[tuple[str, ...], tables.Keys] = {}
         self._lock = threading.Lock()
@@ -98,4 +105,14 @@ class HeldDataset:
                 {"columns": list(choice), "spec": keys.spec.to_json(), "distinct": len(keys)}
                 for choice, keys in choices
             ],
+            "unit": None if d.unit is None else _unit_entry(d.unit),
         }
+
+
+def _unit_entry(unit: dp.PrivacyUnit) -> dict[str, Any]:
+    return {
+        "column": unit.column,
+        "groups": unit.groups,
+        "rows_per_group": unit.rows_per_group,
+        "known": {column: list(values) for column, values in unit.known.items()},
+    }

@@ -31,6 +31,7 @@ from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, Computation
 from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import RUN, ProviderJob
+from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
@@ -82,6 +83,7 @@ class Node:
         self._computations = {one.operation.id: one for one in computations}
         self._datasets = {dataset.id: HeldDataset(dataset) for dataset in datasets}
         for held in self._datasets.values():
+            check_unit(held.dataset)
             broker.register(held.asset())
         self._jobs: dict[str, ProviderJob] = {}
         self._lock = threading.Lock()
