@@ -16,14 +16,24 @@ u32 detect() {
         __builtin_cpu_supports("sse4.1")) {
         found |= kShaNi;
     }
+    if (__get_cpuid_count(1, 0, &a, &b, &c, &d) && (c & (1u << 25)) && __builtin_cpu_supports("sse4.1")) {
+        found |= kAesNi;
+        const bool avx2 = __builtin_cpu_supports("avx2");  // and the system keeps its registers
+        if (avx2 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & (1u << 9))) found |= kVaes;
+    }
+    if (__builtin_cpu_supports("pclmul") && __builtin_cpu_supports("ssse3")) found |= kClmul;
 #endif
     return found;
 }
 
 Dispatch dispatch(u32 allowed) {
-    Dispatch chosen = {kSha256Portable};
+    Dispatch chosen = {kSha256Portable, kAes128Portable, kGf128Portable};
 #if defined(__x86_64__)
-    if (allowed & detect() & kShaNi) chosen.sha256 = kSha256ShaNi;
+    allowed &= detect();
+    if (allowed & kShaNi) chosen.sha256 = kSha256ShaNi;
+    if (allowed & kAesNi) chosen.aes = kAes128Ni;
+    if (allowed & kVaes) chosen.aes = kAes128Vaes;
+    if (allowed & kClmul) chosen.gf128 = kGf128Clmul;
 #else
     static_cast<void>(allowed);
 #endif

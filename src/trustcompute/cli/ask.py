@@ -79,6 +79,9 @@ def intersect(
     on: On,
     output: Annotated[str, typer.Option(help="rows or count.")] = "rows",
     reveal: Annotated[str, typer.Option(help="Who learns it: consumer (us), provider or both.")] = "consumer",
+    protocol: Annotated[
+        str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.vole.v1.")
+    ] = "auto",
     purpose: Annotated[
         str | None, typer.Option(help="One of the grant's purposes, if it names several.")
     ] = None,
@@ -110,6 +113,7 @@ def intersect(
             on=parse_on(on),
             output=_one_of("output", output, ("rows", "count")),
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
+            protocol=_one_of("protocol", protocol, ("auto", "psi.ecdh.v1", "psi.vole.v1")),
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -132,6 +136,7 @@ def intersect(
             *([("written to", out)] if out is not None else []),
             ("sent", f"{found.cost.bytes_sent:,} bytes"),
             ("received", f"{found.cost.bytes_received:,} bytes"),
+            ("protocol", found.protocol),
             ("they learnt", found.leakage.provider),
             ("we learnt", found.leakage.consumer),
             ("job", found.job),

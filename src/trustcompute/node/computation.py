@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from trustcompute import psi
@@ -32,13 +33,14 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
 
 
 def _intersection(
-    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None, *, protocol: str
 ) -> Party[MatchedRows | None]:
     keys = dataset.keys(params["columns"])
-    found = yield from parties.provider(params, sizes, keys.digests, rng, executor)
+    found = yield from parties.provider(params, sizes, keys.digests, rng, executor, protocol=protocol)
     return None if found is None else MatchedRows(found.count, rows_found(found, keys))
 
 
 COMPUTATIONS: Final = tuple(
-    Computation(operation, _intersection_rows, _intersection) for operation in psi.OPERATIONS
+    Computation(operation, _intersection_rows, partial(_intersection, protocol=operation.id))
+    for operation in psi.OPERATIONS
 )

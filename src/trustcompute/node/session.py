@@ -47,8 +47,9 @@ from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.protocol.run import Cost, Incoming, Runner, Turn, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import parties
+from trustcompute.psi import parties, planner
 from trustcompute.psi.intersection import On, rows_found, split_on
+from trustcompute.psi.operation import named
 from trustcompute.transport import Channel, FlightChannel
 
 T = TypeVar("T")
@@ -145,6 +146,7 @@ class Session:
         on: On,
         output: Literal["rows", "count"] = "rows",
         reveal: Literal["consumer", "provider", "both"] = "consumer",
+        protocol: planner.Protocol = "auto",
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -153,6 +155,7 @@ class Session:
 
         on: key columns: a name both sides use, several, or a mapping of our columns to theirs.
         output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
+        protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
@@ -165,14 +168,17 @@ class Session:
         spec = _spec(choice)
         keys = tables.keys(table, ours, spec=spec)
 
-        operation = psi.OPERATIONS[0]
         sizes = Sizes(len(keys), choice.distinct)
+        asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal}
+        operation = named(self._planned(sizes, asked, job) if protocol == "auto" else protocol)
         done = self.compute(
             operation,
             dataset,
-            {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal},
+            asked,
             sizes,
-            lambda params, rng: parties.consumer(params, sizes, keys.digests, rng, self._executor),
+            lambda params, rng: parties.consumer(
+                params, sizes, keys.digests, rng, self._executor, protocol=operation.id
+            ),
             input_digest=hashlib.sha256(memoryview(keys.digests)).digest(),
             purpose=purpose,
             scenario=scenario,
@@ -189,6 +195,20 @@ class Session:
             job=done.job,
             receipt=done.receipt,
         )
+
+    def _planned(self, sizes: Sizes, asked: Params, job: str | None) -> str:
+        """The protocol an interrupted job began with, or the one to begin a new one with."""
+        if job is not None:
+            return str(self._states.load(job).asked["operation"])
+        offered = set((self._catalog or self.catalog()).operations) & {op.id for op in psi.OPERATIONS}
+        planned = planner.plan(
+            sizes.consumer,
+            sizes.provider,
+            output=asked["output"],
+            reveal=asked["reveal"],
+            protocols=sorted(offered) or None,  # where none is, the node says who could allow one
+        )
+        return planned.protocol
 
     def compute(
         self,

@@ -17,7 +17,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import matching, operation, parties
+from trustcompute.psi import matching, operation, parties, planner
 from trustcompute.psi.ecdh import Found
 
 On = str | Sequence[str] | Mapping[str, str]
@@ -82,16 +82,18 @@ def intersect(
     on: On,
     output: Literal["rows", "count"] = "rows",
     reveal: Literal["left", "right", "both"] = "left",
+    protocol: planner.Protocol = "auto",
     casefold: bool = False,
     executor: Executor | None = None,
 ) -> Intersection:
-    """Intersect two tables in this process, running both parties of ``psi.ecdh.v1``.
+    """Intersect two tables in this process, running both parties of a protocol.
 
     left, right: anything with ``__arrow_c_stream__`` (pandas, polars, pyarrow, DuckDB ...), a mapping of columns, or
         a path to a Parquet, CSV or Arrow file.
     on: the key: a column both tables have, several, or a mapping of left columns to right ones.
     output: ``rows`` (which rows match) or ``count`` (how many distinct keys, and not which).
     reveal: who learns it.
+    protocol: ``psi.ecdh.v1``, ``psi.vole.v1`` (rows only), or ``auto``: what ``psi.plan`` says for the sizes.
     casefold: compare text without regard to case.
 
     Nulls and blanks never match. Raises ``TableError`` for tables and columns that cannot be used.
@@ -110,11 +112,16 @@ def intersect(
     sizes = Sizes(len(left_keys), len(right_keys))
     role = {"left": "consumer", "right": "provider"}.get(reveal, reveal)
     asked = {"columns": right_on, "keys": left_keys.spec.digest, "output": output, "reveal": role}
-    op = operation.OPERATIONS[0]
+    if protocol == "auto":
+        op = operation.named(
+            planner.plan(sizes.consumer, sizes.provider, output=output, reveal=role).protocol
+        )
+    else:
+        op = operation.named(protocol)
     params = op.check(asked, sizes)
     run = run_local(
-        parties.consumer(params, sizes, left_keys.digests, Rng.from_os(), executor),
-        parties.provider(params, sizes, right_keys.digests, Rng.from_os(), executor),
+        parties.consumer(params, sizes, left_keys.digests, Rng.from_os(), executor, protocol=op.id),
+        parties.provider(params, sizes, right_keys.digests, Rng.from_os(), executor, protocol=op.id),
         Binding("", op.id, params, op.consumer, op.provider),
     )
     return Intersection(

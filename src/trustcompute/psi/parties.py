@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import cardinality, ecdh
+from trustcompute.psi import cardinality, ecdh, operation, vole
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.matching import U8
 
@@ -16,30 +16,40 @@ Role = Callable[[U8, ecdh.Params, Rng, Executor | None], Party[Found] | Party[Fo
 
 
 def consumer(
-    params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
+    params: Params,
+    sizes: Sizes,
+    keys: U8,
+    rng: Rng,
+    executor: Executor | None = None,
+    *,
+    protocol: str = operation.ECDH,
 ) -> Party[Found] | Party[Found | None]:
     """The asking side's party. params: canonical; keys: uint8[sizes.consumer, 32] distinct key digests."""
-    role = _sender(params) if params["reveal"] == "provider" else _receiver(params)
-    return role(keys, _params(params, sizes), rng, executor)
+    role = _sender(protocol, params) if params["reveal"] == "provider" else _receiver(protocol, params)
+    return role(keys, operation.roles(params, sizes), rng, executor)
 
 
 def provider(
-    params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
+    params: Params,
+    sizes: Sizes,
+    keys: U8,
+    rng: Rng,
+    executor: Executor | None = None,
+    *,
+    protocol: str = operation.ECDH,
 ) -> Party[Found] | Party[Found | None]:
     """The answering side's party. params: canonical; keys: uint8[sizes.provider, 32] distinct key digests."""
-    role = _receiver(params) if params["reveal"] == "provider" else _sender(params)
-    return role(keys, _params(params, sizes), rng, executor)
+    role = _receiver(protocol, params) if params["reveal"] == "provider" else _sender(protocol, params)
+    return role(keys, operation.roles(params, sizes), rng, executor)
 
 
-def _receiver(params: Params) -> Role:
+def _receiver(protocol: str, params: Params) -> Role:
+    if protocol == operation.VOLE:
+        return vole.receiver
     return cardinality.receiver if params["output"] == "count" else ecdh.receiver
 
 
-def _sender(params: Params) -> Role:
+def _sender(protocol: str, params: Params) -> Role:
+    if protocol == operation.VOLE:
+        return vole.sender
     return cardinality.sender if params["output"] == "count" else ecdh.sender
-
-
-def _params(params: Params, sizes: Sizes) -> ecdh.Params:
-    if params["reveal"] == "provider":
-        return ecdh.Params(sizes.provider, sizes.consumer, answer=False)
-    return ecdh.Params(sizes.consumer, sizes.provider, answer=params["reveal"] == "both")
