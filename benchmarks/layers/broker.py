@@ -8,6 +8,7 @@ group:          as ``job``, in groups of 256, signatures verified in a second pr
 group-verified: the same with signatures verified before the clock starts
 grown:          2048 jobs as ``group-verified`` in a book that has that many entries already: rows are entries
 audit:          replay a log of that many jobs and compare every balance
+audit-tiles:    the same from tiles alone, with two processes beside: rows are entries
 
 The floor beside them: as many commits of one small row as the task takes, SQLite alone.
 """
@@ -28,7 +29,8 @@ def prepare(folder: Path, task: str, rows: int) -> int:
 LAYER = Layer(
     name="broker",
     tasks=dict.fromkeys(trustcompute_broker.TASKS, (1000,))
-    | {"group": (8192,), "group-verified": (8192,), "grown": (1000, 1_000_000), "audit": (10_000,)},
+    | {"group": (8192,), "group-verified": (8192,), "grown": (1000, 1_000_000), "audit": (10_000,)}
+    | {"audit-tiles": (1_000_000,)},
     roles=("process",),
     ours=trustcompute_broker.SYSTEM,
     peers=(sqlite.SYSTEM,),

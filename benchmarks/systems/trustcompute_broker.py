@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.system import Call, Job, System
+from benchmarks.systems import log
 from benchmarks.systems.version import version
 from trustcompute.broker.audit import audit
 from trustcompute.broker.batch import Asked, check
@@ -27,7 +28,17 @@ from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Usag
 
 __all__ = ["SYSTEM", "party", "version"]
 
-TASKS = ("job", "job-verified", "job-answered", "job-threads", "group", "group-verified", "grown", "audit")
+TASKS = (
+    "job",
+    "job-verified",
+    "job-answered",
+    "job-threads",
+    "group",
+    "group-verified",
+    "grown",
+    "audit",
+    "audit-tiles",
+)
 THREADS = 64
 GROWN_JOBS = 2048
 SYSTEM = System(
@@ -152,6 +163,10 @@ def _verifier(task: str) -> Iterator[Executor | None]:
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
     folder = job.path("book")
+    if job.task == "audit-tiles":
+        log.write(folder, job.rows)
+        yield lambda: audit(folder, log.NAME, processes=2).size
+        return
     bench = Bench(folder, GROWN_JOBS if job.task == "grown" else job.rows)
     with bench.broker, ThreadPoolExecutor(THREADS) as threads, _verifier(job.task) as pool:
         calls: dict[str, Callable[[], int]] = {

@@ -246,6 +246,8 @@ def test_an_honest_log_passes(written: Any) -> None:
         ([*START, use("1", usage={"euros": 1})], 3, "missing or malformed"),
         ([*START, use("1", usage={"calls": -1})], 3, "missing or malformed"),
         ([*START, use("1", usage={"calls": "1"})], 3, "missing or malformed"),
+        ([*START, use("1"), use("2", usage={"calls": True})], 4, "missing or malformed"),
+        ([*START, use("1", usage={"calls": [1]})], 3, "missing or malformed"),
         ([*START, use("1", dataset="unknown")], 3, "missing or malformed"),
         ([*START, use("1", kind="job.forfeited", fault="peer"), use("2"), use("3")], 5, "beyond its limit"),
         (

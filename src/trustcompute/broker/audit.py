@@ -288,8 +288,9 @@ class _Replay:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
         for name in (meter.grant_account(fields["grant"]), meter.dataset_account(fields["dataset"])):
-            for unit, amount in usage.items():
-                limit = self._limits[name].get(unit, meter.NO_LIMIT)
+            limits = self._limits[name]
+            for unit, amount in meter.used(usage):
+                limit = limits.get(unit, meter.NO_LIMIT)
                 for when, bound in ((TOTAL, limit.total), (window, limit.per_day)):
                     key = BalanceKey(name, when, unit)
                     self.balances[key] += amount
