@@ -9,9 +9,9 @@ is named.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +31,7 @@ from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
 from trustcompute.protocol.operation import MAX_AMOUNT
 
 SPAN_ENTRIES: Final = tiles.SPAN * tiles.WIDTH
+SPANS_AHEAD: Final = 8  # some 10 MB each, parsed
 
 
 class EntryError(AuditError):
@@ -82,9 +83,8 @@ def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: in
     with _executor(processes) as executor:
         tree = tiles.verify_tree(source, signed, executor)
         spans = [(str(source), signed.size, start) for start in range(0, signed.size, SPAN_ENTRIES)]
-        decoded = map(decode_span, spans) if executor is None else executor.map(decode_span, spans)
         replay = _Replay(key, tree)
-        for found, error in decoded:
+        for found, error in _decoded(executor, spans):
             for entry in found:
                 replay.replay(entry)
             if error is not None:
@@ -108,6 +108,22 @@ def decode_span(span: tuple[str, int, int]) -> tuple[list[Entry], AuditError | N
                 return found, AuditError(str(error))
             found.append(Entry(index, b"", entry.fields))
     return found, None
+
+
+def _decoded(
+    executor: Executor | None, spans: Sequence[tuple[str, int, int]]
+) -> Iterator[tuple[list[Entry], AuditError | None]]:
+    """The spans in order; not more of them at once than memory is meant for."""
+    if executor is None:
+        yield from map(decode_span, spans)
+        return
+    ahead: deque[Future[tuple[list[Entry], AuditError | None]]] = deque()
+    for span in spans:
+        ahead.append(executor.submit(decode_span, span))
+        if len(ahead) == SPANS_AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 @contextlib.contextmanager
