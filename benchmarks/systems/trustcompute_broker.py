@@ -16,7 +16,7 @@ from benchmarks.systems.version import version
 from trustcompute.broker.audit import audit
 from trustcompute.broker.batch import Asked, check
 from trustcompute.broker.broker import Answer, Broker, Work
-from trustcompute.broker.commands import Incident
+from trustcompute.broker.commands import RESERVED_LEASE, Incident, Reserve
 from trustcompute.broker.grant import AssetClaim, new_grant
 from trustcompute.broker.job import Release
 from trustcompute.broker.policy import Asset
@@ -177,6 +177,7 @@ def party(job: Job) -> Iterator[Call]:
             "group": lambda: bench.run_many(bench.verified(pool)),
             "group-verified": lambda: bench.run_many(verified),
             "grown": lambda: bench.run_many(verified) and job.rows,
+            "sweep": lambda: len(bench.broker.sweep()),
             "audit": lambda: audit(folder, bench.broker.log_key).jobs["posted"],
         }
         verified: list[VerifiedRequest] = []
@@ -184,9 +185,30 @@ def party(job: Job) -> Iterator[Call]:
             verified = [each for each in bench.verified() if isinstance(each, VerifiedRequest)]
         if job.task == "audit":
             calls["group"]()
+        if job.task == "sweep":
+            orphan(bench)
         if job.task == "grown":
             _grow(bench, job.rows)
         yield calls[job.task]
+
+
+def orphan(bench: Bench) -> int:
+    """Reserve a job for every token, and move the clock past their leases; returns how many."""
+    clock = Later()
+    bench.broker._writer._clock = clock
+    work = [Reserve(each, OPERATION) for each in bench.verified() if isinstance(each, VerifiedRequest)]
+    bench.broker._writer.commit_all(work)
+    clock.ahead = RESERVED_LEASE + 1
+    return len(work)
+
+
+class Later:
+    """The machine's clock, moved ahead."""
+
+    ahead = 0
+
+    def now(self) -> int:
+        return int(time.time()) + self.ahead
 
 
 def _grow(bench: Bench, entries: int) -> None:

@@ -41,7 +41,7 @@ def busy(world: Any) -> Any:
     broker.forfeit(jobs[1].id, "gone", Fault.PEER)
     with pytest.raises(Refused):
         broker.reserve(world.verified(broker, grant, purpose="other"), world.operation)
-    broker.incident("x", "bank.example")
+    broker.redact(broker.incident("x", "bank.example"))
     world.clock.time += 3601
     broker.sweep()
     world.clock.time += 86400

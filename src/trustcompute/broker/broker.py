@@ -29,13 +29,13 @@ from threading import Lock
 from typing import Any, Final, Self
 
 from trustcompute.broker import audit as auditing
-from trustcompute.broker import batch, clearing, commands, grant, log, meter, request, tiles
+from trustcompute.broker import backup, batch, clearing, commands, grant, log, meter, request, tiles
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
 from trustcompute.broker.clearing import Clearing, Period, Statement
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
-from trustcompute.broker.log import Entry
+from trustcompute.broker.log import Entry, Opening
 from trustcompute.broker.outbox import Outbox, keep
 from trustcompute.broker.policy import Asset, Decision
 from trustcompute.broker.receipt import Receipt
@@ -398,7 +398,7 @@ class Broker:
         """End jobs whose lease has run out; forget answers countersigned or over seven days old."""
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            late = [job.id for job in reader.open_jobs() if job.lease < now]
+            late = reader.late(now)
         ended = self._writer.commit_all([commands.Expire(job) for job in late])
         self._prune()
         return ended
@@ -489,6 +489,20 @@ class Broker:
         index: int = self._writer.commit_one(commands.Incident(kind[:MAX_CODE], peer, job, detail[:MAX_CODE]))
         return index
 
+    def openings(self, index: int) -> list[Opening]:
+        """What opens the commitments of an entry, to show somebody one of them; none where it was redacted."""
+        with self._writer.view() as (reader, _):
+            return reader.openings(index)
+
+    def redact(self, index: int) -> None:
+        """Destroy the salts and values behind an entry's commitments, for good; that it was done is logged.
+
+        The entry, its proofs and receipts stay as they are. Copies in back-ups, and in the tokens kept as
+        evidence, are not touched. Raises ``ParameterError`` for an entry there is not.
+        """
+        self._writer.commit_one(commands.Redact(index))
+        self._store.scrub()
+
     # Clearing and audit
 
     def statement(self, start: int, end: int) -> Statement:
@@ -523,6 +537,15 @@ class Broker:
         """Recompute everything from the entries and compare it with the book. Raises ``AuditError``."""
         with self._writer.view() as (reader, _):
             return auditing.audit_book(reader, self.log_key)
+
+    def backup(self, directory: Path) -> None:
+        """Copy the book and the outbox into a new directory while jobs run: ``open`` it to restore it.
+
+        The copy is the book of one moment, and every answer that is charged in it lies in its outbox. Raises
+        ``StoreError`` for a directory that is not empty, no space, or a book in PostgreSQL, which is backed up
+        with its server's tools.
+        """
+        backup.write(self._store, self.outbox, directory)
 
     def export(self, directory: Path) -> None:
         """Write the log as tiles, or what an earlier export lacks: ``audit(directory, key)`` needs nothing else."""

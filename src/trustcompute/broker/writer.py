@@ -145,6 +145,10 @@ class Book:
     def keep(self, evidence: Evidence) -> None:
         self._changes.evidence.append(evidence)
 
+    def forget(self, opening: log.Opening) -> None:
+        """Delete what opens a commitment."""
+        self._changes.forgotten.append((opening.index, opening.field))
+
     def record(
         self, kind: str, fields: Mapping[str, Any], concealed: Mapping[str, bytes] | None = None
     ) -> int:
