@@ -241,4 +241,6 @@ def test_a_hundred_seeded_crashes(tmp_path: Path, power: bool) -> None:
     from tests.broker.campaign_crash import campaign
 
     states = campaign(tmp_path, range(100), power=power)
-    assert states["posted"] > 25 and states["forfeited"] > 5 and states["voided"] > 5, "crashes in every state"
+    assert states["posted"] > 25 and states["forfeited"] > 5 and states["voided"] > 5, (
+        "crashes in every state"
+    )

@@ -35,7 +35,9 @@ def test_no_value_and_no_peers_name_appears_in_what_the_demo_leaves_behind(
     assert len(dictionary) > 4000, "the dictionary is that of the data"
 
     scanned = {"what the commands printed": printed.encode()}
-    for path in sorted((demo.registry / "book").rglob("*")) + sorted((demo.airline / "jobs").glob("*.receipt.json")):
+    for path in sorted((demo.registry / "book").rglob("*")) + sorted(
+        (demo.airline / "jobs").glob("*.receipt.json")
+    ):
         if path.is_file():
             scanned[str(path.relative_to(demo.directory))] = path.read_bytes()
     scanned["the node's diagnostics"] = (demo.registry / "node.log").read_bytes()

@@ -153,6 +153,21 @@ def read_log(source: Path) -> list[Entry]:
     return [log.decode(index, body) for index, body in enumerate(bodies)]
 
 
+def export(source: Path, target: Path) -> int:
+    """Write the log of a book's directory as tiles, also while a node writes it; returns its size.
+
+    Raises ``StoreError``, ``InputError``. What was signed is not verified: ``audit`` of the target does that.
+    """
+    store = SqliteStore.read_only(source)
+    try:
+        with store.read() as reader:
+            tree = merkle.Tree(reader.leaves())
+            tiles.write(target, reader.entries(), tree, reader.last_checkpoint() or "")
+            return len(tree)
+    finally:
+        store.close()
+
+
 def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
     """As ``audit``, for a view of a book."""
     entries = ((stored.body, stored.leaf) for stored in reader.entries())

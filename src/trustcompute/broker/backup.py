@@ -42,6 +42,15 @@ def write(store: Store, outbox: Outbox, directory: Path) -> None:
         raise StoreError(f"cannot back up to {directory}: {error.strerror}") from error
 
 
+def back_up(source: Path, directory: Path) -> None:
+    """As ``write``, of a book that another process has open. Raises ``StoreError``."""
+    store = SqliteStore.read_only(source)
+    try:
+        write(store, Outbox(source / OUTBOX), directory)
+    finally:
+        store.close()
+
+
 def check(directory: Path, key: NoteKey, newest: str) -> AuditReport:
     """Audit a back-up before it is restored. newest: the newest checkpoint that others hold.
 
