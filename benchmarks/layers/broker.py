@@ -4,6 +4,7 @@ job:            one by one: verify the request's signature, decide, reserve, arm
 job-verified:   the same with signatures verified before the clock starts
 job-answered:   the same with the answer in the outbox before the charge and a countersignature after it
 job-threads:    as ``job``, from 64 threads
+job-clients:    as ``job``, from 8 threads; protocol postgres (a server is started) or sqlite
 group:          as ``job``, in groups of 256, signatures verified in a second process
 group-verified: the same with signatures verified before the clock starts
 grown:          2048 jobs as ``group-verified`` in a book that has that many entries already: rows are entries
