@@ -124,7 +124,7 @@ class _Replay:
         self._types: Counter[str] = Counter()
         self._limits: dict[str, dict[str, Limit]] = {}
         self.clearing = Clearing()
-        self.grants: set[str] = set()
+        self.grants: dict[str, str | None] = {}  # with their parents
         self.revoked: set[str] = set()
         self.jobs: dict[str, tuple[JobState, int]] = {}
         self.countersigned: dict[str, int] = {}
@@ -220,8 +220,17 @@ class _Replay:
         grant = entry.fields["grant"]
         if grant in self.grants:
             raise EntryError("the grant was entered before", entry.index)
-        self.grants.add(grant)
+        parent = entry.fields.get("parent")
+        if parent is not None and parent not in self.grants:
+            raise EntryError("the grant's parent was not entered before it", entry.index)
+        self.grants[grant] = parent
         self._limits[meter.grant_account(grant)] = _limits(entry.fields["limits"])
+
+    def _chain(self, grant: str | None) -> Iterator[str]:
+        """A grant and its ancestors: the links that are debited together."""
+        while grant is not None:
+            yield grant
+            grant = self.grants[grant]
 
     def _revocation(self, entry: Entry) -> None:
         if entry.fields["grant"] in self.revoked:
@@ -237,9 +246,9 @@ class _Replay:
         self.jobs[job] = state, entry.index
 
     def _posted(self, entry: Entry) -> None:
-        if entry.fields["grant"] in self.revoked:
-            raise EntryError("it was charged under a revoked grant", entry.index)
         self._ended(entry)
+        if not self.revoked.isdisjoint(self._chain(entry.fields["grant"])):
+            raise EntryError("it was charged under a revoked grant", entry.index)
         self._debit(entry)
 
     def _forfeited(self, entry: Entry) -> None:
@@ -249,7 +258,8 @@ class _Replay:
     def _debit(self, entry: Entry) -> None:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        for name in (meter.grant_account(fields["grant"]), meter.dataset_account(fields["dataset"])):
+        links = [meter.grant_account(link) for link in self._chain(fields["grant"])]
+        for name in (*links, meter.dataset_account(fields["dataset"])):
             for unit, amount in usage.items():
                 limit = self._limits[name].get(unit, meter.NO_LIMIT)
                 for when, bound in ((TOTAL, limit.total), (window, limit.per_day)):

@@ -161,7 +161,7 @@ class Broker:
 
         Dates and revocation are not part of it: they are looked at in every transaction.
         """
-        hash_ = token_hash(token) if token.isascii() else ""
+        hash_ = token_hash(token) if token.isascii() else ""  # of the whole chain: a cache of what was checked
         with self._cache_mutex:
             known = self._verified.get(hash_)
             if known is not None:
@@ -219,11 +219,11 @@ class Broker:
         """
         usage = operation.bound(operation.check(params, sizes), sizes)
         claims = verified.claims
-        account = commands.grant_account(verified)
+        accounts = [commands.grant_account(link) for link in verified.chain]
         with self._writer.view() as (reader, _):
             day = meter.day_of(self._writer.now())
-            balances = reader.balances([account.name], [meter.TOTAL, day])
-        left = {unit: meter.left(account, unit, day, balances) for unit in claims.limits}
+            balances = reader.balances([account.name for account in accounts], [meter.TOTAL, day])
+        left = meter.left(accounts, day, balances)
         return Quote(usage, clearing.rate(claims.price, usage), claims.price.currency, left)
 
     def reserve(self, verified: VerifiedRequest, operation: Operation) -> JobRecord:

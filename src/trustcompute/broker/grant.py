@@ -29,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from trustcompute.errors import GrantError, ParameterError
+from trustcompute.errors import GrantError, ParameterError, VerificationError
 from trustcompute.primitives import canonical, signing
 from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, OutputForm
@@ -37,6 +37,10 @@ from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, OutputForm
 GRANT_TYPE: Final = "tc-grant+jwt"
 MAX_TIME: Final = 2**40  # seconds: some 34,000 years
 MAX_DEPTH: Final = 8
+MAX_LINKS: Final = MAX_DEPTH + 1  # of a chain: a root and its delegations
+MAX_CHAIN: Final = MAX_LINKS * signing.MAX_TOKEN
+SEPARATOR: Final = "~"  # between the tokens of a chain, root first
+RIGHTS: Final = ("hold", "process", "operate")  # in the order in which they may be delegated
 MAX_LIST: Final = 64  # entries of any list of a grant; keeps the largest grant below signing.MAX_TOKEN
 MAX_DENOMINATOR: Final = 10**12  # of a rate or a share: sums of exact amounts stay small numbers
 
@@ -82,6 +86,7 @@ def _text(pattern: str) -> StringConstraints:
 
 Thumbprint = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
 Digest = Annotated[str, _text(r"^[0-9a-f]{64}$")]
+PublicKey = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
 Name = Annotated[str, _text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Identifier = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Party = Annotated[str, _text(r"^[A-Za-z0-9_-][A-Za-z0-9._:/-]{0,127}$")]  # a thumbprint, or a name
@@ -213,6 +218,7 @@ class Grant(Document):
     review: Time | None = None
     depth: Annotated[int, Field(ge=0, le=MAX_DEPTH)] = 0
     parent: Digest | None = None
+    key: PublicKey | None = None
     consent: Label | None = None
 
     @field_validator("exp")
@@ -247,12 +253,19 @@ class Grant(Document):
 class VerifiedGrant:
     """A grant whose issuer is trusted and whose signature was checked; made by ``verify`` only.
 
+    claims: with what a delegated grant inherits; token: the chain up to this link; parent: the link before.
     Whether it is in force (dates, revocation) is the policy's question, asked in every transaction.
     """
 
     claims: Grant
     token: str
     hash: str
+    parent: VerifiedGrant | None = None
+
+    @property
+    def chain(self) -> list[VerifiedGrant]:
+        """This grant and its ancestors, the root last."""
+        return [self, *(self.parent.chain if self.parent else [])]
 
 
 def new_grant(
@@ -319,31 +332,63 @@ def read(token: str) -> Grant:
 
     Raises ``GrantError`` with the field.
     """
-    return read_claims(token, GRANT_TYPE, Grant)[0]
+    return read_claims(token.rsplit(SEPARATOR, 1)[-1], GRANT_TYPE, Grant)[0]
+
+
+def hash_of(token: str) -> str:
+    """What a grant is called in requests, in the log and in the book: the hash of its last link, which binds all."""
+    return signing.token_hash(token.rsplit(SEPARATOR, 1)[-1])
 
 
 def verify(token: str, trusted: Mapping[str, VerifyKey], audience: str) -> VerifiedGrant:
-    """Check a grant's form, audience, issuer and signature. trusted: keys by thumbprint.
+    """Check a grant, or a chain of delegated ones: form, audience, issuers, signatures, attenuation.
 
-    Raises ``GrantError`` with the field. Delegated grants are not accepted by this version.
+    trusted: keys of root issuers by thumbprint. Raises ``GrantError`` with the field of the first link that is wrong.
     """
-    claims, unverified = read_claims(token, GRANT_TYPE, Grant)
-    key = trusted.get(claims.iss)
-    if key is None:
-        raise GrantError("this node does not trust the issuer of the grant", "iss")
+    tokens = token.split(SEPARATOR)
+    if len(token) > MAX_CHAIN or len(tokens) > MAX_LINKS:
+        raise GrantError(f"a chain of grants has at most {MAX_LINKS} links", "grant")
+    verified: VerifiedGrant | None = None
+    for count in range(1, len(tokens) + 1):
+        verified = _verify_link(SEPARATOR.join(tokens[:count]), verified, trusted)
+    assert verified is not None
+    if verified.claims.aud != audience:
+        raise GrantError(f"the grant is for {verified.claims.aud}, this node is {audience}", "aud")
+    return verified
+
+
+def _verify_link(
+    chain: str, parent: VerifiedGrant | None, trusted: Mapping[str, VerifyKey]
+) -> VerifiedGrant:
+    from trustcompute.broker import delegation  # noqa: PLC0415 - it builds on this module
+
+    claims, unverified = read_claims(chain.rsplit(SEPARATOR, 1)[-1], GRANT_TYPE, Grant)
+    if claims.parent != (parent and parent.hash):
+        raise GrantError("the chain does not hold the grant that this one names as its parent", "parent")
     try:
-        unverified.verify(key)
+        unverified.verify(_issuer_key(claims, trusted))
     except TokenError as error:
         raise GrantError(str(error), error.field) from error
-    if claims.aud != audience:
-        raise GrantError(f"the grant is for {claims.aud}, this node is {audience}", "aud")
-    if claims.parent is not None:
-        raise GrantError("delegated grants are not accepted by this version", "parent")
-    if claims.depth:
-        raise GrantError(
-            "grants that may be delegated are not accepted by this version: depth must be 0", "depth"
-        )
-    return VerifiedGrant(claims, token, signing.token_hash(token))
+    if parent is not None:
+        claims = delegation.inherit(claims, parent.claims)
+        delegation.check(claims, parent.claims)
+    return VerifiedGrant(claims, chain, hash_of(chain), parent)
+
+
+def _issuer_key(claims: Grant, trusted: Mapping[str, VerifyKey]) -> VerifyKey:
+    """A root's key is one the node trusts; a delegated grant brings its issuer's, which its parent has named."""
+    if claims.parent is None:
+        key = trusted.get(claims.iss)
+        if key is None:
+            raise GrantError("this node does not trust the issuer of the grant", "iss")
+        return key
+    try:
+        key = VerifyKey.from_x(claims.key or "")
+    except VerificationError as error:
+        raise GrantError("a delegated grant carries the key of its issuer", "key") from error
+    if key.thumbprint != claims.iss:
+        raise GrantError("the key is not that of the issuer", "key")
+    return key
 
 
 def read_claims(token: str, header_type: str, model: type[Model]) -> tuple[Model, signing.Unverified]:

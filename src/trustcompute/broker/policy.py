@@ -151,7 +151,7 @@ def _in_force(case: Case) -> Iterator[Finding]:
 
 def _scope(case: Case) -> Iterator[Finding]:
     grant, request = case.grant, case.request
-    if grant.right != "process":
+    if grant.right == "hold":
         yield (
             "right",
             "grant",

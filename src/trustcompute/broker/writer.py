@@ -78,11 +78,16 @@ class Book:
 
     @functools.cached_property
     def _grants(self) -> dict[str, GrantRow]:
-        return self.reader.grants(self._named | {job.grant for job in self.jobs.values()})
+        return self.reader.grants(self._links)
 
     @functools.cached_property
     def _revocations(self) -> dict[str, Revocation]:
-        return self.reader.revocations(self._named | {job.grant for job in self.jobs.values()})
+        return self.reader.revocations(self._links)
+
+    @functools.cached_property
+    def _links(self) -> set[str]:
+        """Grants that are named, and those of the jobs with all their ancestors, which the accounts name."""
+        return self._named.union(*(meter.grants_of(job.accounts) for job in self.jobs.values()))
 
     @functools.cached_property
     def _assets(self) -> dict[str, Asset]:
