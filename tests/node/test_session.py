@@ -39,9 +39,12 @@ def test_a_metered_intersection_has_result_receipt_cost_and_leakage(world):
 
 
 @pytest.mark.parametrize("reveal", ["consumer", "provider", "both"])
-@pytest.mark.parametrize("output", ["rows", "count"])
-def test_who_learns_what_over_a_node(world, output, reveal):
-    found = world.intersect(output=output, reveal=reveal)
+@pytest.mark.parametrize(
+    ("protocol", "output"), [("psi.ecdh.v1", "rows"), ("psi.ecdh.v1", "count"), ("psi.dh.v1", "rows")]
+)
+def test_who_learns_what_over_a_node(world, protocol, output, reveal):
+    found = world.intersect(output=output, reveal=reveal, protocol=protocol)
+    assert found.protocol == protocol
     assert found.count == (None if reveal == "provider" else 3)
     assert (found.left_rows is not None) == (output == "rows" and reveal != "provider")
     assert len(world.results) == (reveal != "consumer")

@@ -79,6 +79,9 @@ def intersect(
     on: On,
     output: Annotated[str, typer.Option(help="rows or count.")] = "rows",
     reveal: Annotated[str, typer.Option(help="Who learns it: consumer (us), provider or both.")] = "consumer",
+    protocol: Annotated[
+        str, typer.Option(help="psi.ecdh.v1, or psi.dh.v1: the same rows in less time.")
+    ] = "psi.ecdh.v1",
     purpose: Annotated[
         str | None, typer.Option(help="One of the grant's purposes, if it names several.")
     ] = None,
@@ -110,6 +113,7 @@ def intersect(
             on=parse_on(on),
             output=_one_of("output", output, ("rows", "count")),
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
+            protocol=protocol,
             purpose=purpose,
             scenario=scenario,
             job=job,

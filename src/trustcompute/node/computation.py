@@ -37,11 +37,15 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
     return len(keys)
 
 
-def _intersection(
-    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
-) -> Party[MatchedRows | None]:
-    keys = dataset.keys(params["columns"])
-    return _matched_rows(parties.provider(params, sizes, keys.digests, rng, executor), keys)
+def _intersection(protocol: str) -> Provide:
+    def provide(
+        dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+    ) -> Party[MatchedRows | None]:
+        keys = dataset.keys(params["columns"])
+        party = parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        return _matched_rows(party, keys)
+
+    return provide
 
 
 def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Party[MatchedRows | None]:
@@ -51,5 +55,5 @@ def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Part
 
 
 COMPUTATIONS: Final = tuple(
-    Computation(operation, _intersection_rows, _intersection) for operation in psi.OPERATIONS
+    Computation(operation, _intersection_rows, _intersection(operation.id)) for operation in psi.OPERATIONS
 )

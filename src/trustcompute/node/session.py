@@ -56,6 +56,7 @@ from trustcompute.protocol.run import Answer, Cost, Runner, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
 from trustcompute.psi import parties
 from trustcompute.psi.intersection import On, rows_found, split_on
+from trustcompute.psi.operation import named
 from trustcompute.transport import Channel, FlightChannel
 
 T = TypeVar("T")
@@ -161,6 +162,7 @@ class Session:
         on: On,
         output: Literal["rows", "count"] = "rows",
         reveal: Literal["consumer", "provider", "both"] = "consumer",
+        protocol: str = "psi.ecdh.v1",
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -168,27 +170,29 @@ class Session:
         """Intersect a table of ours with a dataset of the node's.
 
         on: key columns: a name both sides use, several, or a mapping of our columns to theirs.
-        output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
+        output, reveal, protocol: as in ``psi.intersect``; ``consumer`` is this side, and the grant names protocols.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
         Raises ``Refused`` (the grant, the policy or the meter says no: nothing is spent), ``JobInterrupted`` (the
         peer cannot be reached: try again with ``job=``), ``JobForfeited``, ``TableError``, ``TransportError``.
         """
+        operation = named(protocol)
         ours, theirs = split_on(on)
         table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
         choice = _choice(self._entry(dataset), theirs)
         spec = _spec(choice)
         keys = tables.keys(table, ours, spec=spec, executor=self._executor)
 
-        operation = psi.OPERATIONS[0]
         sizes = Sizes(len(keys), choice.distinct)
         done = self.compute(
             operation,
             dataset,
             {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal},
             sizes,
-            lambda params, rng: parties.consumer(params, sizes, keys.digests, rng, self._executor),
+            lambda params, rng: parties.consumer(
+                operation.id, params, sizes, keys.digests, rng, executor=self._executor
+            ),
             input_digest=hashlib.sha256(memoryview(keys.digests)).digest(),
             purpose=purpose,
             scenario=scenario,

@@ -64,7 +64,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     blinds = oprf.random_scalars(rng, p.receiver_rows)
     yield from send("blinded", point=oprf.blind(keys, blinds, Mode.OPRF, executor=executor))
 
-    table = (yield from receive("table", value=Column("u1", (p.sender_rows, p.width))))["value"]
+    table = (yield from receive("table", value=table_values(p)))["value"]
     evaluated = (yield from receive("evaluated", releases=True, point=points(p.receiver_rows)))["point"]
 
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
@@ -72,9 +72,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     where = matching.positions(values, table)
     matched = where >= 0
     if p.answer:
-        inside = np.zeros(p.sender_rows, dtype=np.bool_)
-        inside[where[matched]] = True
-        yield from send("matched", releases=True, bits=np.packbits(inside))
+        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
     return Found(int(matched.sum()), matched)
 
 
@@ -99,6 +97,13 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     return Found(int(mask.sum()), mask)
 
 
+def found_bits(rows: npt.NDArray[np.int64], p: Params) -> U8:
+    """The receiver's answer: a bit for each row of the table, so that its size does not tell how many match."""
+    inside = np.zeros(p.sender_rows, dtype=np.bool_)
+    inside[rows] = True
+    return np.packbits(inside)
+
+
 def matched_rows(p: Params) -> Party[npt.NDArray[np.bool_]]:
     """The receiver's answer, checked: which rows of the table that was sent it found (bool[sender_rows])."""
     column = Column("u1", (-(-p.sender_rows // 8),))
@@ -106,6 +111,11 @@ def matched_rows(p: Params) -> Party[npt.NDArray[np.bool_]]:
     if bits[p.sender_rows :].any() or bits.sum() > p.receiver_rows:
         raise RemoteProtocolError("the peer reported more matches than either side has keys")
     return bits[: p.sender_rows].astype(np.bool_)
+
+
+def table_values(p: Params) -> Column:
+    """The sender's values, cut to the width."""
+    return Column("u1", (p.sender_rows, p.width))
 
 
 def points(rows: int) -> Column:

@@ -84,16 +84,18 @@ def intersect(
     on: On,
     output: Literal["rows", "count"] = "rows",
     reveal: Literal["left", "right", "both"] = "left",
+    protocol: str = "psi.ecdh.v1",
     casefold: bool = False,
     executor: Executor | None = None,
 ) -> Intersection:
-    """Intersect two tables in this process, running both parties of ``psi.ecdh.v1``.
+    """Intersect two tables in this process, running both parties of a protocol.
 
     left, right: anything with ``__arrow_c_stream__`` (pandas, polars, pyarrow, DuckDB ...), a mapping of columns, or
         a path to a Parquet, CSV or Arrow file.
     on: the key: a column both tables have, several, or a mapping of left columns to right ones.
     output: ``rows`` (which rows match) or ``count`` (how many distinct keys, and not which).
     reveal: who learns it.
+    protocol: ``psi.ecdh.v1``, or ``psi.dh.v1``: the same rows in less time (no count).
     casefold: compare text without regard to case.
 
     Nulls and blanks never match. Raises ``TableError`` for tables and columns that cannot be used.
@@ -114,11 +116,11 @@ def intersect(
     sizes = Sizes(len(left_keys), len(right_keys))
     role = {"left": "consumer", "right": "provider"}.get(reveal, reveal)
     asked = {"columns": right_on, "keys": left_keys.spec.digest, "output": output, "reveal": role}
-    op = operation.OPERATIONS[0]
+    op = operation.named(protocol)
     params = op.check(asked, sizes)
     run = run_local(
-        parties.consumer(params, sizes, left_keys.digests, Rng.from_os(), executor),
-        parties.provider(params, sizes, right_keys.digests, Rng.from_os(), executor),
+        parties.consumer(op.id, params, sizes, left_keys.digests, Rng.from_os(), executor=executor),
+        parties.provider(op.id, params, sizes, right_keys.digests, Rng.from_os(), executor=executor),
         Binding("", op.id, params, op.consumer, op.provider),
     )
     return Intersection(
