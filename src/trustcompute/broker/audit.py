@@ -258,8 +258,13 @@ class _Replay:
     def _debit(self, entry: Entry) -> None:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        links = [meter.grant_account(link) for link in self._chain(fields["grant"])]
-        for name in (*links, meter.dataset_account(fields["dataset"])):
+        accounts = [meter.grant_account(link) for link in self._chain(fields["grant"])]
+        accounts.append(meter.dataset_account(fields["dataset"]))
+        if fields["accounts"] != accounts:
+            raise EntryError(
+                "it was not debited to its grant, all its ancestors and the dataset", entry.index
+            )
+        for name in accounts:
             for unit, amount in usage.items():
                 limit = self._limits[name].get(unit, meter.NO_LIMIT)
                 for when, bound in ((TOTAL, limit.total), (window, limit.per_day)):
@@ -307,7 +312,7 @@ def _compare(replay: _Replay, reader: Reader) -> None:
             (balance.posted, balance.pending) == (replay.balances.get(key, 0), pending.get(key, 0)),
             f"the {key.unit} of {key.account}, window {key.window}, are not what the entries add up to",
         )
-    _expect(set(reader.grants(replay.grants)) == replay.grants, "the log has grants that the book lacks")
+    _expect(set(reader.grants(replay.grants)) == set(replay.grants), "the log has grants that the book lacks")
     _expect(set(reader.revocations(replay.revoked)) == replay.revoked, "the book lacks a revocation")
 
 

@@ -264,6 +264,7 @@ class Post:
             {
                 **_job_fields(job),
                 **self._released(),
+                "accounts": list(job.accounts),
                 "usage": meter.usage_document(self.usage),
                 "window": job.window,
             },
@@ -523,6 +524,7 @@ def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord
         "job.forfeited",
         {
             **_job_fields(job),
+            "accounts": list(job.accounts),
             "usage": meter.usage_document(job.reserved),
             "window": job.window,
             "reason": reason,

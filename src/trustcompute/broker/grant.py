@@ -3,7 +3,8 @@
 Issued and verified by the broker; consumers keep the token and send it along. A grant is a compact JWS of
 type ``tc-grant+jwt`` (``primitives.signing``) whose payload is a ``Grant``. What a grant does not say is
 not granted: unknown, doubled and malformed claims are refused by name. Absent lists of scenarios and
-territories and absent bounds and limits mean "not limited by this grant".
+territories and absent bounds and limits mean "not limited by this grant". This module knows a grant by itself;
+chains of delegated ones, and verifying either, are in ``delegation``.
 """
 
 from __future__ import annotations
@@ -29,18 +30,17 @@ from pydantic import (
     model_validator,
 )
 
-from trustcompute.errors import GrantError, ParameterError, VerificationError
+from trustcompute.errors import GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
-from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
+from trustcompute.primitives.signing import SigningKey, TokenError
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, OutputForm
 
 GRANT_TYPE: Final = "tc-grant+jwt"
 MAX_TIME: Final = 2**40  # seconds: some 34,000 years
 MAX_DEPTH: Final = 8
 MAX_LINKS: Final = MAX_DEPTH + 1  # of a chain: a root and its delegations
-MAX_CHAIN: Final = MAX_LINKS * signing.MAX_TOKEN
+MAX_CHAIN: Final = 4 * signing.MAX_TOKEN  # characters; nine links of the usual size need a tenth of it
 SEPARATOR: Final = "~"  # between the tokens of a chain, root first
-RIGHTS: Final = ("hold", "process", "operate")  # in the order in which they may be delegated
 MAX_LIST: Final = 64  # entries of any list of a grant; keeps the largest grant below signing.MAX_TOKEN
 MAX_DENOMINATOR: Final = 10**12  # of a rate or a share: sums of exact amounts stay small numbers
 
@@ -251,10 +251,11 @@ class Grant(Document):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedGrant:
-    """A grant whose issuer is trusted and whose signature was checked; made by ``verify`` only.
+    """A grant whose issuer is trusted and whose signature was checked; made by ``delegation.verify`` only.
 
-    claims: with what a delegated grant inherits; token: the chain up to this link; parent: the link before.
-    Whether it is in force (dates, revocation) is the policy's question, asked in every transaction.
+    claims: with what a delegated grant inherits; token, hash: of this link alone; parent: the link it was
+    delegated from, ``None`` for a root. Whether it is in force (dates, revocation) is the policy's question,
+    asked in every transaction.
     """
 
     claims: Grant
@@ -263,9 +264,9 @@ class VerifiedGrant:
     parent: VerifiedGrant | None = None
 
     @property
-    def chain(self) -> list[VerifiedGrant]:
+    def chain(self) -> tuple[VerifiedGrant, ...]:
         """This grant and its ancestors, the root last."""
-        return [self, *(self.parent.chain if self.parent else [])]
+        return (self, *(self.parent.chain if self.parent else ()))
 
 
 def new_grant(
@@ -327,68 +328,20 @@ def sign(claims: Grant, key: SigningKey) -> str:
     return signing.sign(GRANT_TYPE, claims.to_document(), key)
 
 
-def read(token: str) -> Grant:
-    """The claims of a grant without any check of its signature: for its holder, to see what it says.
-
-    Raises ``GrantError`` with the field.
-    """
-    return read_claims(token.rsplit(SEPARATOR, 1)[-1], GRANT_TYPE, Grant)[0]
-
-
 def hash_of(token: str) -> str:
-    """What a grant is called in requests, in the log and in the book: the hash of its last link, which binds all."""
+    """What a grant is called in requests, in the log and in the book: the hash of its last link's token.
+
+    A delegated grant's token names its parent's hash, so the hash of the last link stands for the whole chain.
+    """
     return signing.token_hash(token.rsplit(SEPARATOR, 1)[-1])
 
 
-def verify(token: str, trusted: Mapping[str, VerifyKey], audience: str) -> VerifiedGrant:
-    """Check a grant, or a chain of delegated ones: form, audience, issuers, signatures, attenuation.
+def read(token: str) -> Grant:
+    """The claims of one link, as they are written, without any check of its signature.
 
-    trusted: keys of root issuers by thumbprint. Raises ``GrantError`` with the field of the first link that is wrong.
+    Raises ``GrantError`` with the field. For chains, with what a link inherits: ``delegation.read``.
     """
-    tokens = token.split(SEPARATOR)
-    if len(token) > MAX_CHAIN or len(tokens) > MAX_LINKS:
-        raise GrantError(f"a chain of grants has at most {MAX_LINKS} links", "grant")
-    verified: VerifiedGrant | None = None
-    for count in range(1, len(tokens) + 1):
-        verified = _verify_link(SEPARATOR.join(tokens[:count]), verified, trusted)
-    assert verified is not None
-    if verified.claims.aud != audience:
-        raise GrantError(f"the grant is for {verified.claims.aud}, this node is {audience}", "aud")
-    return verified
-
-
-def _verify_link(
-    chain: str, parent: VerifiedGrant | None, trusted: Mapping[str, VerifyKey]
-) -> VerifiedGrant:
-    from trustcompute.broker import delegation  # noqa: PLC0415 - it builds on this module
-
-    claims, unverified = read_claims(chain.rsplit(SEPARATOR, 1)[-1], GRANT_TYPE, Grant)
-    if claims.parent != (parent and parent.hash):
-        raise GrantError("the chain does not hold the grant that this one names as its parent", "parent")
-    try:
-        unverified.verify(_issuer_key(claims, trusted))
-    except TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    if parent is not None:
-        claims = delegation.inherit(claims, parent.claims)
-        delegation.check(claims, parent.claims)
-    return VerifiedGrant(claims, chain, hash_of(chain), parent)
-
-
-def _issuer_key(claims: Grant, trusted: Mapping[str, VerifyKey]) -> VerifyKey:
-    """A root's key is one the node trusts; a delegated grant brings its issuer's, which its parent has named."""
-    if claims.parent is None:
-        key = trusted.get(claims.iss)
-        if key is None:
-            raise GrantError("this node does not trust the issuer of the grant", "iss")
-        return key
-    try:
-        key = VerifyKey.from_x(claims.key or "")
-    except VerificationError as error:
-        raise GrantError("a delegated grant carries the key of its issuer", "key") from error
-    if key.thumbprint != claims.iss:
-        raise GrantError("the key is not that of the issuer", "key")
-    return key
+    return read_claims(token, GRANT_TYPE, Grant)[0]
 
 
 def read_claims(token: str, header_type: str, model: type[Model]) -> tuple[Model, signing.Unverified]:

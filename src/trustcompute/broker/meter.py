@@ -37,22 +37,116 @@ class Balance:
     limit: int = MAX_AMOUNT
 
     @property
-    def left(accounts: Sequence[Account], day: int, balances: Balances) -> dict[str, dict[str, int]]:
+    def left(self) -> int:
+        return self.limit - self.posted - self.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """name: ``grant:<hash>`` or ``dataset:<id>``; owner: of its limits; shared: by several grantees."""
+
+    name: str
+    limits: Mapping[str, Limit]
+    owner: str
+    shared: bool = False
+
+    def limit(self, unit: str) -> Limit:
+        return self.limits.get(unit, NO_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A limit that a job would exceed. span: ``per_call``, ``per_day`` or ``total``."""
+
+    account: Account
+    unit: str
+    span: str
+    asked: int
+    left: int
+
+
+Balances = MutableMapping[BalanceKey, Balance]
+
+
+def grant_account(grant: str) -> str:
+    return f"grant:{grant}"
+
+
+def grants_of(accounts: Iterable[str]) -> set[str]:
+    """Hashes of the grants among accounts: a job's grant and all its ancestors."""
+    return {rest for kind, _, rest in (name.partition(":") for name in accounts) if kind == "grant"}
+
+
+def dataset_account(dataset: str) -> str:
+    return f"dataset:{dataset}"
+
+
+def day_of(time: int) -> int:
+    """The UTC day of a time in seconds: the window of ``per_day`` limits."""
+    return time // DAY
+
+
+def shortfalls(
+    accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
+) -> Iterator[Shortfall]:
+    """Every limit that stands in the way of reserving ``usage`` now."""
+    for account in accounts:
+        for unit, asked in _used(usage):
+            limit = account.limit(unit)
+            if limit.per_call is not None and asked > limit.per_call:
+                yield Shortfall(account, unit, "per_call", asked, limit.per_call)
+            for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
+                balance = balances.get(BalanceKey(account.name, window, unit), Balance())
+                left = (MAX_AMOUNT if bound is None else bound) - balance.posted - balance.pending
+                if asked > left:
+                    yield Shortfall(account, unit, span, asked, max(left, 0))
+
+
+def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances) -> None:
+    """Reserve ``usage``, after ``shortfalls`` found nothing. Limits now in force go beside the balances."""
+    for account in accounts:
+        for unit, amount in _used(usage):
+            limit = account.limit(unit)
+            for window, bound in ((day, limit.per_day), (TOTAL, limit.total)):
+                key = BalanceKey(account.name, window, unit)
+                old = balances.get(key, Balance())
+                limited = MAX_AMOUNT if bound is None else bound
+                balances[key] = Balance(old.posted, old.pending + amount, limited)
+
+
+def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
+    """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0)."""
+    for unit, amount in _used(charged):
+        if amount > getattr(reserved, unit):
+            raise LocalProtocolError(
+                f"the computation used {amount} {unit}, but reserved {getattr(reserved, unit)}: "
+                "its operation's bound is wrong; nothing was charged or released"
+            )
+    for name in accounts:
+        for unit, amount in _used(reserved):
+            for window in (day, TOTAL):
+                key = BalanceKey(name, window, unit)
+                old = balances.get(key, Balance())
+                if old.pending < amount:
+                    raise StoreError(
+                        f"the book holds less {unit} in reserve for {name} than its open jobs: audit it"
+                    )
+                balances[key] = Balance(old.posted + getattr(charged, unit), old.pending - amount, old.limit)
+
+
+def left(accounts: Sequence[Account], day: int, balances: Balances) -> dict[str, dict[str, int]]:
     """What could be reserved now by unit and span, where any of the accounts limits it: the least of them."""
     found: dict[str, dict[str, int]] = {}
     for account in accounts:
         for unit, limit in account.limits.items():
             spans = found.setdefault(unit, {})
-            for span, window, bound in (
-                ("per_call", None, limit.per_call),
-                ("per_day", day, limit.per_day),
-                ("total", TOTAL, limit.total),
-            ):
-                if bound is None:
-                    continue
-                balance = Balance() if window is None else balances.get(BalanceKey(account.name, window, unit), Balance())
-                remains = max(bound - balance.posted - balance.pending, 0)
-                spans[span] = min(spans.get(span, remains), remains)
+            if limit.per_call is not None:
+                spans["per_call"] = min(spans.get("per_call", limit.per_call), limit.per_call)
+            for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
+                if bound is not None:
+                    balance = balances.get(BalanceKey(account.name, window, unit), Balance())
+                    remains = max(bound - balance.posted - balance.pending, 0)
+                    spans[span] = min(spans.get(span, remains), remains)
     return found
 
 

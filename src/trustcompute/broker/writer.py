@@ -87,7 +87,8 @@ class Book:
     @functools.cached_property
     def _links(self) -> set[str]:
         """Grants that are named, and those of the jobs with all their ancestors, which the accounts name."""
-        return self._named.union(*(meter.grants_of(job.accounts) for job in self.jobs.values()))
+        jobs = self.jobs.values()
+        return self._named.union(*({job.grant} | meter.grants_of(job.accounts) for job in jobs))
 
     @functools.cached_property
     def _assets(self) -> dict[str, Asset]:

@@ -12,6 +12,7 @@ import typer
 from cryptography import x509
 from pydantic import ValidationError
 
+from trustcompute.broker import delegation
 from trustcompute.broker import grant as grants
 from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Share
 from trustcompute.cli.options import AsJson, IdentityDir
@@ -90,7 +91,7 @@ def show(
     file: Annotated[Path, typer.Argument(help="File with the grant's token.")], as_json: AsJson = False
 ) -> None:
     """Say what a grant allows. Its signature is checked by the node, not here."""
-    claims = grants.read(read_text(file).strip())
+    claims = delegation.read(read_text(file).strip())
     if as_json:
         print_json(claims.to_document())
     else:
