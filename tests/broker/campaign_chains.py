@@ -215,8 +215,10 @@ def _spend(chance: random.Random, tree: list[VerifiedGrant], outcome: Outcome) -
         meter.hold(accounts, usage, DAY, balances)
         if chance.random() < 0.7:
             meter.settle([account.name for account in accounts], usage, usage, DAY, balances)
-        for each in link.chain:
-            used[each.hash].update({"calls": usage.calls, "rows": usage.rows})
+        above: VerifiedGrant | None = link  # not by ``chain``, by which accounts are found
+        while above is not None:
+            used[above.hash].update({"calls": usage.calls, "rows": usage.rows})
+            above = above.parent
     for link in tree:
         for unit, limit in link.claims.limits.items():
             bounds = [bound for bound in (limit.total, limit.per_day) if bound is not None]

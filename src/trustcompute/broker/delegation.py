@@ -32,6 +32,7 @@ from trustcompute.broker.grant import (
     Document,
     Grant,
     Limit,
+    Right,
     VerifiedGrant,
     explain_validation,
     hash_of,
@@ -44,7 +45,11 @@ from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
 
 Part = TypeVar("Part", bound=Document)
 
-RIGHTS: Final = ("hold", "process", "operate")  # in the order in which they may be delegated
+RIGHTS: Final[tuple[Right, ...]] = (
+    "hold",
+    "process",
+    "operate",
+)  # in the order in which they may be delegated
 
 _SAME: Final = ("aud", "price", "split")
 _INHERITED: Final = ("scenarios", "territory", "review", "consent")
