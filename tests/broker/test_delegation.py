@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from pathlib import Path
@@ -285,6 +286,18 @@ def test_every_reordering_repetition_and_loss_of_links_is_refused(world: Any) ->
     for broken in (first + "~", "~" + first, f"{first}~~{second}", first + "~" + second[:-1]):
         with pytest.raises(GrantError):
             broker.verify(broken)
+
+
+@pytest.mark.property
+def test_any_changed_character_of_a_chain_is_refused(world: Any) -> None:
+    broker, chance = world.broker(), random.Random(5)
+    chain = long_chain(world, 3)
+    for _ in range(300):
+        position = chance.randrange(len(chain))
+        changed = chance.choice([each for each in "~.=-_aZ9\x00é " if each != chain[position]])
+        with pytest.raises(GrantError):
+            broker.verify(chain[:position] + changed + chain[position + 1 :])
+    assert {entry.type for entry in broker.entries()} == {"log.opened", "asset.registered"}
 
 
 def test_a_link_must_be_made_by_whom_its_parent_names(world: Any) -> None:
