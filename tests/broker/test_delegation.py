@@ -16,7 +16,8 @@ import campaign_chains
 
 from trustcompute.broker import delegation
 from trustcompute.broker import grant as grants
-from trustcompute.broker.broker import Broker
+from trustcompute.broker.batch import Asked
+from trustcompute.broker.broker import Answer, Broker, Work
 from trustcompute.broker.clearing import Clearing, Period
 from trustcompute.broker.grant import (
     MAX_CHAIN,
@@ -510,3 +511,18 @@ def test_random_trees_of_grants_amplify_nothing() -> None:
         "depth",
     }
     assert claims | {"nbf", "exp"} <= set(outcome.refused)
+
+
+def test_many_requests_under_a_chain_are_verified_at_once(world: Any) -> None:
+    broker = world.broker()
+    _, (one, _) = siblings(world)
+    made = [world.request(one, key=FUND.key, san=FUND.name).sign(FUND.key) for _ in range(3)]
+    first, second, stranger = broker.verify_requests(
+        [Asked(made[0], FUND.name, one), Asked(made[1], FUND.name, one), Asked(made[2], DESK.name, one)]
+    )
+    assert isinstance(stranger, GrantError) and stranger.field == "san"
+    assert [len(each.grant.chain) for each in (first, second)] == [2, 2]
+    works = [Work(each, world.operation) for each in (first, second)]
+    receipts = broker.run_many(works, lambda job: Answer(world.release(job.id), job.reserved))
+    assert [len(receipt.verify(broker.log_key).fields["accounts"]) for receipt in receipts] == [3, 3]
+    assert broker.audit().jobs == {"posted": 2}

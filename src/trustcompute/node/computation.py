@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trustcompute import psi
+from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
+from trustcompute.node import release
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -54,6 +56,10 @@ def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Part
     return None if found is None else MatchedRows(found.count, rows_found(found, keys))
 
 
-COMPUTATIONS: Final = tuple(
-    Computation(operation, _intersection_rows, _intersection(operation.id)) for operation in psi.OPERATIONS
+COMPUTATIONS: Final = (
+    *(
+        Computation(operation, _intersection_rows, _intersection(operation.id))
+        for operation in psi.OPERATIONS
+    ),
+    *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
 )
