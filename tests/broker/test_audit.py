@@ -188,13 +188,20 @@ USE: dict[str, Any] = {
     "operation": "o",
     "usage": {"calls": 1},
     "window": 0,
+    "accounts": ["grant:g", "dataset:d"],
 }
 OPENED: tuple[str, int, dict[str, Any]] = ("log.opened", 0, {"origin": NAME.name, "key": KEY.thumbprint})
 START = [OPENED, ("asset.registered", 0, {"asset": "d", "limits": {}}), ("grant.issued", 0, GRANT)]
+CHILDREN = [("grant.accepted", 0, GRANT | {"grant": name, "parent": "g"}) for name in ("h", "i")]
 
 
 def use(job: str, time: int = 0, kind: str = "job.posted", **fields: Any) -> tuple[str, int, dict[str, Any]]:
     return kind, time, {"job": job, **USE, **fields}
+
+
+def use_child(job: str, child: str = "h", **fields: Any) -> tuple[str, int, dict[str, Any]]:
+    accounts = [f"grant:{child}", "grant:g", "dataset:d"]
+    return use(job, **{"grant": child, "accounts": accounts, **fields})
 
 
 @pytest.fixture
@@ -214,6 +221,9 @@ def test_an_honest_log_passes(written: Any) -> None:
     entries = [*START, use("1"), use("2"), ("job.countersigned", 1, {"job": "2"})]
     report = audit(written(entries), NAME)
     assert report.jobs == {"posted": 2} and not report.meter
+    report = audit(written([*START, *CHILDREN, use_child("1"), use_child("2", "i")]), NAME)
+    calls = {key.account: posted for key, posted in report.balances.items() if posted and key.window == -1}
+    assert calls == {"grant:h": 1, "grant:i": 1, "grant:g": 2, "dataset:d": 2}
 
 
 @pytest.mark.parametrize(
@@ -248,13 +258,24 @@ def test_an_honest_log_passes(written: Any) -> None:
         ([*START, use("1", usage={"calls": "1"})], 3, "missing or malformed"),
         ([*START, use("1"), use("2", usage={"calls": True})], 4, "missing or malformed"),
         ([*START, use("1", usage={"calls": [1]})], 3, "missing or malformed"),
-        ([*START, use("1", dataset="unknown")], 3, "missing or malformed"),
+        (
+            [*START, use("1", dataset="unknown", accounts=["grant:g", "dataset:unknown"])],
+            3,
+            "missing or malformed",
+        ),
         ([*START, use("1", kind="job.forfeited", fault="peer"), use("2"), use("3")], 5, "beyond its limit"),
         (
             [OPENED, ("grant.issued", 0, GRANT | {"limits": {"calls": {"weekly": 5}}})],
             1,
             "missing or malformed",
         ),
+        ([*START, use("1", accounts=["grant:g"])], 3, "not debited to its grant"),
+        ([*START, use("1", accounts=["grant:g", "dataset:d", "dataset:d"])], 3, "not debited to its grant"),
+        ([*START, *CHILDREN, use_child("1", accounts=["grant:h", "dataset:d"])], 5, "all its ancestors"),
+        ([*START, *CHILDREN, use_child("1"), use_child("2", "i"), use_child("3", "i")], 7, "grant:g beyond"),
+        ([*START, *CHILDREN, ("grant.revoked", 0, {"grant": "g"}), use_child("1")], 6, "revoked grant"),
+        ([*START, ("grant.accepted", 0, GRANT | {"grant": "h", "parent": "x"})], 3, "parent was not entered"),
+        ([*START, ("grant.accepted", 0, GRANT | {"grant": "h", "parent": "h"})], 3, "parent was not entered"),
     ],
 )
 def test_a_signed_log_that_breaks_the_rules_is_found(

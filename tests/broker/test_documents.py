@@ -211,21 +211,19 @@ def test_tokens_of_one_type_do_not_serve_as_another(world: Any) -> None:
         assert caught.value.field == "header"
 
 
-def test_grants_of_others_for_others_and_delegated_are_refused(world: Any) -> None:
+def test_grants_of_others_for_others_and_without_their_parent_are_refused(world: Any) -> None:
     broker = world.broker()
     stranger = SigningKey.generate()
     cases = [
         (world.claims(issuer=stranger.thumbprint), stranger, "iss"),
         (world.claims(audience="other.example"), world.bureau.key, "aud"),
         (world.claims(parent="ab" * 32), world.bureau.key, "parent"),
-        (world.claims(depth=1), world.bureau.key, "depth"),
+        (world.claims(key=world.bureau.key.public.x), world.bureau.key, "key"),
     ]
     for claims, key, field in cases:
         with pytest.raises(GrantError) as caught:
             broker.verify(grants.sign(claims, key))
         assert caught.value.field == field
-        if field in ("parent", "depth"):
-            assert "by this version" in str(caught.value)
     forged = sign_raw(canonical.dumps(world.claims().to_document()), GRANT_TYPE, stranger)
     with pytest.raises(GrantError) as caught:
         broker.verify(forged)

@@ -35,7 +35,7 @@ def claim(**terms: Any) -> dict[str, Any]:
 # (rule, field, claims of the grant, claims of the request, what satisfies: changes of grant and request)
 RULES: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("right", "grant", {"right": "hold"}, {}, {"right": "process"}, {}),
-    ("right", "grant", {"right": "operate"}, {}, {"right": "process"}, {}),
+    ("right", "grant", {"right": "hold"}, {}, {"right": "operate"}, {}),
     ("operation", "op", {"operations": ["dp.count.v1"]}, {}, {"operations": ["psi.test.v1"]}, {}),
     ("purpose", "purpose", {}, {"purpose": "marketing"}, {}, {"purpose": "credit"}),
     ("scenario", "scenario", {"scenarios": ["loan"]}, {}, {}, {"scenario": "loan"}),

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trustcompute import errors
+from trustcompute.broker.audit import read_log
 from trustcompute.cli import main
 from trustcompute.cli.app import EXIT_CODES, exit_code
 
@@ -57,10 +58,12 @@ def space(tmp_path_factory):
     pq.write_table(
         pa.table({"tail": ["N1", "N5", "X1", None], "n": [1, 2, 3, 4]}), root / "airline/flights.parquet"
     )
+    do("identity", "create", "partner/identity", "--name", "partner.example", "--authority", "authority")
     issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
     issue += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md", "--output", "matched_ids"]
     do(*issue, "--limit", "calls=50", "--out", "grant.jwt")
     do(*issue, "--limit", "calls=0", "--out", "spent.jwt")
+    do(*issue, "--limit", "calls=5", "--depth", "2", "--out", "parent.jwt")
     do(*issue, "--days", "1", "--node", "other.example", "--out", "other.jwt")
     with (root / "node.log").open("wb") as log:
         node = subprocess.Popen(
@@ -272,6 +275,94 @@ def test_grant_show_and_doctor(asking, capsys):
     assert (code, json.loads(printed)["kernels"] in ("native", "portable", "reference")) == (0, True)
     code, printed, _ = run(capsys, "--version")
     assert (code, printed.strip()[:1].isdigit()) == (0, True)
+
+
+DELEGATE = [
+    "grant",
+    "delegate",
+    "parent.jwt",
+    "--identity",
+    "airline/identity",
+    "--to",
+    "partner/identity/certificate.pem",
+    "--out",
+    "child.jwt",
+]
+
+
+def test_a_grant_is_delegated_shown_and_used(asking, capsys):
+    narrower = [
+        "--limit",
+        "calls=1",
+        "--column",
+        "tailnum",
+        "--max-rows",
+        "10",
+        "--days",
+        "2",
+        "--depth",
+        "1",
+    ]
+    code, printed, _ = run(capsys, *DELEGATE, *narrower)
+    assert code == 0
+    assert "partner.example" in printed and "1 calls" in printed and "10 keys a call" in printed
+    code, printed, _ = run(capsys, "grant", "tree", "child.jwt")
+    assert code == 0
+    assert (
+        printed.index("1 of 2")
+        < printed.index("5 calls")
+        < printed.index("2 of 2")
+        < printed.index("1 calls")
+    )
+    assert "airline.example" in printed
+    code, printed, _ = run(capsys, "grant", "tree", "child.jwt", "--json")
+    root, child = json.loads(printed)
+    assert (code, child["claims"]["parent"], child["claims"]["depth"]) == (0, root["hash"], 1)
+    chained = [*asking[:2], "--identity", "partner/identity", "--grant", "child.jwt"]
+    code, printed, _ = run(capsys, *intersect(chained), "--json")
+    assert (code, json.loads(printed)["count"]) == (0, 2)
+    receipt = json.loads(printed)["receipt"]
+    assert run(capsys, "receipt", "verify", receipt, "--grant", "child.jwt")[0] == 0
+    assert run(capsys, "receipt", "verify", receipt, "--grant", "parent.jwt")[0] == 4
+    code, _, complaint = run(capsys, *intersect(chained))
+    assert (code, "quota" in complaint) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["--limit", "calls=6"], 4, "more than its parent"),
+        (["--purpose", "marketing"], 4, "more than its parent"),
+        (["--operation", "dp.count.v1"], 4, "more than its parent"),
+        (["--depth", "2"], 4, "depth must be below 2"),
+        (["--right", "hold"], 4, "more than its parent"),
+        (["--days", "99"], 4, "more than its parent"),
+        (["--right", "own"], 2, "hold, process, operate"),
+        (["--max-rows", "-1"], 2, "max_rows"),
+        (["--limit", f"calls={10**30}"], 2, "total"),
+        (["--identity", "partner/identity"], 4, "the key that its parent names"),
+    ],
+)
+def test_a_delegation_beyond_the_parent_is_refused(asking, capsys, options, code, says):
+    found, _, complaint = run(capsys, *DELEGATE, *options)
+    assert (found, says in complaint) == (code, True), complaint
+
+
+def test_a_grant_is_revoked_by_its_holder_while_the_node_is_stopped(asking, capsys):
+    Path("registry/stopped.toml").write_text(NODE.replace('book = "book"', 'book = "stopped"'))
+    assert run(capsys, *DELEGATE[:-1], "lost.jwt")[0] == 0
+    chain = run(capsys, "grant", "tree", "lost.jwt", "--json")[1]
+    names = [link["hash"] for link in json.loads(chain)]
+    revoke = ["grant", "revoke", "registry/stopped.toml", "lost.jwt", "--reason", "over"]
+    code, printed, _ = run(capsys, *revoke)
+    assert (code, "partner.example" in printed) == (0, True)
+    code, printed, _ = run(capsys, *revoke, "--link", "1")
+    assert (code, "airline.example" in printed) == (0, True)
+    revoked = [e.fields["grant"] for e in read_log(Path("registry/stopped")) if e.type == "grant.revoked"]
+    assert revoked == [names[1], names[0]]
+    assert run(capsys, *revoke, "--link", "3")[0] == 2
+    assert run(capsys, "grant", "revoke", "registry/node.toml", "lost.jwt", "--reason", "x")[0] == 7
+    assert run(capsys, "grant", "revoke", "registry/stopped.toml", "other.jwt", "--reason", "x")[0] == 2
 
 
 def test_every_error_has_an_exit_code():

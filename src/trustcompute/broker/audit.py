@@ -188,7 +188,7 @@ class _Replay:
         self._types: Counter[str] = Counter()
         self._limits: dict[str, dict[str, Limit]] = {}
         self.clearing = Clearing()
-        self.grants: set[str] = set()
+        self.grants: dict[str, str | None] = {}  # with their parents
         self.revoked: set[str] = set()
         self.jobs: dict[str, tuple[JobState, int]] = {}
         self.countersigned: dict[str, int] = {}
@@ -289,8 +289,17 @@ class _Replay:
         grant = entry.fields["grant"]
         if grant in self.grants:
             raise EntryError("the grant was entered before", entry.index)
-        self.grants.add(grant)
+        parent = entry.fields.get("parent")
+        if parent is not None and parent not in self.grants:
+            raise EntryError("the grant's parent was not entered before it", entry.index)
+        self.grants[grant] = parent
         self._limits[meter.grant_account(grant)] = _limits(entry.fields["limits"])
+
+    def _chain(self, grant: str | None) -> Iterator[str]:
+        """A grant and its ancestors: the links that are debited together."""
+        while grant is not None:
+            yield grant
+            grant = self.grants[grant]
 
     def _revocation(self, entry: Entry) -> None:
         if entry.fields["grant"] in self.revoked:
@@ -306,9 +315,9 @@ class _Replay:
         self.jobs[job] = state, entry.index
 
     def _posted(self, entry: Entry) -> None:
-        if entry.fields["grant"] in self.revoked:
-            raise EntryError("it was charged under a revoked grant", entry.index)
         self._ended(entry)
+        if not self.revoked.isdisjoint(self._chain(entry.fields["grant"])):
+            raise EntryError("it was charged under a revoked grant", entry.index)
         self._debit(entry)
 
     def _forfeited(self, entry: Entry) -> None:
@@ -318,7 +327,13 @@ class _Replay:
     def _debit(self, entry: Entry) -> None:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        for name in (meter.grant_account(fields["grant"]), meter.dataset_account(fields["dataset"])):
+        accounts = [meter.grant_account(link) for link in self._chain(fields["grant"])]
+        accounts.append(meter.dataset_account(fields["dataset"]))
+        if fields["accounts"] != accounts:
+            raise EntryError(
+                "it was not debited to its grant, all its ancestors and the dataset", entry.index
+            )
+        for name in accounts:
             limits = self._limits[name]
             for unit, amount in meter.used(usage):
                 limit = limits.get(unit, meter.NO_LIMIT)
@@ -367,7 +382,7 @@ def _compare(replay: _Replay, reader: Reader) -> None:
             (balance.posted, balance.pending) == (replay.balances.get(key, 0), pending.get(key, 0)),
             f"the {key.unit} of {key.account}, window {key.window}, are not what the entries add up to",
         )
-    _expect(set(reader.grants(replay.grants)) == replay.grants, "the log has grants that the book lacks")
+    _expect(set(reader.grants(replay.grants)) == set(replay.grants), "the log has grants that the book lacks")
     _expect(set(reader.revocations(replay.revoked)) == replay.revoked, "the book lacks a revocation")
 
 

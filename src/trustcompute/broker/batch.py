@@ -14,9 +14,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-from trustcompute.broker import grant as grants
-from trustcompute.broker import request
-from trustcompute.broker.grant import VerifiedGrant
+from trustcompute.broker import delegation, request
+from trustcompute.broker.grant import VerifiedGrant, hash_of
 from trustcompute.broker.request import Request, VerifiedRequest
 from trustcompute.errors import GrantError
 from trustcompute.primitives.signing import VerifyKey, token_hash
@@ -73,7 +72,7 @@ def _checked(token: str, peer: str, grant: str, audience: str, now: int) -> Chec
 @functools.lru_cache(maxsize=64)
 def _read(token: str) -> VerifiedGrant:
     """A grant that the calling process has verified."""
-    return VerifiedGrant(grants.read(token), token, token_hash(token))
+    return VerifiedGrant(delegation.read(token), token, hash_of(token))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -34,6 +34,7 @@ from trustcompute.broker import (
     batch,
     clearing,
     commands,
+    delegation,
     grant,
     log,
     meter,
@@ -218,28 +219,33 @@ class Broker:
     def issue(self, claims: Grant) -> str:
         """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer."""
         token = grant.sign(claims, self.identity.key)
-        verified = grant.verify(token, self._trusted, claims.aud)
+        verified = delegation.verify(token, self._trusted, claims.aud)
         self._writer.commit_one(commands.Issue(verified))
         return token
 
     def revoke(self, grant_hash: str, reason: str) -> None:
-        """Revoke a grant for good by its hash (``signing.token_hash``); the next transaction sees it."""
+        """Revoke a grant, and with it all that were delegated from it, for good; the next transaction sees it.
+
+        grant_hash: ``grant.hash_of`` its token.
+        """
         if len(grant_hash) != 64 or not set(grant_hash) <= set("0123456789abcdef"):
             raise ParameterError("a grant is revoked by its hash: 64 hex digits, SHA-256 of the token")
         self._writer.commit_one(commands.Revoke(grant_hash, reason[:MAX_CODE]))
 
     def verify(self, token: str) -> VerifiedGrant:
-        """Check a grant's form, audience, issuer and signature. Raises ``GrantError`` with the field.
+        """Check the form, audience, issuers, signatures and attenuation of a grant or of a chain of delegated ones.
+
+        Raises ``GrantError`` with the field.
 
         Dates and revocation are not part of it: they are looked at in every transaction.
         """
-        hash_ = token_hash(token) if token.isascii() else ""
+        hash_ = token_hash(token) if token.isascii() else ""  # of all its links
         with self._cache_mutex:
             known = self._verified.get(hash_)
             if known is not None:
                 self._verified.move_to_end(hash_)
                 return known
-        verified = grant.verify(token, self._trusted, self.identity.name)
+        verified = delegation.verify(token, self._trusted, self.identity.name)
         with self._cache_mutex:
             self._verified[hash_] = verified
             while len(self._verified) > CACHED_GRANTS:
@@ -300,7 +306,7 @@ class Broker:
     def admit(self, verified: VerifiedGrant) -> None:
         """Before anything is looked up for the holder of a grant. Raises ``Refused`` unless it is in force."""
         with self._writer.view() as (reader, _):
-            revoked = bool(reader.revocations([verified.hash]))
+            revoked = bool(reader.revocations([link.hash for link in verified.chain]))
         found = policy.in_force(verified.claims, revoked, self._writer.now())
         reasons = tuple(policy.Reason(rule, name, verified.claims.iss, fix) for rule, name, fix in found)
         if reasons:
@@ -313,11 +319,11 @@ class Broker:
         """
         usage = operation.bound(operation.check(params, sizes), sizes)
         claims = verified.claims
-        account = commands.grant_account(verified)
+        accounts = [commands.grant_account(link) for link in verified.chain]
         with self._writer.view() as (reader, _):
             day = meter.day_of(self._writer.now())
-            balances = reader.balances([account.name], [meter.TOTAL, day])
-        left = {unit: meter.left(account, unit, day, balances) for unit in claims.limits}
+            balances = reader.balances([account.name for account in accounts], [meter.TOTAL, day])
+        left = meter.left(accounts, day, balances)
         return Quote(usage, clearing.rate(claims.price, usage), claims.price.currency, left)
 
     def reserve(self, verified: VerifiedRequest, operation: Operation) -> JobRecord:

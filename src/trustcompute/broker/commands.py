@@ -119,7 +119,8 @@ class Reserve:
     def touched(self) -> Touched:
         grant = self.request.grant
         datasets = {self.request.claims.dataset, grant.claims.asset.id}
-        return Touched(jobs=(self.request.job,), grants=(grant.hash,), datasets=tuple(sorted(datasets)))
+        links = tuple(link.hash for link in grant.chain)
+        return Touched(jobs=(self.request.job,), grants=links, datasets=tuple(sorted(datasets)))
 
     def apply(self, book: Book) -> JobRecord | Refused:
         known = book.jobs.get(self.request.job)
@@ -127,8 +128,9 @@ class Reserve:
             return self._again(known)
         decision, usage, accounts = self.decide(book)
         grant = self.request.grant
-        if not book.known(grant.hash):
-            _enter_grant(book, "grant.accepted", grant)
+        for link in reversed(grant.chain):
+            if not book.known(link.hash):
+                _enter_grant(book, "grant.accepted", link)
         book.keep(Evidence(self.request.hash, "request", self.request.job, self.request.token))
         if not decision.allowed:
             return self._deny(book, decision)
@@ -142,13 +144,14 @@ class Reserve:
         """
         grant, claims = self.request.grant, self.request.claims
         asset = book.asset(claims.dataset)
-        usage, accounts, params = Usage(), [grant_account(grant)], None
+        usage, accounts, params = Usage(), [grant_account(link) for link in grant.chain], None
         if asset is not None and claims.op == self.operation.id:
             sizes = Sizes(claims.sizes.consumer, asset.rows)
             params = self.operation.check(claims.params, sizes)
             usage = self.operation.bound(params, sizes)
             accounts.append(dataset_account(asset, grant.claims.aud))
-        case = Case(grant.claims, claims, self.operation, params, asset, book.revoked(grant.hash), book.now)
+        revoked = any(book.revoked(link.hash) for link in grant.chain)
+        case = Case(grant.claims, claims, self.operation, params, asset, revoked, book.now)
         reasons = policy.decide(case) + quota_reasons(book, accounts, usage)
         return Decision(tuple(reasons), policy.versions(case)), usage, accounts
 
@@ -212,7 +215,7 @@ class Arm:
             return job
         if job.state is not JobState.RESERVED:
             raise _ended(job)
-        if book.revoked(job.grant):
+        if _is_revoked(book, job):
             _void(book, job, JobState.VOIDED, "revoked")
             return _revoked(book, job)
         if job.lease < book.now:
@@ -250,7 +253,7 @@ class Post:
             return self._release(book, job)
         if not job.open:
             raise _ended(job)
-        if book.revoked(job.grant):
+        if _is_revoked(book, job):
             return _lose(book, job, "revoked", Fault.UNCLEAR)
         return self._charge(book, job)
 
@@ -261,6 +264,7 @@ class Post:
             {
                 **_job_fields(job),
                 **self._released(),
+                "accounts": list(job.accounts),
                 "usage": meter.usage_document(self.usage),
                 "window": job.window,
             },
@@ -277,7 +281,7 @@ class Post:
         )
 
     def _release(self, book: Book, job: JobRecord) -> JobRecord | Refused:
-        if book.revoked(job.grant):
+        if _is_revoked(book, job):
             return _revoked(book, job)
         if len(job.releases) == MAX_ANSWERS:
             raise LocalProtocolError(f"a job releases at most {MAX_ANSWERS} times")
@@ -504,6 +508,11 @@ def _ended(job: JobRecord) -> Conflict | JobForfeited:
     return Conflict(f"job {job.id} is {job.state}: start a new one")
 
 
+def _is_revoked(book: Book, job: JobRecord) -> bool:
+    """Whether any link of the job's grant was revoked; its accounts name them all."""
+    return any(book.revoked(grant) for grant in meter.grants_of(job.accounts))
+
+
 def _revoked(book: Book, job: JobRecord) -> Refused:
     return Refused(
         f"the grant of job {job.id} was revoked: nothing is released",
@@ -535,6 +544,7 @@ def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord
         "job.forfeited",
         {
             **_job_fields(job),
+            "accounts": list(job.accounts),
             "usage": meter.usage_document(job.reserved),
             "window": job.window,
             "reason": reason,
@@ -567,6 +577,7 @@ def _enter_grant(book: Book, kind: str, grant: VerifiedGrant) -> None:
         kind,
         {
             "grant": grant.hash,
+            **({"parent": grant.parent.hash} if grant.parent else {}),
             "issuer": claims.iss,
             "subject": claims.cnf.jkt,
             "asset": claims.asset.id,

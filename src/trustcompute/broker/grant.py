@@ -3,7 +3,8 @@
 Issued and verified by the broker; consumers keep the token and send it along. A grant is a compact JWS of
 type ``tc-grant+jwt`` (``primitives.signing``) whose payload is a ``Grant``. What a grant does not say is
 not granted: unknown, doubled and malformed claims are refused by name. Absent lists of scenarios and
-territories and absent bounds and limits mean "not limited by this grant".
+territories and absent bounds and limits mean "not limited by this grant". This module knows a grant by itself;
+chains of delegated ones, and verifying either, are in ``delegation``.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from pydantic import (
 
 from trustcompute.errors import GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
-from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
+from trustcompute.primitives.signing import SigningKey, TokenError
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, OutputForm
 
 GRANT_TYPE: Final = "tc-grant+jwt"
 MAX_TIME: Final = 2**40  # seconds: some 34,000 years
 MAX_DEPTH: Final = 8
+MAX_LINKS: Final = MAX_DEPTH + 1  # of a chain: a root and its delegations
+MAX_CHAIN: Final = 4 * signing.MAX_TOKEN  # characters; nine links of the usual size need a tenth of it
+SEPARATOR: Final = "~"  # between the tokens of a chain, root first
 MAX_LIST: Final = 64  # entries of any list of a grant; keeps the largest grant below signing.MAX_TOKEN
 MAX_DENOMINATOR: Final = 10**12  # of a rate or a share: sums of exact amounts stay small numbers
 
@@ -82,6 +86,7 @@ def _text(pattern: str) -> StringConstraints:
 
 Thumbprint = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
 Digest = Annotated[str, _text(r"^[0-9a-f]{64}$")]
+PublicKey = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
 Name = Annotated[str, _text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Identifier = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 Party = Annotated[str, _text(r"^[A-Za-z0-9_-][A-Za-z0-9._:/-]{0,127}$")]  # a thumbprint, or a name
@@ -213,6 +218,7 @@ class Grant(Document):
     review: Time | None = None
     depth: Annotated[int, Field(ge=0, le=MAX_DEPTH)] = 0
     parent: Digest | None = None
+    key: PublicKey | None = None
     consent: Label | None = None
 
     @field_validator("exp")
@@ -245,14 +251,22 @@ class Grant(Document):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedGrant:
-    """A grant whose issuer is trusted and whose signature was checked; made by ``verify`` only.
+    """A grant whose issuer is trusted and whose signature was checked; made by ``delegation.verify`` only.
 
-    Whether it is in force (dates, revocation) is the policy's question, asked in every transaction.
+    claims: with what a delegated grant inherits; token, hash: of this link alone; parent: the link it was
+    delegated from, ``None`` for a root. Whether it is in force (dates, revocation) is the policy's question,
+    asked in every transaction.
     """
 
     claims: Grant
     token: str
     hash: str
+    parent: VerifiedGrant | None = None
+
+    @property
+    def chain(self) -> tuple[VerifiedGrant, ...]:
+        """This grant and its ancestors, the root last."""
+        return (self, *(self.parent.chain if self.parent else ()))
 
 
 def new_grant(
@@ -314,36 +328,20 @@ def sign(claims: Grant, key: SigningKey) -> str:
     return signing.sign(GRANT_TYPE, claims.to_document(), key)
 
 
-def read(token: str) -> Grant:
-    """The claims of a grant without any check of its signature: for its holder, to see what it says.
+def hash_of(token: str) -> str:
+    """What a grant is called in requests, in the log and in the book: the hash of its last link's token.
 
-    Raises ``GrantError`` with the field.
+    A delegated grant's token names its parent's hash, so the hash of the last link stands for the whole chain.
+    """
+    return signing.token_hash(token.rsplit(SEPARATOR, 1)[-1])
+
+
+def read(token: str) -> Grant:
+    """The claims of one link, as they are written, without any check of its signature.
+
+    Raises ``GrantError`` with the field. For chains, with what a link inherits: ``delegation.read``.
     """
     return read_claims(token, GRANT_TYPE, Grant)[0]
-
-
-def verify(token: str, trusted: Mapping[str, VerifyKey], audience: str) -> VerifiedGrant:
-    """Check a grant's form, audience, issuer and signature. trusted: keys by thumbprint.
-
-    Raises ``GrantError`` with the field. Delegated grants are not accepted by this version.
-    """
-    claims, unverified = read_claims(token, GRANT_TYPE, Grant)
-    key = trusted.get(claims.iss)
-    if key is None:
-        raise GrantError("this node does not trust the issuer of the grant", "iss")
-    try:
-        unverified.verify(key)
-    except TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    if claims.aud != audience:
-        raise GrantError(f"the grant is for {claims.aud}, this node is {audience}", "aud")
-    if claims.parent is not None:
-        raise GrantError("delegated grants are not accepted by this version", "parent")
-    if claims.depth:
-        raise GrantError(
-            "grants that may be delegated are not accepted by this version: depth must be 0", "depth"
-        )
-    return VerifiedGrant(claims, token, signing.token_hash(token))
 
 
 def read_claims(token: str, header_type: str, model: type[Model]) -> tuple[Model, signing.Unverified]:

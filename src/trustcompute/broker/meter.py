@@ -9,7 +9,7 @@ amounts are int64. Pure functions over balances; the writer loads and stores the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -75,6 +75,11 @@ def grant_account(grant: str) -> str:
     return f"grant:{grant}"
 
 
+def grants_of(accounts: Iterable[str]) -> set[str]:
+    """Hashes of the grants among accounts: a job's grant and all its ancestors."""
+    return {rest for kind, _, rest in (name.partition(":") for name in accounts) if kind == "grant"}
+
+
 def dataset_account(dataset: str) -> str:
     return f"dataset:{dataset}"
 
@@ -133,14 +138,19 @@ def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, b
                 balances[key] = Balance(old.posted + cost, old.pending - amount, old.limit)
 
 
-def left(account: Account, unit: str, day: int, balances: Balances) -> dict[str, int]:
-    """What could be reserved now, by span that is limited."""
-    limit = account.limit(unit)
-    found = {} if limit.per_call is None else {"per_call": limit.per_call}
-    for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
-        if bound is not None:
-            balance = balances.get(BalanceKey(account.name, window, unit), UNUSED)
-            found[span] = max(bound - balance.posted - balance.pending, 0)
+def left(accounts: Sequence[Account], day: int, balances: Balances) -> dict[str, dict[str, int]]:
+    """What could be reserved now by unit and span, where any of the accounts limits it: the least of them."""
+    found: dict[str, dict[str, int]] = {}
+    for account in accounts:
+        for unit, limit in account.limits.items():
+            spans = found.setdefault(unit, {})
+            if limit.per_call is not None:
+                spans["per_call"] = min(spans.get("per_call", limit.per_call), limit.per_call)
+            for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
+                if bound is not None:
+                    balance = balances.get(BalanceKey(account.name, window, unit), UNUSED)
+                    remains = max(bound - balance.posted - balance.pending, 0)
+                    spans[span] = min(spans.get(span, remains), remains)
     return found
 
 

@@ -155,7 +155,7 @@ def in_force(grant: Grant, revoked: bool, now: int) -> Iterator[Finding]:
 
 def _scope(case: Case) -> Iterator[Finding]:
     grant, request = case.grant, case.request
-    if grant.right != "process":
+    if grant.right == "hold":
         yield (
             "right",
             "grant",

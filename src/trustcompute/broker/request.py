@@ -28,6 +28,7 @@ from trustcompute.broker.grant import (
     Time,
     VerifiedGrant,
     explain_validation,
+    hash_of,
     read_claims,
 )
 from trustcompute.errors import GrantError, ParameterError, VerificationError
@@ -147,7 +148,7 @@ def new_request(
             key=key.x,
             iat=issued,
             exp=issued + lifetime,
-            grant=signing.token_hash(grant),
+            grant=hash_of(grant),
             asker=key.thumbprint,
             recipient=key.thumbprint,
             payer=key.thumbprint,

@@ -94,11 +94,17 @@ class Book:
 
     @functools.cached_property
     def _grants(self) -> dict[str, GrantRow]:
-        return self.reader.grants(self._named | {job.grant for job in self.jobs.values()})
+        return self.reader.grants(self._links)
 
     @functools.cached_property
     def _revocations(self) -> dict[str, Revocation]:
-        return self.reader.revocations(self._named | {job.grant for job in self.jobs.values()})
+        return self.reader.revocations(self._links)
+
+    @functools.cached_property
+    def _links(self) -> set[str]:
+        """Grants that are named, and those of the jobs with all their ancestors, which the accounts name."""
+        jobs = self.jobs.values()
+        return self._named.union(*({job.grant} | meter.grants_of(job.accounts) for job in jobs))
 
     @functools.cached_property
     def _assets(self) -> dict[str, Asset]:

@@ -1,4 +1,4 @@
-"""``trustcompute grant``: issue and show grants."""
+"""``trustcompute grant``: issue, delegate, show and revoke grants."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import datetime
 import hashlib
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from cryptography import x509
 from pydantic import ValidationError
 
+from trustcompute.broker import delegation
 from trustcompute.broker import grant as grants
-from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Share
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Right, Share
 from trustcompute.cli.options import AsJson, IdentityDir
+from trustcompute.cli.output import out as console
 from trustcompute.cli.output import print_fields, print_json
-from trustcompute.cli.settings import read_bytes, read_text, write_text
+from trustcompute.cli.settings import load_settings, read_bytes, read_text, write_text
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
 from trustcompute.protocol.operation import UNITS, OutputForm
 
-app = typer.Typer(help="Issue and show grants.", no_args_is_help=True)
+app = typer.Typer(help="Issue, delegate, show and revoke grants.", no_args_is_help=True)
 
 
 @app.command()
@@ -50,6 +53,8 @@ def issue(
     classification: Annotated[str, typer.Option(help="Class of the dataset.")] = "general",
     grade: Annotated[str, typer.Option(help="Grade of the dataset: general or important.")] = "general",
     personal: Annotated[bool, typer.Option(help="Whether it holds data of persons.")] = False,
+    right: Annotated[str, typer.Option(help="hold (delegates only), process or operate.")] = "process",
+    depth: Annotated[int, typer.Option(help="How often it may be delegated further.")] = 0,
     days: Annotated[int, typer.Option(help="How long the grant is valid.")] = 30,
 ) -> None:
     """Sign a grant for one dataset."""
@@ -76,6 +81,8 @@ def issue(
             price=PricePlan.model_validate(price),
             split=_split(split, issuer.name, free=currency is None),
             contingency=hashlib.sha256(read_bytes(plan)).hexdigest(),
+            right=_right(right),
+            depth=depth,
             now=int(time.time()),
             days=days,
         )
@@ -87,11 +94,115 @@ def issue(
 
 
 @app.command()
+def delegate(
+    parent: Annotated[Path, typer.Argument(help="File with the grant that was given to us.")],
+    identity: IdentityDir,
+    to: Annotated[Path, typer.Option(help="The new grantee's certificate.pem.")],
+    out: Annotated[Path, typer.Option(help="Where to write the chain of grants.")],
+    purpose: Annotated[list[str], typer.Option(help="Only this purpose; repeat for more.")] = [],
+    operation: Annotated[list[str], typer.Option(help="Only this operation; repeat for more.")] = [],
+    column: Annotated[list[str], typer.Option(help="Only this column; repeat for more.")] = [],
+    output: Annotated[list[str], typer.Option(help="Only this output form; repeat for more.")] = [],
+    scenario: Annotated[list[str], typer.Option(help="Only this scenario; repeat for more.")] = [],
+    max_rows: Annotated[int | None, typer.Option(help="Most keys the grantee may bring to a call.")] = None,
+    limit: Annotated[list[str], typer.Option(help="UNIT=TOTAL, e.g. calls=10; repeat for more units.")] = [],
+    version: Annotated[str | None, typer.Option(help="Only this version of the dataset.")] = None,
+    right: Annotated[str | None, typer.Option(help="hold, process or operate: no higher than ours.")] = None,
+    depth: Annotated[int, typer.Option(help="How often it may be delegated further.")] = 0,
+    days: Annotated[
+        int | None, typer.Option(help="How long it is valid; as long as ours if left out.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="A contingency plan of our own.")] = None,
+) -> None:
+    """Pass on a part of a grant that was given to us. What no option narrows stays as it is."""
+    chain, delegator, certificate = read_text(parent).strip(), Identity.load(identity), _certificate(to)
+    above = delegation.read(chain)
+    bounds = {"columns": tuple(column) or None, "max_rows": max_rows}
+    try:
+        narrower: dict[str, Any] = {
+            "purposes": tuple(purpose),
+            "scenarios": tuple(scenario),
+            "outputs": tuple(_output(name) for name in output),
+            "limits": _limits(limit),
+            "right": right and _right(right),
+            "contingency": plan and hashlib.sha256(read_bytes(plan)).hexdigest(),
+            "asset": version and above.asset.model_copy(update={"version": version}),
+        }
+        child = delegation.delegate(
+            chain,
+            issuer=delegator.key.public,
+            subject=peer_name(certificate),
+            subject_key=peer_key(certificate).thumbprint,
+            now=int(time.time()),
+            days=days,
+            depth=depth,
+            operations={name: _narrowed(above, name, bounds) for name in operation or above.operations},
+            **{name: value for name, value in narrower.items() if value},
+        )
+    except ValidationError as error:
+        message, field = grants.explain_validation(error, "grant")
+        raise ParameterError(f"{message} ({field})") from error
+    write_text(out, delegation.extend(chain, child, delegator.key) + "\n")
+    print_fields(grant_fields(delegation.inherit(child, above)))
+
+
+@app.command()
+def tree(
+    file: Annotated[Path, typer.Argument(help="File with a grant or a chain of grants.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a chain of grants link by link, the root first. Signatures are checked by the node, not here."""
+    token = read_text(file).strip()
+    names = [grants.hash_of(link) for link in token.split(grants.SEPARATOR)]
+    chain = delegation.read_chain(token)
+    for child, above in zip(chain[1:], chain, strict=False):
+        delegation.check(child, above)
+    if as_json:
+        print_json(
+            [
+                {"hash": name, "claims": claims.to_document()}
+                for name, claims in zip(names, chain, strict=True)
+            ]
+        )
+        return
+    for number, (name, claims) in enumerate(zip(names, chain, strict=True), start=1):
+        giver = chain[number - 2].sub if number > 1 else claims.iss
+        print_fields(
+            [("link", f"{number} of {len(chain)}"), ("from", giver), *grant_fields(claims), ("hash", name)]
+        )
+        console.print()
+
+
+@app.command()
+def revoke(
+    settings: Annotated[Path, typer.Argument(help="The node's file; the node must be stopped.")],
+    file: Annotated[Path, typer.Argument(help="File with the grant or chain of grants.")],
+    reason: Annotated[str, typer.Option(help="Kept in the log as a commitment only, not in words.")],
+    link: Annotated[
+        int | None, typer.Option(help="Which link of a chain, 1 is the root; the last if left out.")
+    ] = None,
+) -> None:
+    """Revoke a grant for good, and with it all that were delegated from it."""
+    links = read_text(file).strip().split(grants.SEPARATOR)
+    if link is not None and not 1 <= link <= len(links):
+        raise ParameterError(f"--link is 1 to {len(links)}: the chain has no link {link}")
+    chosen = links[-1 if link is None else link - 1]
+    claims, name = grants.read(chosen), grants.hash_of(chosen)
+    config = load_settings(settings)
+    identity = Identity.load(config.path(config.identity))
+    if claims.aud != identity.name:
+        raise ParameterError(f"the grant is for the node {claims.aud}, not for {identity.name}")
+    with Broker.open(config.path(config.book), identity) as broker:
+        broker.revoke(name, reason)
+    print_fields([("revoked", name), ("to", claims.sub), ("dataset", claims.asset.id)])
+
+
+@app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="File with the grant's token.")], as_json: AsJson = False
 ) -> None:
     """Say what a grant allows. Its signature is checked by the node, not here."""
-    claims = grants.read(read_text(file).strip())
+    claims = delegation.read(read_text(file).strip())
     if as_json:
         print_json(claims.to_document())
     else:
@@ -113,6 +224,7 @@ def grant_fields(claims: Grant) -> list[tuple[str, object]]:
     return [
         ("grant", claims.jti),
         ("to", claims.sub),
+        ("right", f"to {claims.right}" + (f", may be delegated {claims.depth} deep" if claims.depth else "")),
         ("at node", claims.aud),
         (
             "dataset",
@@ -132,6 +244,19 @@ def _bounds(name: str, bounds: Bounds) -> str:
     columns = f" on {', '.join(bounds.columns)}" if bounds.columns else ""
     rows = f", {bounds.max_rows:,} keys a call" if bounds.max_rows is not None else ""
     return name + columns + rows
+
+
+def _narrowed(above: Grant, name: str, changes: dict[str, Any]) -> Bounds:
+    """An operation's bounds with what was asked for; what is wider is refused when the grant is made."""
+    bounds = above.operations.get(name, Bounds()).to_document()
+    return Bounds.model_validate(bounds | {key: value for key, value in changes.items() if value is not None})
+
+
+def _right(name: str) -> Right:
+    for right in delegation.RIGHTS:
+        if right == name:
+            return right
+    raise ParameterError(f"--right must be one of {', '.join(delegation.RIGHTS)}, not {name!r}")
 
 
 def _certificate(path: Path) -> x509.Certificate:

@@ -14,10 +14,10 @@ import typer
 from cryptography import x509
 
 from trustcompute.broker import audit as auditing
-from trustcompute.broker import backup, tiles
-from trustcompute.broker import grant as grants
+from trustcompute.broker import backup, delegation, tiles
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.clearing import Clearing, Period, Statement
+from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import log_key, origin_of
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.witness import Quorum, Witness, serve
@@ -27,7 +27,6 @@ from trustcompute.cli.settings import load_settings, read_text, write_text
 from trustcompute.errors import ParameterError, VerificationError
 from trustcompute.primitives.checkpoint import CosignerKey, NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
-from trustcompute.primitives.signing import token_hash
 
 receipt_app = typer.Typer(help="Check receipts, offline.", no_args_is_help=True)
 log_app = typer.Typer(help="Audit, export, copy and witness a log.", no_args_is_help=True)
@@ -65,8 +64,8 @@ def receipt_verify(
     entry = Receipt.load(receipt).verify(note_key, needed)
     if grant is not None:
         token = read_text(grant).strip()
-        claims = grants.read(token)
-        if note_key.name != origin_of(claims.aud) or entry.fields.get("grant") != token_hash(token):
+        claims = delegation.read(token)
+        if note_key.name != origin_of(claims.aud) or entry.fields.get("grant") != hash_of(token):
             raise VerificationError("the receipt is in order, but not for this grant")
     if as_json:
         print_json({"verified": True, "index": entry.index, "entry": dict(entry.fields)})

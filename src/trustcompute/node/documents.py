@@ -7,14 +7,17 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trustcompute.broker.grant import MAX_CHAIN
 from trustcompute.errors import RemoteProtocolError, VerificationError
 from trustcompute.primitives import canonical
+from trustcompute.primitives.signing import MAX_TOKEN
 
 MAX_DOCUMENT: Final = 1024 * 1024
 
 Job = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-Token = Annotated[str, Field(max_length=32 * 1024)]
+Token = Annotated[str, Field(max_length=MAX_TOKEN)]
+GrantToken = Annotated[str, Field(max_length=MAX_CHAIN)]  # of one grant, or of a chain of delegated ones
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 
 
@@ -41,7 +44,7 @@ class Document(BaseModel):
 
 
 class CatalogRequest(Document):
-    grant: Token
+    grant: GrantToken
 
 
 class KeyChoice(Document):
@@ -90,7 +93,7 @@ class Catalog(Document):
 
 
 class QuoteRequest(Document):
-    grant: Token
+    grant: GrantToken
     operation: Name
     dataset: Name
     params: dict[str, Any]
@@ -115,7 +118,7 @@ class Quote(Document):
 
 
 class OpenRequest(Document):
-    grant: Token
+    grant: GrantToken
     request: Token
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from trustcompute import dp, psi, tables
-from trustcompute.broker import grant as grants
+from trustcompute.broker import delegation
 from trustcompute.broker import request as requests
+from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import decode, log_key
 from trustcompute.broker.meter import usage_document
 from trustcompute.broker.receipt import Receipt
@@ -117,13 +118,13 @@ def connect(
     state: Path | str | None = None,
     executor: Executor | None = None,
 ) -> Session:
-    """Open a session with the node at ``url`` (``grpc+tls://host:port``) under a grant (its token).
+    """Open a session with the node at ``url`` (``grpc+tls://host:port``) under a grant (its token, or chain of tokens).
 
     The node must present a certificate for the grant's audience, from the authority in ``identity``.
     state: a directory where jobs are kept so that another process can go on with an interrupted one, and where
     receipts are stored; without it they live as long as the session.
     """
-    channel = FlightChannel(url, identity, peer=grants.read(grant).aud)
+    channel = FlightChannel(url, identity, peer=delegation.read(grant).aud)
     return Session(channel, identity=identity, grant=grant, state=state, executor=executor)
 
 
@@ -140,7 +141,7 @@ class Session:
         executor: Executor | None = None,
     ) -> None:
         self._channel, self._identity, self._token, self._executor = channel, identity, grant, executor
-        self.grant = grants.read(grant)
+        self.grant = delegation.read(grant)
         if channel.peer != self.grant.aud:
             raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
         self._states = StateStore(None if state is None else Path(state))
@@ -431,9 +432,7 @@ class Session:
     def _run(
         self, party: Party[T], operation: Operation, params: Params, sizes: Sizes, state: JobState
     ) -> tuple[Runner[T], Receipt]:
-        binding = Binding(
-            token_hash(self._token), operation.id, params, operation.consumer, operation.provider
-        )
+        binding = Binding(hash_of(self._token), operation.id, params, operation.consumer, operation.provider)
         runner = Runner(party, binding, leads=True, job=state.job)
         link = Link(self._channel, self._states, state.job)
         receipts: list[bytes] = []
@@ -467,7 +466,7 @@ class Session:
     def _verified(self, raw: bytes, job: str) -> Receipt:
         receipt = Receipt.from_json(raw)
         entry = receipt.verify(self.log_key)
-        if entry.fields.get("job") != job or entry.fields.get("grant") != token_hash(self._token):
+        if entry.fields.get("job") != job or entry.fields.get("grant") != hash_of(self._token):
             raise RemoteProtocolError("the node returned the receipt of another job")
         return receipt
 
