@@ -19,6 +19,8 @@ TASKS = (
     "scalar-mult-base",
     "hash-to-group",
     "hash-mult",
+    "hash-blind",
+    "unblind",
     "oprf-finalize",
     "scalar-invert",
     "digest",
@@ -51,7 +53,7 @@ def _call(kernels: Any, task: str, rows: int) -> Callable[[], Any]:
     scalars = rng.integers(0, 256, (rows, 32), dtype=np.uint8)
     messages = rng.integers(0, 256, (rows, 32), dtype=np.uint8)
     one = scalars[:1]
-    points = kernels.ristretto255_mul_base(scalars) if task == "scalar-mult" else scalars
+    points = kernels.ristretto255_mul_base(scalars) if task in ("scalar-mult", "unblind") else scalars
     ends = np.arange(rows + 1, dtype=np.int64) * 18
     column = kernels.VariableColumn(1, ends, messages.ravel()[: rows * 18])
     calls: dict[str, Callable[[], Any]] = {
@@ -59,6 +61,8 @@ def _call(kernels: Any, task: str, rows: int) -> Callable[[], Any]:
         "scalar-mult-base": lambda: kernels.ristretto255_mul_base(scalars),
         "hash-to-group": lambda: kernels.ristretto255_hash(messages, DST),
         "hash-mult": lambda: kernels.ristretto255_hash_mul(messages, DST, one),
+        "hash-blind": lambda: kernels.ristretto255_hash_blind(messages, DST, scalars),
+        "unblind": lambda: kernels.ristretto255_unblind(points, points[:1], scalars),
         "oprf-finalize": lambda: kernels.oprf_finalize(messages, scalars),
         "scalar-invert": lambda: kernels.scalar255_invert(scalars),
         "digest": lambda: kernels.digest_columns(bytes(64), [column]),

@@ -20,11 +20,11 @@ from benchmarks.systems.version import version
 
 __all__ = ["SYSTEM", "party", "version"]
 
-PROTOCOLS = ("psi.ecdh.v1",)
+PROTOCOLS = ("psi.ecdh.v1", "psi.dh.v1")
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_psi",
-    protocols={"intersect": PROTOCOLS, "cardinality": PROTOCOLS},
+    protocols={"intersect": PROTOCOLS, "cardinality": PROTOCOLS[:1]},
 )
 DATASET = "keys"
 NODE, CONSUMER = "node.example", "consumer.example"
@@ -83,7 +83,9 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
     def intersect() -> int | None:
         url = _await(job.path("url"))
         session = stack.enter_context(connect(url, identity=identity, grant=grant, executor=executor))
-        found = session.intersect(DATASET, job.input("consumer.csv"), on="id", output=output)
+        found = session.intersect(
+            DATASET, job.input("consumer.csv"), on="id", output=output, protocol=job.protocol
+        )
         if output == "rows":
             pyarrow.csv.write_csv(found.table(), job.path("matched.csv"))
         return found.count

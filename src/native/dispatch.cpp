@@ -16,14 +16,17 @@ u32 detect() {
         __builtin_cpu_supports("sse4.1")) {
         found |= kShaNi;
     }
+    if (__builtin_cpu_supports("avx2")) found |= kAvx2;
 #endif
     return found;
 }
 
 Dispatch dispatch(u32 allowed) {
-    Dispatch chosen = {kSha256Portable};
+    Dispatch chosen = {kSha256Portable, kCurvePortable};
 #if defined(__x86_64__)
-    if (allowed & detect() & kShaNi) chosen.sha256 = kSha256ShaNi;
+    const u32 usable = allowed & detect();
+    if (usable & kShaNi) chosen.sha256 = kSha256ShaNi;
+    if (usable & kAvx2) chosen.curve = kCurveAvx2;
 #else
     static_cast<void>(allowed);
 #endif

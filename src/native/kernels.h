@@ -6,25 +6,28 @@
 
 #include <vector>
 
+#include "curve.h"
 #include "platform.h"
 #include "sha2.h"
 
 namespace tc {
 
-constexpr int kAbiVersion = 1;  // kernels/dispatch.py expects the same
+constexpr int kAbiVersion = 2;  // kernels/dispatch.py expects the same
 
 enum Feature : u32 {
     kShaNi = 1u << 0,
+    kAvx2 = 1u << 1,
 };
 
 struct NamedFeature {
     const char* name;
     Feature feature;
 };
-constexpr NamedFeature kFeatures[] = {{"sha-ni", kShaNi}};
+constexpr NamedFeature kFeatures[] = {{"sha-ni", kShaNi}, {"avx2", kAvx2}};
 
 struct Dispatch {
     Sha256Functions sha256;
+    CurveFunctions curve;
 };
 
 // The features that this processor has and this build has code for.
@@ -36,17 +39,10 @@ Dispatch dispatch(u32 allowed);
 constexpr i64 kFine = -1;      // no row is at fault; otherwise kernels return the first row that is
 constexpr i64 kMalformed = -2;  // offsets that do not lie inside their data
 
-// Elements are 32-byte encodings, scalars 32 bytes of any value, both one after the other. `step` is 32, or 0 if one
-// scalar serves every row. Results go to `out`, 32 bytes a row.
-i64 ristretto255_mul(const u8* points, const u8* scalars, std::size_t step, std::size_t count, u8* out);
-void ristretto255_mul_base(const u8* scalars, std::size_t count, u8* out);
-i64 ristretto255_check(const u8* points, std::size_t count);
+constexpr i64 kBadBase = -3;    // the shared base is not an element
+
+// A sum of public multiples. Variable time.
 i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out);
-void ristretto255_from_uniform(const u8* uniform, std::size_t count, u8* out);
-void ristretto255_hash(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size, std::size_t count,
-                       u8* out);
-void ristretto255_hash_mul(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size,
-                           const u8* scalars, std::size_t step, std::size_t count, u8* out);
 
 void scalar255_reduce(const u8* wide, std::size_t count, u8* out);
 void scalar255_mul(const u8* a, const u8* b, std::size_t count, u8* out);

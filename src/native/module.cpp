@@ -55,6 +55,10 @@ PyObject* wrong_length(const char* what) {
 PyObject* outcome(i64 row) {
     if (row == tc::kFine) Py_RETURN_NONE;
     if (row == tc::kMalformed) return wrong_length("offsets must not fall and must lie inside their data");
+    if (row == tc::kBadBase) {
+        PyErr_SetString(PyExc_ValueError, "the base is not the canonical encoding of an element");
+        return nullptr;
+    }
     return PyLong_FromLongLong(row);
 }
 
@@ -85,29 +89,32 @@ bool tag_fits(const Buffer& dst) { return dst.size() >= 1 && dst.size() <= 255; 
 PyObject* detect(PyObject*, PyObject*) { return PyLong_FromUnsignedLong(tc::detect()); }
 
 PyObject* ristretto255_mul(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer points, scalars, out;
-    if (!PyArg_ParseTuple(args, "y*y*w*", &points.view, &scalars.view, &out.view)) return nullptr;
+    if (!PyArg_ParseTuple(args, "Iy*y*w*", &use, &points.view, &scalars.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
     std::size_t step;
     if (!out.holds(count, 32) || !points.holds(count, 32)) return wrong_length("points and results");
     if (!scalars_fit(scalars, count, step)) return wrong_length("scalars");
-    return run([&] { return tc::ristretto255_mul(points.data(), scalars.data(), step, count, out.out()); });
+    return run([&] { return tc::dispatch(use).curve.mul(points.data(), scalars.data(), step, count, out.out()); });
 }
 
 PyObject* ristretto255_mul_base(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer scalars, out;
-    if (!PyArg_ParseTuple(args, "y*w*", &scalars.view, &out.view)) return nullptr;
+    if (!PyArg_ParseTuple(args, "Iy*w*", &use, &scalars.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
     if (!out.holds(count, 32) || !scalars.holds(count, 32)) return wrong_length("scalars and results");
-    return run([&] { return tc::ristretto255_mul_base(scalars.data(), count, out.out()), tc::kFine; });
+    return run([&] { return tc::dispatch(use).curve.mul_base(scalars.data(), count, out.out()), tc::kFine; });
 }
 
 PyObject* ristretto255_check(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer points;
-    if (!PyArg_ParseTuple(args, "y*", &points.view)) return nullptr;
+    if (!PyArg_ParseTuple(args, "Iy*", &use, &points.view)) return nullptr;
     const std::size_t count = points.size() / 32;
     if (!points.holds(count, 32)) return wrong_length("points");
-    return run([&] { return tc::ristretto255_check(points.data(), count); });
+    return run([&] { return tc::dispatch(use).curve.check(points.data(), count); });
 }
 
 PyObject* ristretto255_multiscalar_vartime(PyObject*, PyObject* args) {
@@ -122,31 +129,34 @@ PyObject* ristretto255_multiscalar_vartime(PyObject*, PyObject* args) {
 }
 
 PyObject* ristretto255_from_uniform(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer uniform, out;
-    if (!PyArg_ParseTuple(args, "y*w*", &uniform.view, &out.view)) return nullptr;
+    if (!PyArg_ParseTuple(args, "Iy*w*", &use, &uniform.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
     if (!out.holds(count, 32) || !uniform.holds(count, 64)) return wrong_length("uniform bytes and results");
-    return run([&] { return tc::ristretto255_from_uniform(uniform.data(), count, out.out()), tc::kFine; });
+    return run([&] { return tc::dispatch(use).curve.from_uniform(uniform.data(), count, out.out()), tc::kFine; });
 }
 
 PyObject* ristretto255_hash(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer messages, dst, out;
     Py_ssize_t width;
-    if (!PyArg_ParseTuple(args, "y*ny*w*", &messages.view, &width, &dst.view, &out.view)) return nullptr;
+    if (!PyArg_ParseTuple(args, "Iy*ny*w*", &use, &messages.view, &width, &dst.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32, bytes = static_cast<std::size_t>(width);
     if (width < 0 || !out.holds(count, 32) || !messages.holds(count, bytes)) {
         return wrong_length("messages and results");
     }
     if (!tag_fits(dst)) return wrong_length("the domain separation tag");
     return run([&] {
-        return tc::ristretto255_hash(messages.data(), bytes, dst.data(), dst.size(), count, out.out()), tc::kFine;
+        return tc::dispatch(use).curve.hash(messages.data(), bytes, dst.data(), dst.size(), count, out.out()), tc::kFine;
     });
 }
 
 PyObject* ristretto255_hash_mul(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer messages, dst, scalars, out;
     Py_ssize_t width;
-    if (!PyArg_ParseTuple(args, "y*ny*y*w*", &messages.view, &width, &dst.view, &scalars.view, &out.view)) {
+    if (!PyArg_ParseTuple(args, "Iy*ny*y*w*", &use, &messages.view, &width, &dst.view, &scalars.view, &out.view)) {
         return nullptr;
     }
     const std::size_t count = out.size() / 32, bytes = static_cast<std::size_t>(width);
@@ -157,9 +167,42 @@ PyObject* ristretto255_hash_mul(PyObject*, PyObject* args) {
     if (!tag_fits(dst)) return wrong_length("the domain separation tag");
     if (!scalars_fit(scalars, count, step)) return wrong_length("scalars");
     return run([&] {
-        tc::ristretto255_hash_mul(messages.data(), bytes, dst.data(), dst.size(), scalars.data(), step, count,
+        tc::dispatch(use).curve.hash_mul(messages.data(), bytes, dst.data(), dst.size(), scalars.data(), step, count,
                                   out.out());
         return tc::kFine;
+    });
+}
+
+PyObject* ristretto255_hash_blind(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer messages, dst, scalars, out;
+    Py_ssize_t width;
+    if (!PyArg_ParseTuple(args, "Iy*ny*y*w*", &use, &messages.view, &width, &dst.view, &scalars.view, &out.view)) {
+        return nullptr;
+    }
+    const std::size_t count = out.size() / 32, bytes = static_cast<std::size_t>(width);
+    if (width < 0 || !out.holds(count, 32) || !messages.holds(count, bytes)) {
+        return wrong_length("messages and results");
+    }
+    if (!tag_fits(dst)) return wrong_length("the domain separation tag");
+    if (!scalars.holds(count, 32)) return wrong_length("scalars");
+    return run([&] {
+        tc::dispatch(use).curve.hash_blind(messages.data(), bytes, dst.data(), dst.size(), scalars.data(), count,
+                                           out.out());
+        return tc::kFine;
+    });
+}
+
+PyObject* ristretto255_unblind(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer points, base, scalars, out;
+    if (!PyArg_ParseTuple(args, "Iy*y*y*w*", &use, &points.view, &base.view, &scalars.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32) || !points.holds(count, 32)) return wrong_length("points and results");
+    if (!base.holds(1, 32)) return wrong_length("the base");
+    if (!scalars.holds(count, 32)) return wrong_length("scalars");
+    return run([&] {
+        return tc::dispatch(use).curve.unblind(points.data(), base.data(), scalars.data(), count, out.out());
     });
 }
 
@@ -273,6 +316,8 @@ PyMethodDef kMethods[] = {
     {"ristretto255_from_uniform", ristretto255_from_uniform, METH_VARARGS, nullptr},
     {"ristretto255_hash", ristretto255_hash, METH_VARARGS, nullptr},
     {"ristretto255_hash_mul", ristretto255_hash_mul, METH_VARARGS, nullptr},
+    {"ristretto255_hash_blind", ristretto255_hash_blind, METH_VARARGS, nullptr},
+    {"ristretto255_unblind", ristretto255_unblind, METH_VARARGS, nullptr},
     {"scalar255_reduce", scalar255_reduce, METH_VARARGS, nullptr},
     {"scalar255_mul", scalar255_binary<tc::scalar255_mul>, METH_VARARGS, nullptr},
     {"scalar255_sub", scalar255_binary<tc::scalar255_sub>, METH_VARARGS, nullptr},

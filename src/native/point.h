@@ -63,6 +63,8 @@ TC_INLINE Completed operator+(const Extended& p, const AffineCached& q) {
     return {b - a, b + a, d + c, d - c};
 }
 
+TC_INLINE Extended operator-(const Extended& p) { return {carried(-p.x), p.y, p.z, carried(-p.t)}; }
+
 // -q if the mask is set, else q.
 TC_INLINE Cached negated_if(u64 mask, const Cached& q) {
     return {select(mask, q.y_minus_x, q.y_plus_x), select(mask, q.y_plus_x, q.y_minus_x), q.z2,
@@ -116,13 +118,19 @@ inline Projective multiplied(const Extended& p, const Digits& digits) {
     return total;
 }
 
-// Multiples of the generator: table[i][j] = (j + 1) * 256^i * G.
+// Multiples of a point that many scalars shall multiply: entry[i][j] = (j + 1) * 256^i * P.
 struct BaseTable {
     AffineCached entry[32][8];
 };
 
-const BaseTable& base_table();
+BaseTable computed_base_table(const Extended& point);  // allocates
 
-Projective multiplied_base(const Digits& digits);
+// Decodes the 32 bytes of an element (RFC 9496 §4.3.1); false if they are not one. The answer is not secret.
+bool decoded(const u8* bytes, Extended& point);
+
+const BaseTable& generator_table();
+
+// `start` plus the multiple of the table's point that the digits stand for.
+Extended added_base(const Extended& start, const BaseTable& table, const Digits& digits);
 
 }  // namespace tc

@@ -9,39 +9,56 @@
 
 namespace tc {
 
-// The multiple of the generator that the digits stand for: odd digits first, 16 times them, then the even ones.
-Projective multiplied_base(const Digits& digits) {
-    const BaseTable& table = base_table();
+// Odd digits first, 16 times them, then the others.
+Extended added_base(const Extended& start, const BaseTable& table, const Digits& digits) {
     Extended total = kIdentity;
     for (int i = 1; i < 64; i += 2) {
         total = extended(total + lookup(table.entry[i / 2], kAffineCachedIdentity, digits.digit[i]));
     }
     Projective times16 = projective(total);
     for (int j = 0; j < 3; ++j) times16 = projective(doubled(times16));
-    total = extended(doubled(times16));
+    total = extended(extended(doubled(times16)) + cached(start));
     for (int i = 0; i < 64; i += 2) {
         total = extended(total + lookup(table.entry[i / 2], kAffineCachedIdentity, digits.digit[i]));
     }
-    return projective(total);
+    return total;
 }
 
-namespace {
-
-BaseTable computed_base_table() {
-    BaseTable table = {};
-    Extended power = kGenerator;  // 256^i * G
+// Projective first, then Montgomery's trick: one inversion for all entries, which no Z can spoil, since none is zero.
+BaseTable computed_base_table(const Extended& point) {
+    constexpr int kEntries = 256;
+    std::vector<Extended> multiples(kEntries);
+    std::vector<Fe> before(kEntries);  // the product of the Z before
+    Extended power = point;            // 256^i * P
+    Fe product = kOne;
     for (int i = 0; i < 32; ++i) {
-        Extended multiple = power;
         const Cached step = cached(power);
         for (int j = 0; j < 8; ++j) {
-            const Fe z_inverse = inverted(multiple.z), x = multiple.x * z_inverse, y = multiple.y * z_inverse;
-            table.entry[i][j] = {carried(y + x), carried(y - x), x * y * k2D};
-            multiple = extended(multiple + step);
+            Extended& multiple = multiples[static_cast<std::size_t>(8 * i + j)];
+            multiple = j == 0 ? power : extended(multiples[static_cast<std::size_t>(8 * i + j - 1)] + step);
+            before[static_cast<std::size_t>(8 * i + j)] = product;
+            product = product * multiple.z;
         }
         for (int j = 0; j < 8; ++j) power = extended(doubled(projective(power)));
     }
+    BaseTable table = {};
+    Fe inverse = inverted(product);
+    for (int i = kEntries - 1; i >= 0; --i) {
+        const Extended& multiple = multiples[static_cast<std::size_t>(i)];
+        const Fe z_inverse = inverse * before[static_cast<std::size_t>(i)];
+        const Fe x = multiple.x * z_inverse, y = multiple.y * z_inverse;
+        table.entry[i / 8][i % 8] = {carried(y + x), carried(y - x), x * y * k2D};
+        inverse = inverse * multiple.z;
+    }
     return table;
 }
+
+const BaseTable& generator_table() {
+    static const BaseTable table = computed_base_table(kGenerator);  // built once, by whichever thread comes first
+    return table;
+}
+
+namespace {
 
 // §4.3.1, up to the root and from it.
 struct Decoding {
@@ -201,14 +218,6 @@ Extended mapped(const u8* uniform) {
     return extended(low.finish(roots.a) + cached(high.finish(roots.b)));
 }
 
-// Digits of half the scalar, whichever 256-bit integer it is: the encoder doubles what comes out.
-Digits half_digits(const u8* scalar) {
-    Scalar half = halved(reduced(load_scalar(scalar)));
-    const Digits digits = signed_digits(half);
-    wipe(&half, sizeof half);
-    return digits;
-}
-
 // The digits of every row's scalar, computed once if one scalar serves all.
 class RowDigits {
    public:
@@ -306,14 +315,7 @@ class Buckets {
     Extended buckets_[kHalf];
 };
 
-}  // namespace
-
-const BaseTable& base_table() {
-    static const BaseTable table = computed_base_table();  // built once, by whichever thread comes first
-    return table;
-}
-
-i64 ristretto255_mul(const u8* points, const u8* scalars, std::size_t step, std::size_t count, u8* out) {
+i64 mul(const u8* points, const u8* scalars, std::size_t step, std::size_t count, u8* out) {
     RowDigits digits(scalars, step, count);
     Input input(points, count);
     Output output(out);
@@ -326,20 +328,88 @@ i64 ristretto255_mul(const u8* points, const u8* scalars, std::size_t step, std:
     return kFine;
 }
 
-void ristretto255_mul_base(const u8* scalars, std::size_t count, u8* out) {
+void mul_base(const u8* scalars, std::size_t count, u8* out) {
     RowDigits digits(scalars, 32, count);
     Output output(out);
-    for (std::size_t i = 0; i < count; ++i) output.add(multiplied_base(digits.at(i)));
+    for (std::size_t i = 0; i < count; ++i) {
+        output.add(projective(added_base(kIdentity, generator_table(), digits.at(i))));
+    }
     output.flush();
 }
 
-i64 ristretto255_check(const u8* points, std::size_t count) {
+i64 check(const u8* points, std::size_t count) {
     Input input(points, count);
     for (std::size_t i = 0; i < count; ++i) {
         Extended point;
         if (!input.next(i, point)) return static_cast<i64>(i);
     }
     return kFine;
+}
+
+void from_uniform(const u8* uniform, std::size_t count, u8* out) {
+    for (std::size_t i = 0; i < count; ++i) encode(mapped(uniform + 64 * i), out + 32 * i);
+}
+
+void hash(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size, std::size_t count, u8* out) {
+    const Expander expander(dst, dst_size, 64);
+    for (std::size_t i = 0; i < count; ++i) {
+        u8 uniform[64];
+        expander.expand(messages + width * i, width, uniform);
+        encode(mapped(uniform), out + 32 * i);
+    }
+}
+
+void hash_mul(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size, const u8* scalars,
+              std::size_t step, std::size_t count, u8* out) {
+    const Expander expander(dst, dst_size, 64);
+    RowDigits digits(scalars, step, count);
+    Output output(out);
+    for (std::size_t i = 0; i < count; ++i) {
+        u8 uniform[64];
+        expander.expand(messages + width * i, width, uniform);
+        output.add(multiplied(mapped(uniform), digits.at(i)));
+    }
+    output.flush();
+}
+
+void hash_blind(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size, const u8* scalars,
+                std::size_t count, u8* out) {
+    const Expander expander(dst, dst_size, 64);
+    Output output(out);
+    for (std::size_t i = 0; i < count; ++i) {
+        u8 uniform[64];
+        expander.expand(messages + width * i, width, uniform);
+        Digits digits = scalar_digits(scalars + 32 * i);
+        output.add(projective(added_base(mapped(uniform), generator_table(), digits)));
+        wipe(&digits, sizeof digits);
+    }
+    output.flush();
+}
+
+i64 unblind(const u8* points, const u8* base, const u8* scalars, std::size_t count, u8* out) {
+    Extended negative;
+    if (!decoded(base, negative)) return kBadBase;
+    const BaseTable table = computed_base_table(-negative);
+    Input input(points, count);
+    Output output(out);
+    for (std::size_t i = 0; i < count; ++i) {
+        Extended point;
+        if (!input.next(i, point)) return static_cast<i64>(i);
+        Digits digits = scalar_digits(scalars + 32 * i);
+        output.add(projective(added_base(point, table, digits)));
+        wipe(&digits, sizeof digits);
+    }
+    output.flush();
+    return kFine;
+}
+
+}  // namespace
+
+const CurveFunctions kCurvePortable = {mul, mul_base, check, from_uniform, hash, hash_mul, hash_blind, unblind};
+
+bool decoded(const u8* bytes, Extended& point) {
+    const Decoding decoding(bytes);
+    return decoding.finish(sqrt_ratio_m1(decoding.task()), point) != 0;
 }
 
 i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out) {
@@ -358,33 +428,6 @@ i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::s
     }
     encode(total, out);
     return kFine;
-}
-
-void ristretto255_from_uniform(const u8* uniform, std::size_t count, u8* out) {
-    for (std::size_t i = 0; i < count; ++i) encode(mapped(uniform + 64 * i), out + 32 * i);
-}
-
-void ristretto255_hash(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size, std::size_t count,
-                       u8* out) {
-    const Expander expander(dst, dst_size, 64);
-    for (std::size_t i = 0; i < count; ++i) {
-        u8 uniform[64];
-        expander.expand(messages + width * i, width, uniform);
-        encode(mapped(uniform), out + 32 * i);
-    }
-}
-
-void ristretto255_hash_mul(const u8* messages, std::size_t width, const u8* dst, std::size_t dst_size,
-                           const u8* scalars, std::size_t step, std::size_t count, u8* out) {
-    const Expander expander(dst, dst_size, 64);
-    RowDigits digits(scalars, step, count);
-    Output output(out);
-    for (std::size_t i = 0; i < count; ++i) {
-        u8 uniform[64];
-        expander.expand(messages + width * i, width, uniform);
-        output.add(multiplied(mapped(uniform), digits.at(i)));
-    }
-    output.flush();
 }
 
 }  // namespace tc

@@ -116,4 +116,20 @@ inline Digits signed_digits(const Scalar& a) {
     return d;
 }
 
+// Digits of any 256-bit integer, taken mod l.
+inline Digits scalar_digits(const u8* scalar) {
+    Scalar a = reduced(load_scalar(scalar));
+    const Digits digits = signed_digits(a);
+    wipe(&a, sizeof a);
+    return digits;
+}
+
+// Digits of half of it: encoders double what comes out.
+inline Digits half_digits(const u8* scalar) {
+    Scalar half = halved(reduced(load_scalar(scalar)));
+    const Digits digits = signed_digits(half);
+    wipe(&half, sizeof half);
+    return digits;
+}
+
 }  // namespace tc

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trustcompute.broker import log, tiles
+from trustcompute.broker import commands, log, tiles
 from trustcompute.broker.audit import EntryError, audit, read_log
 from trustcompute.broker.clearing import Clearing
 from trustcompute.broker.grant import Limit
@@ -272,3 +272,14 @@ def test_lowering_a_datasets_limit_does_not_condemn_what_was_used_before(written
     audit(written([OPENED, registered(2), START[2], use("1"), use("2"), registered(1)]), NAME)
     with pytest.raises(EntryError, match="dataset:d beyond its limit"):
         audit(written([OPENED, registered(1), START[2], use("1"), use("2")]), NAME)
+
+
+def test_a_damaged_entry_inside_a_large_commit_is_located(world: Any) -> None:
+    broker = world.broker()
+    incidents = [commands.Incident("x", "bank.example", None, str(number)) for number in range(50)]
+    broker._writer.commit(incidents)
+    broker.close()
+    tamper(world.directory / BOOK_FILE, "UPDATE entries SET body = CAST('{}' AS BLOB) WHERE idx = 30")
+    with pytest.raises(EntryError, match="hashed into the log") as caught:
+        audit(world.directory, broker.log_key)
+    assert caught.value.index == 30

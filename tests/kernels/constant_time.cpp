@@ -34,13 +34,20 @@ int main() {
     const Bytes wide = secret(64 * kRows);
     Bytes points(32 * kRows), out(64 * kRows);
 
-    tc::ristretto255_hash(messages.data(), 20, dst, sizeof dst, kRows, points.data());
-    tc::ristretto255_from_uniform(wide.data(), kRows, out.data());
-    tc::ristretto255_hash_mul(messages.data(), 20, dst, sizeof dst, scalars.data(), 32, kRows, out.data());
-    tc::ristretto255_mul_base(scalars.data(), kRows, out.data());
-    VALGRIND_MAKE_MEM_DEFINED(points.data(), points.size());  // those a peer sent: which row is rejected is public
-    const bool fine = tc::ristretto255_mul(points.data(), scalars.data(), 32, kRows, out.data()) == tc::kFine &&
-                      tc::ristretto255_mul(points.data(), scalars.data(), 0, kRows, out.data()) == tc::kFine;
+    bool fine = true;
+    for (const tc::u32 use : {0u, static_cast<unsigned>(tc::kAvx2)}) {  // memcheck knows no SHA extensions
+        const tc::CurveFunctions curve = tc::dispatch(use).curve;
+        curve.hash(messages.data(), 20, dst, sizeof dst, kRows, points.data());
+        curve.from_uniform(wide.data(), kRows, out.data());
+        curve.hash_mul(messages.data(), 20, dst, sizeof dst, scalars.data(), 32, kRows, out.data());
+        curve.hash_blind(messages.data(), 20, dst, sizeof dst, scalars.data(), kRows, out.data());
+        curve.mul_base(scalars.data(), kRows, out.data());
+        // Those a peer sent: which row is rejected is public.
+        VALGRIND_MAKE_MEM_DEFINED(points.data(), points.size());
+        fine = fine && curve.mul(points.data(), scalars.data(), 32, kRows, out.data()) == tc::kFine &&
+               curve.mul(points.data(), scalars.data(), 0, kRows, out.data()) == tc::kFine &&
+               curve.unblind(points.data(), points.data(), scalars.data(), kRows, out.data()) == tc::kFine;
+    }
 
     tc::scalar255_reduce(wide.data(), kRows, out.data());
     tc::scalar255_mul(scalars.data(), others.data(), kRows, out.data());

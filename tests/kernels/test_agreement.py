@@ -104,8 +104,16 @@ def test_multiplication(compiled: Implementation, reference: Implementation, dat
     agree(compiled, reference, "ristretto255_mul_base", factors)
 
 
+@few
+@given(st.data())
+def test_unblinding(compiled: Implementation, reference: Implementation, data: st.DataObject) -> None:
+    points = rows(data.draw(st.lists(anything, max_size=4)), 32)
+    base = rows([data.draw(elements)], 32)
+    agree(compiled, reference, "ristretto255_unblind", points, base, data.draw(scalars(len(points))))
+
+
 @many
-@given(st.lists(anything, max_size=5))
+@given(st.lists(anything, max_size=11))
 def test_decoding(compiled: Implementation, reference: Implementation, encodings: list[bytes]) -> None:
     agree(compiled, reference, "ristretto255_check", rows(encodings, 32))
 
@@ -123,6 +131,7 @@ def test_hash_to_group(
 ) -> None:
     agree(compiled, reference, "ristretto255_hash", texts, dst)
     agree(compiled, reference, "ristretto255_hash_mul", texts, dst, data.draw(scalars(len(texts))))
+    agree(compiled, reference, "ristretto255_hash_blind", texts, dst, data.draw(scalars(len(texts))))
     factor = data.draw(scalars(1))
     fused = compiled.ristretto255_hash_mul(texts, dst, factor)
     assert np.array_equal(fused, compiled.ristretto255_mul(compiled.ristretto255_hash(texts, dst), factor))
@@ -197,11 +206,62 @@ def test_batches_larger_than_any_inner_one(compiled: Implementation, reference: 
         compiled.ristretto255_mul(points, factors), reference.ristretto255_mul(points, factors)
     )
     assert np.array_equal(compiled.ristretto255_mul_base(factors), reference.ristretto255_mul_base(factors))
+    assert np.array_equal(
+        compiled.ristretto255_hash_blind(texts, b"batches", factors),
+        reference.ristretto255_hash_blind(texts, b"batches", factors),
+    )
+    assert np.array_equal(
+        compiled.ristretto255_unblind(points, points[:1], factors),
+        reference.ristretto255_unblind(points, points[:1], factors),
+    )
     assert np.array_equal(compiled.scalar255_invert(factors), reference.scalar255_invert(factors))
     columns = [FixedColumn(1, texts)]
     assert np.array_equal(
         compiled.digest_columns(b"", count, columns), reference.digest_columns(b"", count, columns)
     )
+
+
+@pytest.mark.parametrize("count", range(1, 18))
+def test_every_rest_of_a_batch(compiled: Implementation, reference: Implementation, count: int) -> None:
+    """Lanes that are filled up neither show in the results nor hide the row at fault."""
+    scalar = noise(32).reshape(1, 32)
+    texts = noise(9 * count).reshape(count, 9)
+    points = compiled.ristretto255_hash(texts, b"rest")
+    assert np.array_equal(points, reference.ristretto255_hash(texts, b"rest"))
+    products = compiled.ristretto255_mul(points, scalar)
+    assert np.array_equal(products, reference.ristretto255_mul(points, scalar))
+    for row in range(count):
+        spoilt = points.copy()
+        spoilt[row:] = 255
+        agree(compiled, reference, "ristretto255_check", spoilt)
+        agree(compiled, reference, "ristretto255_mul", spoilt[row:], scalar)
+
+
+@pytest.mark.parametrize("scalar", EDGES)
+def test_every_edge_in_every_lane(compiled: Implementation, reference: Implementation, scalar: int) -> None:
+    points = rows(
+        [curve.GENERATOR, bytes(32), element(bytes(64)), element(bytes(range(64))), curve.GENERATOR], 32
+    )
+    factors = rows([scalar.to_bytes(32, "little")] * 5, 32)
+    agree(compiled, reference, "ristretto255_mul", points, factors[:1])
+    agree(compiled, reference, "ristretto255_mul", points, factors)
+    agree(compiled, reference, "ristretto255_mul_base", factors)
+    agree(compiled, reference, "ristretto255_hash_blind", points, b"edges", factors)
+    agree(compiled, reference, "ristretto255_unblind", points, points[2:3], factors)
+
+
+def test_unblinding_takes_off_what_blinding_added(implementation: Implementation) -> None:
+    count = 5
+    texts, blinds = noise(20 * count).reshape(count, 20), noise(32 * count).reshape(count, 32)
+    secret, two = noise(32).reshape(1, 32), rows([(2).to_bytes(32, "little")], 32)
+    twice = implementation.scalar255_mul(secret, two)
+    blinded = implementation.ristretto255_hash_blind(texts, b"both ways", blinds)
+    evaluated = implementation.ristretto255_mul(blinded, secret)
+    base = implementation.ristretto255_mul_base(twice)
+    expected = implementation.ristretto255_hash_mul(
+        texts, b"both ways", implementation.scalar255_mul(twice, two)
+    )
+    assert np.array_equal(implementation.ristretto255_unblind(evaluated, base, blinds), expected)
 
 
 def test_multiscalar_over_several_parts(compiled: Implementation) -> None:

@@ -27,6 +27,9 @@ WRONG: dict[str, Callable[[], Any]] = {
     "one scalar where each row needs its own": lambda: kernels.ristretto255_multiscalar_vartime(
         POINTS, ONE[:1]
     ),
+    "one blind for several messages": lambda: kernels.ristretto255_hash_blind(TEXTS, b"dst", ONE[:1]),
+    "two bases": lambda: kernels.ristretto255_unblind(POINTS, POINTS[:2], ONE),
+    "a base that is no element": lambda: kernels.ristretto255_unblind(POINTS, ONE[:1], ONE),
     "no scalar": lambda: kernels.ristretto255_hash_mul(TEXTS, b"dst", ONE[:0]),
     "narrow scalars": lambda: kernels.scalar255_invert(ONE[:, :16]),
     "32 bytes to reduce": lambda: kernels.scalar255_reduce(ONE),
@@ -83,6 +86,8 @@ def test_empty_batches() -> None:
     assert kernels.ristretto255_mul_base(nothing).shape == (0, 32)
     assert kernels.ristretto255_hash(no_texts, b"dst").shape == (0, 32)
     assert kernels.ristretto255_hash_mul(no_texts, b"dst", nothing).shape == (0, 32)
+    assert kernels.ristretto255_hash_blind(no_texts, b"dst", nothing).shape == (0, 32)
+    assert kernels.ristretto255_unblind(nothing, POINTS[:1], nothing).shape == (0, 32)
     assert kernels.ristretto255_from_uniform(np.empty((0, 64), np.uint8)).shape == (0, 32)
     assert not kernels.ristretto255_multiscalar_vartime(nothing, nothing).any()
     assert kernels.scalar255_invert(nothing).shape == (0, 32)
@@ -129,19 +134,25 @@ def test_the_extension_checks_lengths_itself() -> None:
     texts, columns = TEXTS, ((0, 20, b"", TEXTS),)
     far, falling = np.array([0, 5, 10, 61]), np.array([0, 5, 4, 4])
     for call in (
-        lambda: native.ristretto255_mul(POINTS, ONE, short),
-        lambda: native.ristretto255_mul(POINTS, ONE, out[:, :31].copy()),
-        lambda: native.ristretto255_mul(POINTS, short, out),
-        lambda: native.ristretto255_mul_base(ONE, short),
-        lambda: native.ristretto255_check(bytes(33)),
+        lambda: native.ristretto255_mul(0, POINTS, ONE, short),
+        lambda: native.ristretto255_mul(0, POINTS, ONE, out[:, :31].copy()),
+        lambda: native.ristretto255_mul(0, POINTS, short, out),
+        lambda: native.ristretto255_mul_base(0, ONE, short),
+        lambda: native.ristretto255_check(0, bytes(33)),
         lambda: native.ristretto255_multiscalar_vartime(POINTS, short, out[:1]),
         lambda: native.ristretto255_multiscalar_vartime(POINTS, ONE, out),
-        lambda: native.ristretto255_from_uniform(bytes(64), out),
-        lambda: native.ristretto255_hash(texts, 21, b"dst", out),
-        lambda: native.ristretto255_hash(texts, -20, b"dst", out),
-        lambda: native.ristretto255_hash(texts, 20, b"", out),
-        lambda: native.ristretto255_hash(texts, 20, bytes(256), out),
-        lambda: native.ristretto255_hash_mul(texts, 20, b"dst", short, out),
+        lambda: native.ristretto255_from_uniform(0, bytes(64), out),
+        lambda: native.ristretto255_hash(0, texts, 21, b"dst", out),
+        lambda: native.ristretto255_hash(0, texts, -20, b"dst", out),
+        lambda: native.ristretto255_hash(0, texts, 20, b"", out),
+        lambda: native.ristretto255_hash(0, texts, 20, bytes(256), out),
+        lambda: native.ristretto255_hash_mul(0, texts, 20, b"dst", short, out),
+        lambda: native.ristretto255_hash_blind(0, texts, 20, b"dst", short, out),
+        lambda: native.ristretto255_hash_blind(0, texts, 21, b"dst", ONE, out),
+        lambda: native.ristretto255_hash_blind(0, texts, 20, b"", ONE, out),
+        lambda: native.ristretto255_unblind(0, POINTS, POINTS, ONE, out),
+        lambda: native.ristretto255_unblind(0, POINTS, POINTS[:1], short, out),
+        lambda: native.ristretto255_unblind(0, POINTS, POINTS[:1], ONE, short),
         lambda: native.scalar255_reduce(ONE, out),
         lambda: native.scalar255_mul(ONE, short, out),
         lambda: native.scalar255_sub(short, ONE, out),
@@ -158,8 +169,9 @@ def test_the_extension_checks_lengths_itself() -> None:
         with pytest.raises(ValueError, match="do not fit together"):
             call()
     for call in (
-        lambda: native.ristretto255_mul(POINTS, ONE, bytes(96)),  # read-only
-        lambda: native.ristretto255_mul(POINTS[::2], ONE[:2], short),  # not contiguous
+        lambda: native.ristretto255_mul(0, POINTS, ONE, bytes(96)),  # read-only
+        lambda: native.ristretto255_mul(0, POINTS[::2], ONE[:2], short),  # not contiguous
+        lambda: native.ristretto255_unblind(0, POINTS, b"\xff" * 32, ONE, out),  # no element
         lambda: native.digest_columns(0, b"", [columns[0]], out),
         lambda: native.digest_columns(0, b"", (None,), out),
         lambda: native.digest_columns(0, b"", ((256, 20, b"", TEXTS),), out),

@@ -67,7 +67,7 @@ class World:
             "asset": AssetClaim(
                 id="planes", version="2013", classification="general", grade="general", personal=False
             ),
-            "operations": {"psi.ecdh.v1": Bounds(), THREE_TURNS.id: Bounds()},
+            "operations": {"psi.ecdh.v1": Bounds(), "psi.dh.v1": Bounds(), THREE_TURNS.id: Bounds()},
             "purposes": ["check"],
             "outputs": list(OutputForm),
             "contingency": "0" * 64,

@@ -1,6 +1,6 @@
 """Random pairs of tables with a known plain join. Used by the tests, and by hand for long runs:
 
-python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node]
+python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node] [--protocol psi.dh.v1]
 """
 
 from __future__ import annotations
@@ -100,8 +100,10 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=3000)
     parser.add_argument("--over", choices=["process", "node"], default="process")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--protocol", default="psi.ecdh.v1")
     arguments = parser.parse_args()
-    intersect = in_process if arguments.over == "process" else over_nodes()
+    over = in_process if arguments.over == "process" else over_nodes
+    intersect = over(arguments.protocol)
     rows = 0
     for seed in range(arguments.seed, arguments.seed + arguments.pairs):
         pair = random_pair(seed, arguments.largest)
@@ -111,16 +113,17 @@ def main() -> None:
             sys.exit(f"seed {seed}: the intersection is not the plain join")
         if sys.stderr.isatty():
             print(f"\r{seed - arguments.seed + 1} of {arguments.pairs}", end="", file=sys.stderr)
-    print(f"{arguments.pairs} pairs with {rows} rows over {arguments.over}: all equal to the plain join")
+    where = f"{arguments.protocol} over {arguments.over}"
+    print(f"{arguments.pairs} pairs with {rows} rows, {where}: all equal to the plain join")
 
 
-def in_process(pair: Pair):
+def in_process(protocol: str):
     from trustcompute import psi
 
-    return psi.intersect(pair.left, pair.right, on=pair.on)
+    return lambda pair: psi.intersect(pair.left, pair.right, on=pair.on, protocol=protocol)
 
 
-def over_nodes():
+def over_nodes(protocol: str):
     """Each pair over a node of its own, mutual TLS and a session, with a broker that counts."""
     import tempfile
     from pathlib import Path
@@ -129,7 +132,7 @@ def over_nodes():
     import pair_over_node
 
     directory = tempfile.TemporaryDirectory()
-    return lambda pair: pair_over_node.intersect(pair, Path(directory.name))
+    return lambda pair: pair_over_node.intersect(pair, Path(directory.name), protocol=protocol)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pytest
 
 from trustcompute import kernels, psi
-from trustcompute.errors import ParameterError, TableError
+from trustcompute.errors import InputError, ParameterError
 
 _SPEC = importlib.util.spec_from_file_location("random_tables", Path(__file__).with_name("random_tables.py"))
 random_tables = importlib.util.module_from_spec(_SPEC)
 __import__("sys").modules["random_tables"] = random_tables
 _SPEC.loader.exec_module(random_tables)
 
+PROTOCOLS = [operation.id for operation in psi.OPERATIONS]
 LARGEST = 3000 if kernels.active().name != "reference" else 120
 
 
@@ -27,20 +28,23 @@ LARGEST = 3000 if kernels.active().name != "reference" else 120
 def test_equal_to_a_plain_join_on_random_tables(block):
     for seed in range(10 * block, 10 * block + 10):
         pair = random_tables.random_pair(seed, LARGEST)
-        found = psi.intersect(pair.left, pair.right, on=pair.on, reveal="both")
+        protocol = PROTOCOLS[seed % len(PROTOCOLS)]
+        found = psi.intersect(pair.left, pair.right, on=pair.on, reveal="both", protocol=protocol)
         assert found.count == pair.count, seed
         assert found.left_rows.tolist() == pair.left_rows, seed
         assert found.right_rows.tolist() == pair.right_rows, seed
 
 
-@pytest.mark.parametrize("output", ["rows", "count"])
+@pytest.mark.parametrize(
+    ("protocol", "output"), [("psi.ecdh.v1", "rows"), ("psi.ecdh.v1", "count"), ("psi.dh.v1", "rows")]
+)
 @pytest.mark.parametrize("reveal", ["left", "right", "both"])
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 5), (5, 0), (1, 1), (1, 40), (40, 1), (33, 21)])
-def test_every_output_for_any_two_sizes(output, reveal, n, m):
+def test_every_output_for_any_two_sizes(protocol, output, reveal, n, m):
     left, right = {"id": np.arange(n)}, {"id": np.arange(n // 2, n // 2 + m)}
     shared = sorted(set(left["id"].tolist()) & set(right["id"].tolist()))
-    found = psi.intersect(left, right, on="id", output=output, reveal=reveal)
-    assert found.count == len(shared)
+    found = psi.intersect(left, right, on="id", output=output, reveal=reveal, protocol=protocol)
+    assert (found.count, found.protocol) == (len(shared), protocol)
     learns_left, learns_right = output == "rows" and reveal != "right", output == "rows" and reveal != "left"
     assert (found.left_rows is None) == (not learns_left)
     assert (found.right_rows is None) == (not learns_right)
@@ -93,18 +97,18 @@ def test_text_can_be_compared_without_regard_to_case():
     [
         ({"id": [1]}, {"id": ["1"]}, "id", "integer"),
         ({"id": [1]}, {"id": [1]}, "key", "key"),
-        ({"id": [1]}, {"id": [1]}, [], "key"),
+        ({"id": [1]}, {"id": [1]}, [], "on must be"),
         ({"id": [1.5]}, {"id": [1]}, "id", "id"),
         ({"id": ["a", 1]}, {"id": ["a"]}, "id", "id"),
         ("missing.parquet", {"id": ["a"]}, "id", "missing.parquet"),
     ],
 )
 def test_tables_that_cannot_be_matched_say_why(left, right, on, message):
-    with pytest.raises(TableError, match=message):
+    with pytest.raises(InputError, match=message):
         psi.intersect(left, right, on=on)
 
 
-@pytest.mark.parametrize("options", [{"output": "pairs"}, {"reveal": "nobody"}])
+@pytest.mark.parametrize("options", [{"output": "pairs"}, {"reveal": "nobody"}, {"protocol": "psi.x"}])
 def test_unknown_options_name_the_known_ones(options):
     with pytest.raises(ParameterError, match="must be one of"):
         psi.intersect({"id": [1]}, {"id": [1]}, on="id", **options)

@@ -1,4 +1,4 @@
-"""psi.ecdh.v1 as a protocol: what is compared, what is released when, what a peer may send."""
+"""psi.ecdh.v1 and psi.dh.v1 as protocols: what is compared, what is released when, what a peer may send."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from trustcompute.protocol.operation import OutputForm, Sizes
 from trustcompute.protocol.party import Receive, Send
 from trustcompute.protocol.run import run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import OPERATIONS, cardinality, ecdh, matching, parties
+from trustcompute.psi import OPERATIONS, cardinality, dh, ecdh, matching, parties
+from trustcompute.psi.operation import named
 
 KEYS = {"columns": ["id"], "keys": "0" * 64}
 BINDING = Binding("", "psi.ecdh.v1", {}, "consumer", "provider")
 LOW = bytes(32)  # the identity element
+ONE = np.frombuffer((1).to_bytes(32, "little"), np.uint8).reshape(1, 32)
 NOT_CANONICAL = bytes.fromhex("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")
 
 
@@ -27,18 +29,20 @@ def digests(numbers):
     return rows
 
 
+ECDH, DH = "psi.ecdh.v1", "psi.dh.v1"
+MODES = [(ECDH, "rows"), (ECDH, "count"), (DH, "rows")]
 LEFT, RIGHT = digests([1, 2, 3, 4, 5]), digests([4, 5, 6])
 SIZES = Sizes(5, 3)
 
 
-def params(**options):
-    return OPERATIONS[0].check(KEYS | options, SIZES)
+def params(protocol=ECDH, **options):
+    return named(protocol).check(KEYS | options, SIZES)
 
 
-def both(options, consumer_rng=None, provider_rng=None):
+def both(options, consumer_rng=None, provider_rng=None, protocol=ECDH):
     return (
-        parties.consumer(options, SIZES, LEFT, consumer_rng or Rng.from_os()),
-        parties.provider(options, SIZES, RIGHT, provider_rng or Rng.from_os()),
+        parties.consumer(protocol, options, SIZES, LEFT, consumer_rng or Rng.from_os()),
+        parties.provider(protocol, options, SIZES, RIGHT, provider_rng or Rng.from_os()),
     )
 
 
@@ -68,7 +72,7 @@ def test_sizes_out_of_bounds_are_refused():
             matching.width(n, 1)
 
 
-@pytest.mark.parametrize("protocol", [ecdh, cardinality])
+@pytest.mark.parametrize("protocol", [ecdh, cardinality, dh])
 def test_a_receiver_refuses_to_compare_a_table_that_is_too_narrow(protocol, monkeypatch):
     monkeypatch.setattr(ecdh.Params, "width", property(lambda self: 4))
     p = ecdh.Params(5, 3, answer=False)
@@ -78,11 +82,11 @@ def test_a_receiver_refuses_to_compare_a_table_that_is_too_narrow(protocol, monk
         )
 
 
-@pytest.mark.parametrize("output", ["rows", "count"])
+@pytest.mark.parametrize(("protocol", "output"), MODES)
 @pytest.mark.parametrize("reveal", ["consumer", "provider", "both"])
-def test_the_peer_still_waits_before_every_message_that_releases(output, reveal):
+def test_the_peer_still_waits_before_every_message_that_releases(protocol, output, reveal):
     """Nothing either side can compute from is out before a message marked ``releases``."""
-    consumer, provider = both(params(output=output, reveal=reveal))
+    consumer, provider = both(params(protocol, output=output, reveal=reveal), protocol=protocol)
     sides, pending, results = [consumer, provider], [next(consumer), next(provider)], [None, None]
     released = [False, False]
     while pending != [None, None]:
@@ -111,26 +115,66 @@ def test_a_provider_touches_neither_keys_nor_secret_before_the_peer_has_spoken()
         def __getattr__(self, name):
             raise AssertionError("touched")
 
-    for output in ("rows", "count"):
-        party = parties.provider(params(output=output), SIZES, Untouchable(), Untouchable())
+    for protocol, output in MODES:
+        party = parties.provider(
+            protocol, params(protocol, output=output), SIZES, Untouchable(), Untouchable()
+        )
         assert isinstance(next(party), Receive)
 
 
-def blinded_by(output, rng, keys=LEFT):
-    party = parties.consumer(params(output=output), SIZES, keys, rng)
+def blinded_by(output, rng, keys=LEFT, protocol=ECDH):
+    party = parties.consumer(protocol, params(protocol, output=output), SIZES, keys, rng)
     return next(party).message["point"]
 
 
-@pytest.mark.parametrize("output", ["rows", "count"])
-def test_secrets_are_fresh_for_every_run_and_determined_by_their_seed(output):
-    assert not (blinded_by(output, Rng.from_os()) == blinded_by(output, Rng.from_os())).all(axis=1).any()
-    same = [blinded_by(output, Rng.derive(b"s" * 32, info=b"job")) for _ in range(2)]
+@pytest.mark.parametrize(("protocol", "output"), MODES)
+def test_secrets_are_fresh_for_every_run_and_determined_by_their_seed(protocol, output):
+    one, other = (blinded_by(output, Rng.from_os(), protocol=protocol) for _ in range(2))
+    assert not (one == other).all(axis=1).any()
+    same = [blinded_by(output, Rng.derive(b"s" * 32, info=b"job"), protocol=protocol) for _ in range(2)]
     assert np.array_equal(*same)
 
 
-def test_every_key_is_blinded_on_its_own():
+@pytest.mark.parametrize("protocol", [ECDH, DH])
+def test_every_key_is_blinded_on_its_own(protocol):
     twice = digests([7, 7, 7, 7, 7])
-    assert len(np.unique(blinded_by("rows", Rng.from_os(), twice), axis=0)) == 5
+    blinded = blinded_by("rows", Rng.from_os(), twice, protocol)
+    assert len(np.unique(blinded, axis=0)) == 5
+
+
+def test_counting_by_dh_is_refused_and_says_where_it_is_done():
+    with pytest.raises(ParameterError, match=r"psi\.ecdh\.v1"):
+        params(DH, output="count")
+    with pytest.raises(ParameterError, match=r"psi\.ecdh\.v1, psi\.dh\.v1, not 'psi\.x'"):
+        named("psi.x")
+
+
+@pytest.mark.parametrize("bad", [LOW, NOT_CANONICAL, b"\xff" * 32])
+def test_a_public_element_that_is_none_is_refused(bad):
+    consumer, provider = both(params(DH), protocol=DH)
+    next(provider)
+    table = provider.send(next(consumer).message)
+    provider.send(None)
+    evaluated = provider.send(None)
+    consumer.send(None)
+    consumer.send(table.message)
+    consumer.send(Message("public", {"point": np.frombuffer(bad, np.uint8).reshape(1, 32)}))
+    with pytest.raises(RemoteProtocolError, match="base"):
+        consumer.send(evaluated.message)
+
+
+def test_another_public_element_than_the_keys_finds_nothing():
+    consumer, provider = both(params(DH), protocol=DH)
+    next(provider)
+    table = provider.send(next(consumer).message)
+    provider.send(None)
+    evaluated = provider.send(None)
+    consumer.send(None)
+    consumer.send(table.message)
+    consumer.send(Message("public", {"point": kernels.ristretto255_mul_base(ONE)}))
+    with pytest.raises(StopIteration) as stop:
+        consumer.send(evaluated.message)
+    assert stop.value.value.count == 0
 
 
 def test_the_sender_shuffles_what_it_evaluates_for_a_count():
@@ -158,38 +202,41 @@ def test_the_table_is_sorted_so_that_order_tells_nothing():
     assert table.tolist() == sorted(table.tolist())
 
 
-@pytest.mark.parametrize("output", ["rows", "count"])
+@pytest.mark.parametrize(("protocol", "output"), MODES)
 @pytest.mark.parametrize("bad", [LOW, NOT_CANONICAL, b"\xff" * 32])
-def test_points_that_are_no_group_elements_are_refused_by_row(output, bad):
+def test_points_that_are_no_group_elements_are_refused_by_row(protocol, output, bad):
     def spoil(points):
         spoiled = points.copy()
         spoiled[3] = np.frombuffer(bad, np.uint8)
         return spoiled
 
-    _, provider = both(params(output=output))
+    _, provider = both(params(protocol, output=output), protocol=protocol)
     next(provider)
     with pytest.raises(RemoteProtocolError, match="row 3"):
-        provider.send(Message("blinded", {"point": spoil(blinded_by(output, Rng.from_os()))}))
+        provider.send(
+            Message("blinded", {"point": spoil(blinded_by(output, Rng.from_os(), protocol=protocol))})
+        )
 
-    consumer, provider = both(params(output=output))
+    consumer, provider = both(params(protocol, output=output), protocol=protocol)
     next(provider)
-    table = provider.send(next(consumer).message)
-    evaluated = provider.send(None)
+    step = provider.send(next(consumer).message)
     consumer.send(None)
-    consumer.send(table.message)
+    while step.message.kind != "evaluated":
+        consumer.send(step.message)
+        step = provider.send(None)
     with pytest.raises(RemoteProtocolError, match="row 3"):
-        consumer.send(Message("evaluated", {"point": spoil(evaluated.message["point"])}))
+        consumer.send(Message("evaluated", {"point": spoil(step.message["point"])}))
 
 
-@pytest.mark.parametrize("positions", [[1, 1], [2, 1], [-1, 0], [0, 3]])
-def test_an_answer_that_is_not_ascending_positions_is_refused(positions):
+@pytest.mark.parametrize("bits", [[0b00010000], [0b11100001]])
+def test_an_answer_with_more_rows_than_the_table_has_is_refused(bits):
     consumer, provider = both(params(reveal="both"))
     next(provider)
     provider.send(next(consumer).message)
     provider.send(None)
     provider.send(None)
-    with pytest.raises(RemoteProtocolError, match="ascending positions"):
-        provider.send(Message("matched", {"position": np.array(positions)}))
+    with pytest.raises(RemoteProtocolError, match="more matches"):
+        provider.send(Message("matched", {"bits": np.array(bits, np.uint8)}))
 
 
 @pytest.mark.parametrize("count", [-1, 4])
@@ -222,30 +269,30 @@ def test_parameters_are_checked_by_name(change, message):
         OPERATIONS[0].check(KEYS | change, SIZES)
 
 
-@pytest.mark.parametrize("output", ["rows", "count"])
+@pytest.mark.parametrize(("protocol", "output"), MODES)
 @pytest.mark.parametrize("reveal", ["consumer", "provider", "both"])
-def test_the_bound_covers_the_bytes_that_cross_and_depends_on_declarations_only(output, reveal):
-    options = params(output=output, reveal=reveal)
-    run = run_local(*both(options), BINDING)
-    bound = OPERATIONS[0].bound(options, SIZES)
-    headers = 300 * 4
+def test_the_bound_covers_the_bytes_that_cross_and_depends_on_declarations_only(protocol, output, reveal):
+    options = params(protocol, output=output, reveal=reveal)
+    run = run_local(*both(options, protocol=protocol), BINDING)
+    bound = named(protocol).bound(options, SIZES)
+    headers = 300 * 5
     crossed = run.cost.bytes_sent + run.cost.bytes_received
     assert bound.bytes <= crossed <= bound.bytes + headers
     assert (bound.calls, bound.rows) == (1, 5)
-    form = OPERATIONS[0].output(options)
+    form = named(protocol).output(options)
     assert form == (OutputForm.MATCHED_IDS if output == "rows" else OutputForm.COUNT)
-    leakage = OPERATIONS[0].leakage(options)
+    leakage = named(protocol).leakage(options)
     assert ("which" in leakage.consumer) == (output == "rows" and reveal != "provider")
     assert ("both sides hold" in leakage.provider) == (output == "count" and reveal != "consumer")
 
 
-def test_another_secret_finds_nothing():
+@pytest.mark.parametrize("protocol", [ECDH, DH])
+def test_another_secret_finds_nothing(protocol):
     """The table belongs to one evaluation key: values of two runs do not match each other."""
     tables = []
     for _ in range(2):
-        _, provider = both(params())
+        _, provider = both(params(protocol), protocol=protocol)
         next(provider)
-        tables.append(
-            provider.send(Message("blinded", {"point": blinded_by("rows", Rng.from_os())})).message["value"]
-        )
+        blinded = blinded_by("rows", Rng.from_os(), protocol=protocol)
+        tables.append(provider.send(Message("blinded", {"point": blinded})).message["value"])
     assert (matching.positions(*tables) == -1).all()

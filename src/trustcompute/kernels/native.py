@@ -33,16 +33,16 @@ class Native:
 
     def ristretto255_mul(self, points: U8, scalars: U8) -> U8:
         out = _empty(len(points), 32)
-        _points_fine(_native.ristretto255_mul(points, scalars, out))
+        _points_fine(_native.ristretto255_mul(self._use, points, scalars, out))
         return out
 
     def ristretto255_mul_base(self, scalars: U8) -> U8:
         out = _empty(len(scalars), 32)
-        _native.ristretto255_mul_base(scalars, out)
+        _native.ristretto255_mul_base(self._use, scalars, out)
         return out
 
     def ristretto255_check(self, points: U8) -> None:
-        _points_fine(_native.ristretto255_check(points))
+        _points_fine(_native.ristretto255_check(self._use, points))
 
     def ristretto255_multiscalar_vartime(self, points: U8, scalars: U8) -> U8:
         out = _empty(1, 32)
@@ -51,17 +51,27 @@ class Native:
 
     def ristretto255_from_uniform(self, uniform: U8) -> U8:
         out = _empty(len(uniform), 32)
-        _native.ristretto255_from_uniform(uniform, out)
+        _native.ristretto255_from_uniform(self._use, uniform, out)
         return out
 
     def ristretto255_hash(self, messages: U8, dst: bytes) -> U8:
         out = _empty(len(messages), 32)
-        _native.ristretto255_hash(messages, messages.shape[1], dst, out)
+        _native.ristretto255_hash(self._use, messages, messages.shape[1], dst, out)
         return out
 
     def ristretto255_hash_mul(self, messages: U8, dst: bytes, scalars: U8) -> U8:
         out = _empty(len(messages), 32)
-        _native.ristretto255_hash_mul(messages, messages.shape[1], dst, scalars, out)
+        _native.ristretto255_hash_mul(self._use, messages, messages.shape[1], dst, scalars, out)
+        return out
+
+    def ristretto255_hash_blind(self, messages: U8, dst: bytes, scalars: U8) -> U8:
+        out = _empty(len(messages), 32)
+        _native.ristretto255_hash_blind(self._use, messages, messages.shape[1], dst, scalars, out)
+        return out
+
+    def ristretto255_unblind(self, points: U8, base: U8, scalars: U8) -> U8:
+        out = _empty(len(points), 32)
+        _points_fine(_native.ristretto255_unblind(self._use, points, base, scalars, out))
         return out
 
     def scalar255_reduce(self, wide: U8) -> U8:

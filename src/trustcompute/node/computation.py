@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trustcompute import psi
+from trustcompute.dp.operation import OPERATIONS as RELEASES
+from trustcompute.errors import ParameterError
+from trustcompute.node import release
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.psi import parties
+from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
+from trustcompute.tables import Keys
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -28,17 +33,33 @@ class Computation:
 
 
 def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
-    return len(dataset.keys(params["columns"]))
-
-
-def _intersection(
-    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
-) -> Party[MatchedRows | None]:
     keys = dataset.keys(params["columns"])
-    found = yield from parties.provider(params, sizes, keys.digests, rng, executor)
+    if keys.spec.digest != params["keys"]:
+        raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
+    return len(keys)
+
+
+def _intersection(protocol: str) -> Provide:
+    def provide(
+        dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+    ) -> Party[MatchedRows | None]:
+        keys = dataset.keys(params["columns"])
+        party = parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        return _matched_rows(party, keys)
+
+    return provide
+
+
+def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Party[MatchedRows | None]:
+    """The party, its output told as rows of the dataset."""
+    found = yield from party
     return None if found is None else MatchedRows(found.count, rows_found(found, keys))
 
 
-COMPUTATIONS: Final = tuple(
-    Computation(operation, _intersection_rows, _intersection) for operation in psi.OPERATIONS
+COMPUTATIONS: Final = (
+    *(
+        Computation(operation, _intersection_rows, _intersection(operation.id))
+        for operation in psi.OPERATIONS
+    ),
+    *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
 )

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from trustcompute import psi, tables
+from trustcompute import dp, psi, tables
 from trustcompute.broker import grant as grants
 from trustcompute.broker import request as requests
-from trustcompute.broker.log import log_key
+from trustcompute.broker.log import decode, log_key
+from trustcompute.broker.meter import usage_document
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import Request
+from trustcompute.dp import operation as releases
+from trustcompute.dp import parties as dp_parties
+from trustcompute.dp.answer import ReleaseQuote, accuracy, proof
+from trustcompute.dp.groups import By, listed
+from trustcompute.dp.plan import Plan, with_values
 from trustcompute.errors import (
+    Conflict,
     GrantError,
+    JobForfeited,
     JobInterrupted,
     ParameterError,
     RemoteProtocolError,
     TableError,
     TransportError,
+    TrustcomputeError,
+    VerificationError,
 )
 from trustcompute.node.documents import (
     Catalog,
@@ -36,22 +47,27 @@ from trustcompute.node.documents import (
     OpenRequest,
     Quote,
     QuoteRequest,
-    TurnDescriptor,
 )
+from trustcompute.node.link import Link
+from trustcompute.node.release import declared_types
 from trustcompute.node.state import JobState, StateStore
+from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.checkpoint import NoteKey
-from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.identity import Identity, peer_key, peer_name, verify_certificate
 from trustcompute.primitives.rng import Rng
-from trustcompute.primitives.signing import VerifyKey, token_hash
-from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes
+from trustcompute.primitives.signing import token_hash
+from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes, Usage
 from trustcompute.protocol.party import Party
-from trustcompute.protocol.run import Cost, Incoming, Runner, Turn, drive, turn_digest
+from trustcompute.protocol.run import Answer, Cost, Runner, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
 from trustcompute.psi import parties
 from trustcompute.psi.intersection import On, rows_found, split_on
+from trustcompute.psi.operation import named
 from trustcompute.transport import Channel, FlightChannel
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn that did not get through
 
@@ -62,6 +78,24 @@ class MeteredIntersection(psi.Intersection):
 
     job: str
     receipt: Receipt = field(repr=False)
+
+
+@dataclass(frozen=True)
+class MeteredRelease(dp.Release):
+    """A release of another organisation's data. ``receipt`` proves what was charged; ``traffic``: on the wire."""
+
+    job: str = ""
+    traffic: Cost | None = None
+    leakage: Leakage | None = None
+    receipt: Receipt | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True)
+class MeteredReleaseQuote(ReleaseQuote):
+    """price: of the node; equal_left: how many such releases what is left of the grant would pay for, if limited."""
+
+    price: Quote
+    equal_left: int | None
 
 
 @dataclass(frozen=True)
@@ -111,27 +145,35 @@ class Session:
             raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
         self._states = StateStore(None if state is None else Path(state))
         self._catalog: Catalog | None = None
+        self._log_key: NoteKey | None = None
 
     def catalog(self) -> Catalog:
-        """What the node offers under this grant: datasets, their columns and key choices, and its log's key."""
+        """What the node offers under this grant: datasets, their columns and key choices."""
         answer = Catalog.parse(self._channel.action("catalog", CatalogRequest(grant=self._token).encode()))
-        if answer.node != self._channel.peer or VerifyKey.from_x(answer.key).thumbprint != self.grant.iss:
-            raise RemoteProtocolError("the node's log key is not the key that issued the grant")
+        certificate = verify_certificate(answer.certificate.encode(), self._identity.authority)
+        if peer_name(certificate) != self._channel.peer:
+            raise RemoteProtocolError("the node shows a certificate for another name than its own")
+        self._log_key = log_key(self._channel.peer, peer_key(certificate))
         self._catalog = answer
         return answer
 
     @property
     def log_key(self) -> NoteKey:
         """What verifies the node's receipts and checkpoints, offline and for ever: keep ``str(log_key)``."""
-        catalog = self._catalog or self.catalog()
-        return log_key(catalog.node, VerifyKey.from_x(catalog.key))
+        if self._log_key is None:
+            self.catalog()
+        assert self._log_key is not None
+        return self._log_key
 
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
         entry = self._entry(dataset)
-        if "columns" not in params:
+        if "columns" not in params and entry.keys:
             params["columns"] = entry.keys[0].columns
-        params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
+        if entry.keys:
+            params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
+        if not 0 <= rows <= MAX_INTEGER:
+            raise ParameterError(f"rows must be a count, not {rows}")
         request = QuoteRequest(
             grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows
         )
@@ -145,6 +187,7 @@ class Session:
         on: On,
         output: Literal["rows", "count"] = "rows",
         reveal: Literal["consumer", "provider", "both"] = "consumer",
+        protocol: str = "psi.ecdh.v1",
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -152,27 +195,29 @@ class Session:
         """Intersect a table of ours with a dataset of the node's.
 
         on: key columns: a name both sides use, several, or a mapping of our columns to theirs.
-        output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
+        output, reveal, protocol: as in ``psi.intersect``; ``consumer`` is this side, and the grant names protocols.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
         Raises ``Refused`` (the grant, the policy or the meter says no: nothing is spent), ``JobInterrupted`` (the
         peer cannot be reached: try again with ``job=``), ``JobForfeited``, ``TableError``, ``TransportError``.
         """
+        operation = named(protocol)
         ours, theirs = split_on(on)
         table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
         choice = _choice(self._entry(dataset), theirs)
         spec = _spec(choice)
-        keys = tables.keys(table, ours, spec=spec)
+        keys = tables.keys(table, ours, spec=spec, executor=self._executor)
 
-        operation = psi.OPERATIONS[0]
         sizes = Sizes(len(keys), choice.distinct)
         done = self.compute(
             operation,
             dataset,
             {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal},
             sizes,
-            lambda params, rng: parties.consumer(params, sizes, keys.digests, rng, self._executor),
+            lambda params, rng: parties.consumer(
+                operation.id, params, sizes, keys.digests, rng, executor=self._executor
+            ),
             input_digest=hashlib.sha256(memoryview(keys.digests)).digest(),
             purpose=purpose,
             scenario=scenario,
@@ -189,6 +234,82 @@ class Session:
             job=done.job,
             receipt=done.receipt,
         )
+
+    def release(
+        self,
+        dataset: str,
+        aggregates: Sequence[dp.Aggregate],
+        *,
+        by: By = (),
+        budget: dp.Budget,
+        least_units: int = 1,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredRelease:
+        """Aggregates of a dataset of the node's with differential privacy, charged to the grant and the dataset.
+
+        The privacy unit is the holder's (``catalog``). The rest is as in ``dp.release``, and as in ``intersect``.
+        The budget is spent when the node starts to work, whether or not an answer comes; a retry of the job gets the
+        same answer and costs nothing.
+        """
+        plan, params = self._release_plan(dataset, aggregates, by, budget, least_units)
+        done = self.compute(
+            releases.OPERATIONS[0],
+            dataset,
+            params,
+            Sizes(0, 0),
+            lambda params, rng: dp_parties.consumer(plan),
+            input_digest=hashlib.sha256(b"").digest(),
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+        return MeteredRelease(
+            plan, done.output, job=done.job, traffic=done.cost, leakage=done.leakage, receipt=done.receipt
+        )
+
+    def quote_release(
+        self,
+        dataset: str,
+        aggregates: Sequence[dp.Aggregate],
+        *,
+        by: By = (),
+        budget: dp.Budget,
+        least_units: int = 1,
+        group_rows: int = 1000,
+    ) -> MeteredReleaseQuote:
+        """What a release would cost, how accurate it would be, and how many equal ones are left. Spends nothing."""
+        plan, params = self._release_plan(dataset, aggregates, by, budget, least_units)
+        request = QuoteRequest(
+            grant=self._token, operation=releases.OPERATIONS[0].id, dataset=dataset, params=params, rows=0
+        )
+        price = Quote.parse(self._channel.action("quote", request.encode()))
+        used = {unit: int(amount) for unit, amount in price.usage.items()}
+        left = [
+            int(amount) // used[unit]
+            for unit, spans in price.left.items()
+            for span, amount in spans.items()
+            if used.get(unit) and span != "per_call"
+        ]
+        return MeteredReleaseQuote(
+            plan.cost, accuracy(plan, group_rows), proof(plan), price, min(left) if left else None
+        )
+
+    def _release_plan(
+        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
+    ) -> tuple[Plan, dict[str, Any]]:
+        """What both sides will do, and the parameters that say so."""
+        entry = self._entry(dataset)
+        if entry.unit is None:
+            raise ParameterError(f"dataset {dataset!r} has no privacy unit: nothing is released from it")
+        unit = dp.PrivacyUnit(
+            entry.unit.column, entry.unit.groups, entry.unit.rows_per_group, dict(entry.unit.known)
+        )
+        groups = [with_values(group, unit) for group in listed(by)]
+        params = releases.parameters(aggregates, groups, budget, least_units)
+        types = declared_types({column.name: column.type for column in entry.columns})
+        return releases.plan_of(params, unit, types), params
 
     def compute(
         self,
@@ -221,7 +342,7 @@ class Session:
                 raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
         self._open(state, params, sizes)
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
-        runner, receipt = self._run(party(params, rng), operation, params, state)
+        runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
         return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
 
     def receipt(self, job: str) -> Receipt:
@@ -284,35 +405,46 @@ class Session:
             raise RemoteProtocolError(
                 "the node's dataset has another size than its catalogue says: connect again"
             )
+        if opened.state == "forfeited":
+            raise JobForfeited(
+                f"job {state.job} was forfeited: its reservation is spent, start a new one", state.job
+            )
+        if opened.state not in ("reserved", "armed", "posted"):
+            raise Conflict(f"job {state.job} is {opened.state}: start a new one")
 
     def _run(
-        self, party: Party[T], operation: Operation, params: Params, state: JobState
+        self, party: Party[T], operation: Operation, params: Params, sizes: Sizes, state: JobState
     ) -> tuple[Runner[T], Receipt]:
         binding = Binding(
             token_hash(self._token), operation.id, params, operation.consumer, operation.provider
         )
         runner = Runner(party, binding, leads=True, job=state.job)
+        link = Link(self._channel, self._states, state.job)
         receipts: list[bytes] = []
 
-        def exchange(turn: Turn) -> Iterable[Incoming]:
-            descriptor = TurnDescriptor(job=state.job, run=0, turn=turn.number).encode()
-            return self._channel.exchange(descriptor, turn.frames)
-
-        def acknowledge(answer: str) -> None:
+        def acknowledge(answer: Answer) -> None:
             if not receipts:
                 receipts.append(self._countersign(state, answer))
 
-        self._retry(state.job, lambda: drive(runner, exchange, released=acknowledge))
-        self._retry(
-            state.job, lambda: acknowledge(turn_digest([]))
-        )  # where nothing was released to this side
+        try:
+            self._retry(
+                state.job, lambda: drive(runner, link.exchange, taken=link.keep, released=acknowledge)
+            )
+        except TrustcomputeError:
+            if not (runner.done and receipts):
+                raise
+            # Our result is complete and acknowledged; only our last turn, which tells the peer its part, is lost.
+            log.warning("job %s: the last turn could not be delivered", state.job)
+        answer = runner.answer or Answer(turn_digest([]), runner.transcript)
+        self._retry(state.job, lambda: acknowledge(answer))  # where nothing was released to this side
         receipt = self._verified(receipts[0], state.job)
+        _check_charge(receipt, state, answer, operation.bound(params, sizes))
         self._states.finish(state.job, receipts[0], str(self.log_key))
         return runner, receipt
 
-    def _countersign(self, state: JobState, answer: str) -> bytes:
+    def _countersign(self, state: JobState, answer: Answer) -> bytes:
         token = requests.countersign(
-            job=state.job, request=state.request, answers=[answer], key=self._identity.key
+            job=state.job, request=state.request, answers=[answer.digest], key=self._identity.key
         )
         return self._channel.action("countersign", CountersignRequest(token=token).encode())
 
@@ -334,6 +466,22 @@ class Session:
             return call()
         except TransportError as error:
             raise JobInterrupted(f"{error}; job {job} can go on later: pass job={job!r}", job) from error
+
+
+def _check_charge(receipt: Receipt, state: JobState, answer: Answer, bound: Usage) -> None:
+    """A receipt must be for our request, answer and conversation, and charge what was declared."""
+    fields = decode(receipt.index, receipt.entry).fields
+    expected = {
+        "request": token_hash(state.request),
+        "frames": answer.digest,
+        "transcript": answer.transcript,
+        "usage": usage_document(bound),
+    }
+    wrong = [name for name, value in expected.items() if fields.get(name) != value]
+    if wrong:
+        raise VerificationError(
+            f"the receipt of job {state.job} is not for what happened: {', '.join(wrong)} differ"
+        )
 
 
 def _choice(entry: CatalogEntry, columns: Sequence[str]) -> KeyChoice:

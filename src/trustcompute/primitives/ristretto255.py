@@ -46,6 +46,34 @@ def hash_and_multiply(messages: U8, dst: bytes, scalars: U8, *, executor: Execut
     return map_rows(partial(_hash_mul, dst=dst), messages, scalars, executor=executor)
 
 
+def hash_and_blind(messages: U8, dst: bytes, blinds: U8, *, executor: Executor | None = None) -> U8:
+    """2·(H(message) + blind·G) for each row of uint8[n, w], blinds uint8[n, 32]: uint8[n, 32].
+
+    Uniform, whatever the messages, if every blind is fresh from ``random_scalars``.
+    """
+    return map_rows(partial(_hash_blind, dst=dst), messages, blinds, executor=executor)
+
+
+def unblind(elements: U8, base: U8, blinds: U8, *, name: str, executor: Executor | None = None) -> U8:
+    """2·(element - blind·base) for elements and a base *that came from a peer*: uint8[n, 32].
+
+    base: uint8[1, 32]. It is 2k·G where elements are k times what ``hash_and_blind`` made; 4k·H(message) is left.
+    Raises ``RemoteProtocolError`` as ``multiply`` does, for the base too.
+    """
+    _refuse_identity(base, "base")
+    _refuse_identity(elements, name)
+    try:
+        kernels.ristretto255_check(base)
+    except kernels.InvalidPoint as error:
+        raise RemoteProtocolError(
+            "the base is not the canonical encoding of a ristretto255 element"
+        ) from error
+    try:
+        return map_rows(partial(_unblind, base=base), elements, blinds, executor=executor, chunk=_UNBLINDED)
+    except kernels.InvalidPoint as error:
+        raise _malformed(error, name) from error
+
+
 def multiply(elements: U8, scalars: U8, *, name: str, executor: Executor | None = None) -> U8:
     """Multiply elements *that came from a peer* by their scalars, or by the only one: uint8[n, 32].
 
@@ -53,17 +81,13 @@ def multiply(elements: U8, scalars: U8, *, name: str, executor: Executor | None 
     the identity or not a canonical encoding: a product with either would tell nothing, or tell about the
     scalar.
     """
-    identity = ~elements.any(axis=1)
-    if identity.any():
-        raise RemoteProtocolError(f"row {int(identity.argmax())} of the {name} is the identity element")
+    _refuse_identity(elements, name)
     try:
         if len(scalars) == 1:
             return map_rows(partial(kernels.ristretto255_mul, scalars=scalars), elements, executor=executor)
         return map_rows(kernels.ristretto255_mul, elements, scalars, executor=executor)
     except kernels.InvalidPoint as error:
-        raise RemoteProtocolError(
-            f"row {error.index} of the {name} is not the canonical encoding of a ristretto255 element"
-        ) from error
+        raise _malformed(error, name) from error
 
 
 def weighted_sum(elements: U8, weights: U8, *, executor: Executor | None = None) -> U8:
@@ -78,9 +102,31 @@ def weighted_sum(elements: U8, weights: U8, *, executor: Executor | None = None)
     return kernels.ristretto255_multiscalar_vartime(parts, ones)
 
 
+_UNBLINDED = 4096
+"""Rows a task of ``unblind``: each makes the base's table anew, which takes as long as some 30 rows."""
 _SUMMANDS = 4096
 """Summands a task of ``weighted_sum``: its cost an element falls with their number."""
 
 
 def _hash_mul(messages: U8, scalars: U8, dst: bytes) -> U8:
     return kernels.ristretto255_hash_mul(messages, dst, scalars)
+
+
+def _hash_blind(messages: U8, blinds: U8, dst: bytes) -> U8:
+    return kernels.ristretto255_hash_blind(messages, dst, blinds)
+
+
+def _unblind(elements: U8, blinds: U8, base: U8) -> U8:
+    return kernels.ristretto255_unblind(elements, base, blinds)
+
+
+def _refuse_identity(elements: U8, name: str) -> None:
+    identity = ~elements.any(axis=1)
+    if identity.any():
+        raise RemoteProtocolError(f"row {int(identity.argmax())} of the {name} is the identity element")
+
+
+def _malformed(error: kernels.InvalidPoint, name: str) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        f"row {error.index} of the {name} is not the canonical encoding of a ristretto255 element"
+    )

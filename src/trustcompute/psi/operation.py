@@ -45,19 +45,33 @@ def check(params: Params, sizes: Sizes) -> dict[str, Any]:
     return {"columns": columns, "keys": keys, "output": output, "reveal": reveal}
 
 
+def check_dh(params: Params, sizes: Sizes) -> dict[str, Any]:
+    """As ``check``; each key has a blind of its own, so there is no way to count without learning which."""
+    canonical = check(params, sizes)
+    if canonical["output"] != "rows":
+        raise ParameterError("psi.dh.v1 gives output 'rows' only: for a count ask for psi.ecdh.v1")
+    return canonical
+
+
 def output_form(params: Params) -> OutputForm:
     return OutputForm.MATCHED_IDS if params["output"] == "rows" else OutputForm.COUNT
 
 
 def bound(params: Params, sizes: Sizes) -> Usage:
-    """Calls, the consumer's keys, and the bytes of all message bodies: exact, a function of what is declared."""
+    """Calls, the consumer's keys, and the bytes of all message bodies: a function of what is declared."""
     receiver_rows = sizes.provider if params["reveal"] == "provider" else sizes.consumer
     sender_rows = sizes.consumer if params["reveal"] == "provider" else sizes.provider
     table = sender_rows * matching.width(sizes.consumer, sizes.provider)
     answer = 0
     if params["reveal"] == "both":
-        answer = 8 if params["output"] == "count" else 8 * min(sizes.consumer, sizes.provider)
+        answer = 8 if params["output"] == "count" else -(-sizes.provider // 8)
     return Usage(calls=1, rows=sizes.consumer, bytes=2 * ecdh.POINT * receiver_rows + table + answer)
+
+
+def bound_dh(params: Params, sizes: Sizes) -> Usage:
+    """As ``bound``, and the sender's public element."""
+    usage = bound(params, sizes)
+    return Usage(calls=usage.calls, rows=usage.rows, bytes=usage.bytes + ecdh.POINT)
 
 
 def leakage(params: Params) -> Leakage:
@@ -85,4 +99,22 @@ OPERATIONS: Final = (
         consumer="consumer",
         provider="provider",
     ),
+    Operation(
+        id="psi.dh.v1",
+        check=check_dh,
+        output=output_form,
+        bound=bound_dh,
+        leakage=leakage,
+        consumer="consumer",
+        provider="provider",
+    ),
 )
+
+
+def named(protocol: str) -> Operation:
+    """The operation of that id; raises ``ParameterError`` naming those there are."""
+    for operation in OPERATIONS:
+        if operation.id == protocol:
+            return operation
+    known = ", ".join(operation.id for operation in OPERATIONS)
+    raise ParameterError(f"protocol must be one of {known}, not {protocol!r}")

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import cardinality, ecdh
+from trustcompute.psi import cardinality, dh, ecdh
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.matching import U8
 
@@ -16,27 +16,33 @@ Role = Callable[[U8, ecdh.Params, Rng, Executor | None], Party[Found] | Party[Fo
 
 
 def consumer(
-    params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
+    protocol: str, params: Params, sizes: Sizes, keys: U8, rng: Rng, *, executor: Executor | None = None
 ) -> Party[Found] | Party[Found | None]:
-    """The asking side's party. params: canonical; keys: uint8[sizes.consumer, 32] distinct key digests."""
-    role = _sender(params) if params["reveal"] == "provider" else _receiver(params)
+    """The asking side's party. protocol: an operation's id; params: canonical; keys: uint8[sizes.consumer, 32]
+    distinct key digests."""
+    role = _roles(protocol, params)[1 if params["reveal"] == "provider" else 0]
     return role(keys, _params(params, sizes), rng, executor)
 
 
 def provider(
-    params: Params, sizes: Sizes, keys: U8, rng: Rng, executor: Executor | None = None
+    protocol: str, params: Params, sizes: Sizes, keys: U8, rng: Rng, *, executor: Executor | None = None
 ) -> Party[Found] | Party[Found | None]:
-    """The answering side's party. params: canonical; keys: uint8[sizes.provider, 32] distinct key digests."""
-    role = _receiver(params) if params["reveal"] == "provider" else _sender(params)
+    """The answering side's party. protocol: an operation's id; params: canonical; keys: uint8[sizes.provider, 32]
+    distinct key digests."""
+    role = _roles(protocol, params)[0 if params["reveal"] == "provider" else 1]
     return role(keys, _params(params, sizes), rng, executor)
 
 
-def _receiver(params: Params) -> Role:
-    return cardinality.receiver if params["output"] == "count" else ecdh.receiver
+_ROLES: dict[tuple[str, str], tuple[Role, Role]] = {
+    ("psi.ecdh.v1", "rows"): (ecdh.receiver, ecdh.sender),
+    ("psi.ecdh.v1", "count"): (cardinality.receiver, cardinality.sender),
+    ("psi.dh.v1", "rows"): (dh.receiver, dh.sender),
+}
 
 
-def _sender(params: Params) -> Role:
-    return cardinality.sender if params["output"] == "count" else ecdh.sender
+def _roles(protocol: str, params: Params) -> tuple[Role, Role]:
+    """(receiver, sender) of an operation that ``operation.OPERATIONS`` lists, for an output it has checked."""
+    return _ROLES[protocol, params["output"]]
 
 
 def _params(params: Params, sizes: Sizes) -> ecdh.Params:

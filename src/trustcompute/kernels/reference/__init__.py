@@ -10,10 +10,12 @@ from trustcompute.kernels.reference.curve import (
     ristretto255_check,
     ristretto255_from_uniform,
     ristretto255_hash,
+    ristretto255_hash_blind,
     ristretto255_hash_mul,
     ristretto255_mul,
     ristretto255_mul_base,
     ristretto255_multiscalar_vartime,
+    ristretto255_unblind,
 )
 from trustcompute.kernels.reference.digest import digest_columns, expand_message_xmd, oprf_finalize
 from trustcompute.kernels.reference.scalar import (
@@ -30,10 +32,12 @@ __all__ = [
     "ristretto255_check",
     "ristretto255_from_uniform",
     "ristretto255_hash",
+    "ristretto255_hash_blind",
     "ristretto255_hash_mul",
     "ristretto255_mul",
     "ristretto255_mul_base",
     "ristretto255_multiscalar_vartime",
+    "ristretto255_unblind",
     "scalar255_invert",
     "scalar255_mul",
     "scalar255_reduce",

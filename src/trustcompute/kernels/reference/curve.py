@@ -201,3 +201,18 @@ def ristretto255_hash(messages: U8, dst: bytes) -> U8:
 
 def ristretto255_hash_mul(messages: U8, dst: bytes, scalars: U8) -> U8:
     return _multiplied(_mapped(expand_message_xmd(messages, dst, 64)), scalars)
+
+
+def ristretto255_hash_blind(messages: U8, dst: bytes, scalars: U8) -> U8:
+    (generator,) = _decoded(packed([GENERATOR], 32))
+    hashed = _mapped(expand_message_xmd(messages, dst, 64))
+    blinds = (multiply(generator, scalar) for scalar in integers(scalars))
+    return packed([encode(double(add(h, blind))) for h, blind in zip(hashed, blinds, strict=True)], 32)
+
+
+def ristretto255_unblind(points: U8, base: U8, scalars: U8) -> U8:
+    negative = negate(_decoded(base)[0])
+    blinds = (multiply(negative, scalar) for scalar in integers(scalars))
+    return packed(
+        [encode(double(add(p, blind))) for p, blind in zip(_decoded(points), blinds, strict=True)], 32
+    )
