@@ -69,7 +69,8 @@ def town(tmp_path, monkeypatch):
     identity = Identity.load(tmp_path / "registry")
     with (
         Broker.open(tmp_path / "book", identity) as broker,
-        Node(identity, broker, settings.datasets()) as node,node.serve() as server
+        Node(identity, broker, settings.datasets()) as node,
+        node.serve() as server,
     ):
         yield ["--with", server.url, "--identity", "asker", "--grant", "grant.txt", "--dataset", "people"]
 

@@ -125,8 +125,12 @@ def _lowest(owner: I64, rank_by: Any, most: int) -> npt.NDArray[np.bool_]:
     lengths = np.diff(np.append(starts, len(owner)))
     crowded = np.flatnonzero(np.repeat(lengths > most, lengths))
     if crowded.size:
-        ranked = crowded[np.lexsort((rank_by(crowded), owner[crowded]))]
-        firsts = run_starts(owner[ranked])
-        place = np.arange(len(ranked)) - np.repeat(firsts, np.diff(np.append(firsts, len(ranked))))
+        firsts = run_starts(owner[crowded])
+        lengths = np.diff(np.append(firsts, len(crowded)))
+        # One sort of whole words, by run and then by as much of the hash as has room: 32 bits and more.
+        room = np.uint64(64 - max(len(firsts), 2).bit_length())
+        run = np.repeat(np.arange(len(firsts), dtype=np.uint64), lengths)
+        ranked = crowded[np.argsort(run << room | rank_by(crowded) >> (np.uint64(64) - room))]
+        place = np.arange(len(ranked)) - np.repeat(firsts, lengths)
         keep[ranked[place >= most]] = False
     return keep
