@@ -6,7 +6,7 @@ of each unit without looking at any other, so that adding or removing a unit cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,9 +77,11 @@ def mix(left: U64, right: U64) -> U64:
 
 
 def bound(
-    units: Codes, groups: I64, group_hashes: U64, contents: Sequence[U64], unit: PrivacyUnit
+    units: Codes, groups: I64, group_hashes: U64, contents: Sequence[Callable[[], U64]], unit: PrivacyUnit
 ) -> Bounded:
-    """Which rows stay. groups: of each row, -1 where it is in none; contents: hashes of the row's values."""
+    """Which rows stay. groups: of each row, -1 where it is in none; contents: give hashes of values,
+    a row each; asked for only where a unit has more rows than may stay.
+    """
     inside = np.flatnonzero((groups >= 0) & (units.code >= 0))
     width = max(len(group_hashes), 1)
     pair = units.code[inside] * width + groups[inside]
@@ -97,7 +99,7 @@ def bound(
     def content(at: I64) -> U64:
         hashed = units.hashes[units.code[inside[at]]]
         for part in contents:
-            hashed = mix(hashed, part[inside[at]])
+            hashed = mix(hashed, part()[inside[at]])
         return hashed
 
     kept_rows &= _lowest(within, content, unit.rows_per_group)
