@@ -35,7 +35,7 @@ MUTANTS = [
     ("centred values have half their reach", DP + "plan.py", 'measure("centred", width)', 'measure("centred", width // 2)', RELEASE),
     ("squares have half their reach", DP + "plan.py", "width * width)", "width * width // 2)", RELEASE),
     ("the reach of a sum is one bound's", DP + "lattice.py", "return max(abs(self.first), abs(self.last))", "return abs(self.last) or 1", RELEASE),
-    ("values are not clamped", DP + "lattice.py", "np.clip(found, self.first, self.last).astype", "found.astype", "tests/dp/test_release.py " + RELEASE),
+    ("values are not clamped", DP + "lattice.py", "np.clip(found, self.first, self.last).astype", "np.rint((np.where(valid, values, 0.0) - float(self.origin)) / float(self.step)).astype", RELEASE),
     ("the lattice depends on no power of two", DP + "lattice.py", "step = Fraction(2) **", "step = Fraction(3) **", RELEASE),
     ("no bound on groups", DP + "bounding.py", "unit.groups\n", "10**6\n", RELEASE),
     ("no bound on rows", DP + "bounding.py", "content, unit.rows_per_group", "content, 10**6", RELEASE),
