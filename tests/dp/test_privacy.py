@@ -34,7 +34,7 @@ ASKED = [
     dp.sum("x", -2, 5),
     dp.mean("x", -2, 6),
     dp.variance("x", -2, 6),
-    dp.sum("y", "-0.3", "0.7"),
+    dp.sum("y", "-0.7", "0.3"),
     dp.mean("y", "-0.3", "0.7"),
     dp.histogram("x", [-2, 0, 2, 6]),
 ]

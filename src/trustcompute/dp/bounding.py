@@ -6,7 +6,7 @@ of each unit without looking at any other, so that adding or removing a unit cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,9 +77,11 @@ def mix(left: U64, right: U64) -> U64:
 
 
 def bound(
-    units: Codes, groups: I64, group_hashes: U64, contents: Sequence[U64], unit: PrivacyUnit
+    units: Codes, groups: I64, group_hashes: U64, contents: Sequence[Callable[[], U64]], unit: PrivacyUnit
 ) -> Bounded:
-    """Which rows stay. groups: of each row, -1 where it is in none; contents: hashes of the row's values."""
+    """Which rows stay. groups: of each row, -1 where it is in none; contents: give hashes of values,
+    a row each; asked for only where a unit has more rows than may stay.
+    """
     inside = np.flatnonzero((groups >= 0) & (units.code >= 0))
     width = max(len(group_hashes), 1)
     pair = units.code[inside] * width + groups[inside]
@@ -97,7 +99,7 @@ def bound(
     def content(at: I64) -> U64:
         hashed = units.hashes[units.code[inside[at]]]
         for part in contents:
-            hashed = mix(hashed, part[inside[at]])
+            hashed = mix(hashed, part()[inside[at]])
         return hashed
 
     kept_rows &= _lowest(within, content, unit.rows_per_group)
@@ -125,8 +127,12 @@ def _lowest(owner: I64, rank_by: Any, most: int) -> npt.NDArray[np.bool_]:
     lengths = np.diff(np.append(starts, len(owner)))
     crowded = np.flatnonzero(np.repeat(lengths > most, lengths))
     if crowded.size:
-        ranked = crowded[np.lexsort((rank_by(crowded), owner[crowded]))]
-        firsts = run_starts(owner[ranked])
-        place = np.arange(len(ranked)) - np.repeat(firsts, np.diff(np.append(firsts, len(ranked))))
+        firsts = run_starts(owner[crowded])
+        lengths = np.diff(np.append(firsts, len(crowded)))
+        # One sort of whole words, by run and then by as much of the hash as has room: 32 bits and more.
+        room = np.uint64(64 - max(len(firsts), 2).bit_length())
+        run = np.repeat(np.arange(len(firsts), dtype=np.uint64), lengths)
+        ranked = crowded[np.argsort(run << room | rank_by(crowded) >> (np.uint64(64) - room))]
+        place = np.arange(len(ranked)) - np.repeat(firsts, lengths)
         keep[ranked[place >= most]] = False
     return keep

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,8 @@ def _bounded(plan: Plan, table: pa.Table, group: I64, hashes: npt.NDArray[np.uin
     if plan.unit.column is None:
         return every_row(group)
     units = encode(_hashable(table[plan.unit.column]), key)
-    contents = [_content(table[column], key) for column in plan.columns]
+    valued = dict.fromkeys(one.column for one in plan.aggregates if one.column is not None)
+    contents = [partial(_content, table[column], key) for column in valued]
     return bound(units, group, hashes, contents, plan.unit)
 
 
