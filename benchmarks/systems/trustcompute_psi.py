@@ -20,11 +20,12 @@ from benchmarks.systems.version import version
 
 __all__ = ["SYSTEM", "party", "version"]
 
-PROTOCOLS = ("psi.ecdh.v1",)
+PROTOCOLS = ("psi.ecdh.v1", "psi.vole.v1", "auto")
+OPERATIONS = PROTOCOLS[:2]
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_psi",
-    protocols={"intersect": PROTOCOLS, "cardinality": PROTOCOLS},
+    protocols={"intersect": PROTOCOLS, "cardinality": PROTOCOLS[:1]},
 )
 DATASET = "keys"
 NODE, CONSUMER = "node.example", "consumer.example"
@@ -55,7 +56,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         subject=CONSUMER,
         subject_key=consumer.thumbprint,
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
-        operations=PROTOCOLS,
+        operations=OPERATIONS,
         purposes=["benchmark"],
         outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT],
         contingency="0" * 64,
@@ -83,7 +84,9 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
     def intersect() -> int | None:
         url = _await(job.path("url"))
         session = stack.enter_context(connect(url, identity=identity, grant=grant, executor=executor))
-        found = session.intersect(DATASET, job.input("consumer.csv"), on="id", output=output)
+        found = session.intersect(
+            DATASET, job.input("consumer.csv"), on="id", output=output, protocol=job.protocol
+        )
         if output == "rows":
             pyarrow.csv.write_csv(found.table(), job.path("matched.csv"))
         return found.count

@@ -1,6 +1,6 @@
 """Random pairs of tables with a known plain join. Used by the tests, and by hand for long runs:
 
-python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node]
+python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node] [--protocol psi.vole.v1]
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--largest", type=int, default=3000)
     parser.add_argument("--over", choices=["process", "node"], default="process")
+    parser.add_argument("--protocol", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     intersect = in_process if arguments.over == "process" else over_nodes()
@@ -106,18 +107,19 @@ def main() -> None:
     for seed in range(arguments.seed, arguments.seed + arguments.pairs):
         pair = random_pair(seed, arguments.largest)
         rows += pair.left.num_rows + pair.right.num_rows
-        found = intersect(pair)
+        found = intersect(pair, protocol=arguments.protocol)
         if (found.count, found.left_rows.tolist()) != (pair.count, pair.left_rows):
             sys.exit(f"seed {seed}: the intersection is not the plain join")
         if sys.stderr.isatty():
             print(f"\r{seed - arguments.seed + 1} of {arguments.pairs}", end="", file=sys.stderr)
-    print(f"{arguments.pairs} pairs with {rows} rows over {arguments.over}: all equal to the plain join")
+    how = f"over {arguments.over}, {arguments.protocol}"
+    print(f"{arguments.pairs} pairs with {rows} rows {how}: all equal to the plain join")
 
 
-def in_process(pair: Pair):
+def in_process(pair: Pair, **options):
     from trustcompute import psi
 
-    return psi.intersect(pair.left, pair.right, on=pair.on)
+    return psi.intersect(pair.left, pair.right, on=pair.on, **options)
 
 
 def over_nodes():
@@ -129,7 +131,7 @@ def over_nodes():
     import pair_over_node
 
     directory = tempfile.TemporaryDirectory()
-    return lambda pair: pair_over_node.intersect(pair, Path(directory.name))
+    return lambda pair, **options: pair_over_node.intersect(pair, Path(directory.name), **options)
 
 
 if __name__ == "__main__":
