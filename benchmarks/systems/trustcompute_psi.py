@@ -20,7 +20,8 @@ from benchmarks.systems.version import version
 
 __all__ = ["SYSTEM", "party", "version"]
 
-PROTOCOLS = ("psi.ecdh.v1", "psi.dh.v1")
+PROTOCOLS = ("psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1", "auto")
+OPERATIONS = PROTOCOLS[:3]
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_psi",
@@ -55,7 +56,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         subject=CONSUMER,
         subject_key=consumer.thumbprint,
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
-        operations=PROTOCOLS,
+        operations=OPERATIONS,
         purposes=["benchmark"],
         outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT],
         contingency="0" * 64,

@@ -83,26 +83,26 @@ void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t 
 
 void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key_bytes,
                  std::size_t first, std::size_t count, u8* out) {
-    // Rows whose sums stay in the first cache while one segment after the other, of a twentieth of the vector each, is
-    // read at random: so the reads of a while fall on few pages.
+    // One segment after the other is read at random for all rows, while their sums pass by in order: so that a segment,
+    // a twenty-first of the vector, is fetched from memory once.
     constexpr std::size_t kBatch = 1024;
     Aes128Key key;
     with.aes.schedule(key, key_bytes);
     alignas(32) u32 words[kBatch + 4];
-    for (std::size_t done = 0; done < count; done += kBatch) {
-        const std::size_t now = count - done < kBatch ? count - done : kBatch;
-        const std::size_t row = first + done, skipped = row % 4;
-        u8* to = out + kBlockSize * done;
-        std::memcpy(to, systematic + kBlockSize * done, kBlockSize * now);
-        for (std::size_t segment = 0; segment < kWeight; ++segment) {
-            const std::size_t start = segment * size / kWeight;
-            const u64 width = (segment + 1) * size / kWeight - start;
-            aes128_counters(with.aes, key, kExpander + segment * kSegment + row / 4, (skipped + now + 3) / 4,
+    std::memcpy(out, systematic, kBlockSize * count);
+    for (std::size_t segment = 0; segment < kWeight; ++segment) {
+        const std::size_t start = segment * size / kWeight;
+        const u64 width = (segment + 1) * size / kWeight - start;
+        const u8* from = vector + kBlockSize * start;
+        for (std::size_t done = 0; done < count; done += kBatch) {
+            const std::size_t now = count - done < kBatch ? count - done : kBatch, row = first + done;
+            aes128_counters(with.aes, key, kExpander + segment * kSegment + row / 4, (row % 4 + now + 3) / 4,
                             reinterpret_cast<u8*>(words));
-            const u8* from = vector + kBlockSize * start;
-            for (std::size_t i = 0; i < now; ++i) {
-                const u64 at = words[skipped + i] * width >> 32;
-                store_block(to + kBlockSize * i, load_block(to + kBlockSize * i) ^ load_block(from + kBlockSize * at));
+            const u32* word = words + row % 4;
+            u8* to = out + kBlockSize * done;
+            for (std::size_t i = 0; i < now; ++i, to += kBlockSize) {
+                const u64 at = word[i] * width >> 32;
+                store_block(to, load_block(to) ^ load_block(from + kBlockSize * at));
             }
         }
     }

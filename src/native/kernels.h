@@ -100,6 +100,9 @@ void pprf_expand(const Dispatch& with, const u8* roots, std::size_t trees, std::
 void pprf_puncture(const Dispatch& with, const u8* sums, const u8* points, std::size_t trees, std::size_t leaves,
                    const u8* keys, u8* out, u8* totals);
 
+void match_rows(const u8* values, std::size_t count, const u8* table, std::size_t rows, std::size_t width,
+                const u8* salt, u8* out);  // out: int64, -1 where there is none
+
 void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t size);
 void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key,
                  std::size_t first, std::size_t count, u8* out);

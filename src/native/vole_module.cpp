@@ -136,6 +136,22 @@ PyObject* pprf_puncture(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* match_rows(PyObject*, PyObject* args) {
+    Buffer values, table, salt, out;
+    Size width;
+    if (!PyArg_ParseTuple(args, "y*y*ny*w*", &values.view, &table.view, &width, &salt.view, &out.view)) return nullptr;
+    if (width < 1 || !salt.holds(1, 16)) return wrong_length("the width and the salt");
+    const std::size_t count = out.size() / 8, rows = table.size() / whole(width);
+    if (!out.holds(count, 8) || !values.holds(count, whole(width)) || !table.holds(rows, whole(width)) ||
+        rows >= (std::size_t{1} << 31)) {
+        return wrong_length("rows and results");
+    }
+    return run([&] {
+        tc::match_rows(values.data(), count, table.data(), rows, whole(width), salt.data(), out.out());
+        return kFine;
+    });
+}
+
 constexpr std::size_t kShortestCode = 64;
 
 bool code_fits(const Buffer& vector) {
@@ -183,6 +199,7 @@ PyMethodDef kVoleMethods[] = {
     {"okvs_decode", okvs_decode, METH_VARARGS, nullptr},
     {"pprf_expand", pprf_expand, METH_VARARGS, nullptr},
     {"pprf_puncture", pprf_puncture, METH_VARARGS, nullptr},
+    {"match_rows", match_rows, METH_VARARGS, nullptr},
     {"code_convolve", code_convolve, METH_VARARGS, nullptr},
     {"code_expand", code_expand, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},

@@ -301,6 +301,30 @@ def test_an_output_has_21_entries_one_from_each_segment(implementation: Implemen
     assert sums[0, :3].tobytes() == bytes([255, 255, 31])
 
 
+# Matching
+
+
+@pytest.mark.property
+@few
+@given(st.integers(1, 20), st.integers(0, 300), st.integers(0, 2**32))
+def test_matches_agree(  # two values a byte: rows of few bytes repeat, and tables have equal rows
+    compiled: Implementation, reference: Implementation, width: int, count: int, seed: int
+) -> None:
+    values, table = noise(seed, count, width) & 1, noise(seed + 1, 200, width) & 1
+    found = compiled.match_rows(values, table, KEY)
+    assert np.array_equal(found, reference.match_rows(values, table, KEY))
+    assert np.array_equal(table[found[found >= 0]], values[found >= 0])
+
+
+def test_a_row_is_found_where_it_is(implementation: Implementation) -> None:
+    table = noise(1, 5000, 10)
+    order = np.random.default_rng(2).permutation(5000)
+    assert np.array_equal(implementation.match_rows(table[order], table, KEY), order)
+    assert (implementation.match_rows(noise(3, 50, 10), table, KEY) == -1).all()
+    assert implementation.match_rows(table[:0], table, KEY).shape == (0,)
+    assert (implementation.match_rows(table[:3], table[:0], KEY) == -1).all()
+
+
 # Arguments
 
 WRONG: dict[str, Callable[[], object]] = {
@@ -325,6 +349,8 @@ WRONG: dict[str, Callable[[], object]] = {
     "a point outside": lambda: kernels.pprf_puncture(noise(1, 3), np.array([5]), 5, KEYS),
     "one key for two": lambda: kernels.pprf_expand(noise(1, 3), 5, KEY),
     "no leaves": lambda: kernels.pprf_expand(noise(1, 3), 0, KEYS),
+    "widths that differ": lambda: kernels.match_rows(noise(1, 2, 9), noise(1, 2, 10), KEY),
+    "rows of nothing": lambda: kernels.match_rows(noise(1, 2, 0), noise(1, 2, 0), KEY),
     "a short code": lambda: kernels.code_convolve(noise(1, 63), KEY),
     "outputs past the end": lambda: kernels.code_expand(noise(1, 64), noise(1, 2), KEY, 63),
 }
@@ -353,6 +379,8 @@ def test_the_extension_checks_lengths_itself() -> None:
         lambda: native.pprf_expand(0, rows, 2, KEYS, out, out),
         lambda: native.pprf_expand(0, rows, 0, KEYS, out, out),
         lambda: native.pprf_puncture(0, rows, np.arange(3), 2, KEYS, out, out),
+        lambda: native.match_rows(rows, rows, 16, KEY, np.zeros(2, np.int64)),
+        lambda: native.match_rows(rows, rows, 0, KEY, np.zeros(3, np.int64)),
         lambda: native.code_convolve(0, KEY, out),
         lambda: native.code_expand(0, noise(1, 64), rows, KEY, 62, out),
         lambda: native.code_expand(0, noise(1, 64), rows, KEY, -1, out),

@@ -111,6 +111,26 @@ def test_a_receipt_verifies_offline_from_its_files_alone(world, tmp_path):
     assert not list((tmp_path / "jobs").glob("*.job.json")), "the secrets are forgotten"
 
 
+@pytest.mark.parametrize("reveal", ["consumer", "provider", "both"])
+@pytest.mark.parametrize("protocol", ["auto", "psi.ecdh.v1", "psi.vole.v1"])
+def test_the_request_names_the_protocol(world, protocol, reveal):
+    grant = world.issue(operations={"psi.ecdh.v1": Bounds(), "psi.vole.v1": Bounds()})
+    session = world.session(grant=grant)
+    found = world.intersect(session, protocol=protocol, reveal=reveal)
+    expected = "psi.ecdh.v1" if protocol == "auto" else protocol  # these tables are small
+    assert found.protocol == expected
+    assert found.receipt.verify(session.log_key).fields["operation"] == expected
+    assert (found.left_rows is None) == (reveal == "provider")
+    if reveal != "provider":
+        assert found.left_rows.tolist() == MATCHED
+
+
+def test_a_protocol_the_grant_does_not_name_is_refused(world):
+    with pytest.raises(Refused) as caught:
+        world.intersect(protocol="psi.vole.v1")
+    assert (caught.value.rule, caught.value.field) == ("operation", "op")
+
+
 REFUSALS = [
     ({"operations": {"psi.other.v1": Bounds()}}, {}, "operation"),
     ({"purposes": ["a", "b"]}, {"purpose": "c"}, "purpose"),

@@ -1,6 +1,6 @@
 """Random pairs of tables with a known plain join. Used by the tests, and by hand for long runs:
 
-python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node] [--protocol psi.dh.v1]
+python tests/psi/random_tables.py --pairs 1000 --largest 3000 [--over node] [--protocol psi.vole.v1]
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--largest", type=int, default=3000)
     parser.add_argument("--over", choices=["process", "node"], default="process")
+    parser.add_argument("--protocol", default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--protocol", default="psi.ecdh.v1")
     arguments = parser.parse_args()
     over = in_process if arguments.over == "process" else over_nodes
     intersect = over(arguments.protocol)

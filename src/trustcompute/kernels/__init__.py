@@ -42,6 +42,7 @@ __all__ = [
     "digest_columns",
     "expand_message_xmd",
     "gf128_mul",
+    "match_rows",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
@@ -329,3 +330,17 @@ def _code_vector(vector: U8) -> U8:
     if not arrays.MIN_CODE <= len(vector) < 2**32:
         raise ParameterError(f"the code takes {arrays.MIN_CODE} to 2^32 - 1 rows, not {len(vector)}")
     return vector
+
+
+def match_rows(values: U8, table: U8, salt: bytes) -> I64:
+    """For each row its position in a table of different rows, or -1: uint8[n, w], uint8[m, w] -> int64[n].
+
+    w: 1 or more; m below 2³¹; where rows of the table are equal, the first counts. salt: 16 random bytes of this side
+    alone, so that nobody can make up a table whose rows collide in the index. Memory accesses depend on the rows.
+    """
+    values, table = arrays.rows("values", values), arrays.rows("table", table)
+    if values.shape[1] != table.shape[1] or not values.shape[1]:
+        raise ParameterError("values and table must be equally wide, one byte or more")
+    if len(table) >= 2**31:
+        raise ParameterError("a table has fewer than 2^31 rows")
+    return chosen()[1].match_rows(values, table, arrays.cipher_key("salt", salt))

@@ -117,6 +117,11 @@ class Native:
         _native.digest_columns(self._use, prefix, items, out)
         return out
 
+    def match_rows(self, values: U8, table: U8, salt: bytes) -> I64:
+        out = np.empty(len(values), dtype=np.int64)
+        _native.match_rows(values, table, values.shape[1], salt, out)
+        return out
+
     def aes128_ctr(self, keys: U8, blocks: int) -> U8:
         out = _empty(len(keys), 16 * blocks)
         _native.aes128_ctr(self._use, keys, blocks, out)

@@ -38,7 +38,8 @@ DISTANCE: Final = (
 SECURITY_BITS: Final = 128
 MIN_OUTPUTS: Final = 2**12  # shorter ones are cut from one of this length
 MAX_OUTPUTS: Final = 2**31
-EXPAND_ROWS: Final = 2**16  # outputs a task
+ROWS: Final = 2**16  # rows a task
+EXPAND_TASKS: Final = 4  # the fewer, the less often the whole vector is read
 _CODE_KEY: Final = hashlib.sha256(b"trustcompute vole code v1: " + CODE.encode()).digest()[:16]
 _TREE_KEYS: Final = hashlib.sha256(b"trustcompute vole trees v1").digest()
 
@@ -161,14 +162,14 @@ def compress(shape: Shape, vector: U8, *, executor: Executor | None = None) -> U
     mixed = kernels.code_convolve(vector[shape.half :], _CODE_KEY)
     if executor is None:
         return kernels.code_expand(mixed, vector[: shape.outputs], _CODE_KEY, 0)
-    first = np.arange(0, shape.outputs, EXPAND_ROWS)
-    expanded = partial(_expanded, mixed=mixed, systematic=vector[: shape.outputs])
-    parts = list(executor.map(expanded, first))
-    return np.concatenate(parts) if parts else vector[:0].copy()
-
-
-def _expanded(first: int, mixed: U8, systematic: U8) -> U8:
-    return kernels.code_expand(mixed, systematic[first : first + EXPAND_ROWS], _CODE_KEY, int(first))
+    step = max(1, -(-shape.outputs // EXPAND_TASKS))
+    tasks = [
+        executor.submit(
+            kernels.code_expand, mixed, vector[first : min(first + step, shape.outputs)], _CODE_KEY, first
+        )
+        for first in range(0, shape.outputs, step)
+    ]
+    return np.concatenate([task.result() for task in tasks]) if tasks else vector[:0].copy()
 
 
 class Correlation:
@@ -187,7 +188,7 @@ class Correlation:
         delta, b = self._delta, self._b
         self._delta = self._b = None
         product = partial(kernels.gf128_mul, b=delta)
-        b ^= map_rows(product, difference, executor=executor, chunk=EXPAND_ROWS)
+        b ^= map_rows(product, difference, executor=executor, chunk=ROWS)
         return delta, b
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ b = λ + log2(n · m), for the sizes of the whole job, that is 2⁻ᵏ for k = �
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trustcompute import kernels
 from trustcompute.errors import LocalProtocolError, ParameterError
 
 U8 = npt.NDArray[np.uint8]
@@ -42,8 +44,7 @@ def check_width(values: U8, consumer_rows: int, provider_rows: int) -> None:
 
 def positions(values: U8, table: U8) -> npt.NDArray[np.int64]:
     """For each row of ``values`` (uint8[n, w]) its position in ``table`` (uint8[m, w], distinct rows), or -1."""
-    found = pc.index_in(_arrow(values), value_set=_arrow(table))
-    return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+    return kernels.match_rows(values, table, os.urandom(16))
 
 
 def sorted_order(values: U8) -> npt.NDArray[np.int64]:

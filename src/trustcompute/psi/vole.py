@@ -121,7 +121,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     )
     store ^= vole.compress(suite.vole, noise.vector(suite.vole), executor=executor)
     yield from send("masked", product=product, choice=choice, seed=seed, difference=store)
-    seen = _seal(pairs, product, choice, seed, store)
+    seen = _seal(element, pairs, product, choice, seed, store)
     del store
 
     trees = yield from receive("trees", releases=False, **suite.trees())
@@ -169,8 +169,8 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     del leaves, sums, pads
     values = _evaluated(keys, correlation, masked, p, executor)
     order = rng.permutation(p.sender_rows)
-    table = values[order]
-    seen = _seal(_seal(pairs, *masked.columns.values()), side, last, table)
+    table = np.take(values, order, axis=0)
+    seen = _seal(_seal(hello["point"], pairs, *masked.columns.values()), side, last, table)
     yield from send("trees", side=side, last=last)
     yield from send("table", releases=True, value=table, seen=np.frombuffer(seen, dtype=np.uint8))
 

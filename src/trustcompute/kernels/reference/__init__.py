@@ -21,6 +21,7 @@ from trustcompute.kernels.reference.curve import (
 )
 from trustcompute.kernels.reference.digest import digest_columns, expand_message_xmd, oprf_finalize
 from trustcompute.kernels.reference.gf128 import gf128_mul
+from trustcompute.kernels.reference.match import match_rows
 from trustcompute.kernels.reference.okvs import okvs_decode, okvs_encode
 from trustcompute.kernels.reference.pprf import pprf_expand, pprf_puncture
 from trustcompute.kernels.reference.scalar import (
@@ -38,6 +39,7 @@ __all__ = [
     "digest_columns",
     "expand_message_xmd",
     "gf128_mul",
+    "match_rows",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
