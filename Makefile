@@ -13,7 +13,7 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 PYTEST_ARGS ?=
-BENCH_ARGS ?=
+BENCH_ARGS ?= --peers all
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -57,10 +57,11 @@ check: .make/dev
 
 bench: .make/dev
 	@mkdir -p benchmarks/results
-	@for layer in kernels psi broker; do \
-	    $(PY) -m benchmarks $$layer $(BENCH_ARGS) --json benchmarks/results/$$layer.json || exit 1; \
-	    $(PY) -m benchmarks.plot benchmarks/results/$$layer.json || exit 1; \
-	done
+	@status=0; \
+	for layer in kernels psi broker; do \
+	    $(PY) -m benchmarks $$layer $(BENCH_ARGS) --json benchmarks/results/$$layer.json || status=1; \
+	    $(PY) -m benchmarks.plot benchmarks/results/$$layer.json || status=1; \
+	done; exit $$status
 
 docs: .make/docs
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet

@@ -136,9 +136,11 @@ class KernelError(TrustcomputeError):
 
 
 def _tree(root: type[TrustcomputeError]) -> dict[str, type[TrustcomputeError]]:
+    """The errors of this module by code; narrower ones made elsewhere arrive as the one they are a kind of."""
     found = {root.code: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
+        if child.__module__ == __name__:
+            found |= _tree(child)
     return found
 
 
@@ -146,8 +148,14 @@ def from_wire(document: object) -> TrustcomputeError:
     """Rebuild an error a peer sent. What is not a known error becomes a ``RemoteProtocolError``."""
     if not isinstance(document, dict) or not isinstance(document.get("message"), str):
         return RemoteProtocolError("the peer answered with an error that is not in the agreed form")
-    message = document["message"][:2000]
-    kind = _tree(TrustcomputeError).get(str(document.get("code")))
+    message = _printable(document["message"])[:2000]
+    known, code = _tree(TrustcomputeError), str(document.get("code"))
+    kind = known.get(code) or known.get(code.partition(".")[0])
     if kind is None:
         return RemoteProtocolError(f"the peer answered with an unknown error: {message}")
-    return kind(message, **{name: str(document.get(name, ""))[:500] for name in kind.fields})
+    return kind(message, **{name: _printable(str(document.get(name, "")))[:500] for name in kind.fields})
+
+
+def _printable(text: str) -> str:
+    """A peer's words without control characters, which could rewrite a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

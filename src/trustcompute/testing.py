@@ -115,7 +115,7 @@ def asker(numbers: Array) -> Party[int]:
     yield from send("ask", size=np.array([len(numbers)], dtype=np.int64))
     yield from receive("ready")
     yield from send("numbers", value=numbers)
-    total = int((yield from receive("sum", value=Column("i8", (1,))))["value"][0])
+    total = int((yield from receive("sum", releases=True, value=Column("i8", (1,))))["value"][0])
     yield from send("thanks")
     return total
 

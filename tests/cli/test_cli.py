@@ -131,6 +131,7 @@ WRONG = [
     ({"--reveal": "nobody"}, 2, "consumer"),
     ({"--out": "result.xlsx"}, 2, ".parquet"),
     ({"--out": "no/such/folder/x.csv"}, 2, "no/such/folder"),
+    ({"--out": "plan.md/x.csv"}, 2, "plan.md"),
     ({"--purpose": "marketing"}, 3, "purpose"),
     ({"--output": "count"}, 3, "output"),
     ({"--grant": "spent.jwt"}, 3, "calls"),
@@ -198,6 +199,7 @@ def test_missing_tables_and_files(asking, capsys):
         (["--currency", "dollars"], "currency"),
         (["--grade", "secret"], "grade"),
         (["--days", "0"], "end"),
+        (["--limit", "calls=1", "--limit", "calls=5"], "twice"),
     ],
 )
 def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says):
@@ -217,6 +219,34 @@ def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says)
     code, _, complaint = run(capsys, *issue, *options)
     assert (code, says in complaint) == (2, True), complaint
     assert not Path("bad.jwt").exists()
+
+
+def test_a_price_needs_a_currency(asking, capsys):
+    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
+    issue += [
+        "--dataset",
+        "planes",
+        "--purpose",
+        "check",
+        "--plan",
+        "plan.md",
+        "--out",
+        "bad.jwt",
+        "--per-call",
+        "5",
+    ]
+    code, _, complaint = run(capsys, *issue)
+    assert (code, "currency" in complaint) == (2, True)
+
+
+def test_a_table_that_a_csv_cannot_hold_is_refused_before_anything_is_spent(asking, capsys):
+    pq.write_table(pa.table({"tail": ["N1"], "list": [[1, 2]]}), "nested.parquet")
+    arguments = intersect(asking, **{"--out": "nested.csv"})
+    before = run(capsys, "quote", *asking, "--dataset", "planes", "--rows", "1", "--json")[1]
+    code, _, complaint = run(capsys, arguments[0], "nested.parquet", *arguments[2:])
+    assert (code, "cannot hold" in complaint) == (2, True)
+    assert run(capsys, "quote", *asking, "--dataset", "planes", "--rows", "1", "--json")[1] == before
+    assert not list(Path().glob("nested.csv*"))
 
 
 def test_a_running_nodes_book_cannot_be_written_by_another_process(asking, capsys):

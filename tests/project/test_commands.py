@@ -17,26 +17,26 @@ from trustcompute.cli.commands import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 SHELL = ("", "sh", "bash", "shell", "console")
 
 
 def commands(page: Path) -> Iterator[list[str]]:
     """The words of each command line in the shell blocks of a page, without prompts and assignments."""
-    for language, block in re.findall(
-        r"^ *```(\w*)[^\n]*\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL
-    ):
-        if language not in SHELL:
-            continue
-        lines = re.sub(r"\\\n\s*", " ", block).splitlines()
-        for line in lines:
-            text = line.strip()
-            if language == "console" and not text.startswith("$ "):
-                continue
-            words = shlex.split(text.removeprefix("$ "), comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                words.pop(0)
-            if words:
-                yield words
+    text = page.read_text(encoding="utf-8")
+    for language, block in FENCED.findall(text):
+        if language in SHELL:
+            lines = re.sub(r"\\\n\s*", " ", block).splitlines()
+            yield from (_words(line) for line in lines if language != "console" or line.startswith("$ "))
+    indented = re.findall(r"^ {4}((?:make|trustcompute|python3?) .*)$", FENCED.sub("", text), re.MULTILINE)
+    yield from (_words(line) for line in indented)
+
+
+def _words(line: str) -> list[str]:
+    words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words.pop(0)
+    return words or [""]
 
 
 def shown(program: str) -> list[tuple[str, list[str]]]:

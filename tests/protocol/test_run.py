@@ -62,12 +62,6 @@ def test_a_released_answer_is_acknowledged_before_the_party_sees_it():
     ours, theirs = pair()
     seen = []
 
-    def watching() -> Party[int]:
-        result = yield from asker(np.arange(5, dtype=np.int64))
-        return result
-
-    ours = Runner(watching(), BINDING, leads=True)
-
     def exchange(turn):
         theirs.take(turn.number, in_memory(turn.frames))
         answer = theirs.give()
@@ -75,7 +69,11 @@ def test_a_released_answer_is_acknowledged_before_the_party_sees_it():
         return in_memory(answer.frames)
 
     acknowledged = []
-    drive(ours, exchange, released=lambda digest: acknowledged.append((digest, ours.cost.turns, ours.done)))
+    drive(
+        ours,
+        exchange,
+        released=lambda answer: acknowledged.append((answer.digest, ours.cost.turns, ours.done)),
+    )
     released = [digest for releases, digest in seen if releases]
     assert acknowledged[0] == (released[0], 2, False)
     assert {digest for digest, _, _ in acknowledged} == set(released)
@@ -292,3 +290,22 @@ def test_any_altered_byte_of_a_header_is_refused_or_changes_the_digest(position,
 def test_columns_without_a_wire_form_are_our_own_error(values):
     with pytest.raises(LocalProtocolError, match="wire form"):
         encode(Message("ask", {"size": values}), ADDRESS, last=True, releases=False)
+
+
+def test_a_wrong_word_about_what_a_turn_releases_is_refused():
+    """Else a provider could collect a countersignature for an early turn."""
+    ours, theirs = pair()
+    theirs.take(0, in_memory(ours.give().frames))
+    with pytest.raises(RemoteProtocolError, match="releases"):
+        ours.take(0, altered(theirs.give(), releases=True))
+
+
+def test_the_party_starts_after_the_hook_and_only_for_a_frame_of_its_run():
+    started = []
+    ours, theirs = pair(before_start=lambda: started.append(True))
+    with pytest.raises(RemoteProtocolError, match="another job"):
+        theirs.take(0, altered(ours.give(), job="1" * 32))
+    assert not started
+    theirs.take(0, in_memory(ours.give().frames))
+    theirs.give()
+    assert started == [True]

@@ -228,15 +228,15 @@ def test_points_that_are_no_group_elements_are_refused_by_row(protocol, output, 
         consumer.send(Message("evaluated", {"point": spoil(step.message["point"])}))
 
 
-@pytest.mark.parametrize("positions", [[1, 1], [2, 1], [-1, 0], [0, 3]])
-def test_an_answer_that_is_not_ascending_positions_is_refused(positions):
+@pytest.mark.parametrize("bits", [[0b00010000], [0b11100001]])
+def test_an_answer_with_more_rows_than_the_table_has_is_refused(bits):
     consumer, provider = both(params(reveal="both"))
     next(provider)
     provider.send(next(consumer).message)
     provider.send(None)
     provider.send(None)
-    with pytest.raises(RemoteProtocolError, match="ascending positions"):
-        provider.send(Message("matched", {"position": np.array(positions)}))
+    with pytest.raises(RemoteProtocolError, match="more matches"):
+        provider.send(Message("matched", {"bits": np.array(bits, np.uint8)}))
 
 
 @pytest.mark.parametrize("count", [-1, 4])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -205,14 +206,50 @@ def test_streams_that_are_not_frames_are_refused(echo, raw, channel):
     assert channel.action("reverse", b"ok") == b"ko"
 
 
-def test_calls_beyond_the_limit_are_turned_away(echo, channel):
-    server = echo.server._server
-    for _ in range(64):
-        assert server._calls.acquire(blocking=False)
-    with pytest.raises(TransportError, match="as many calls"):
+def test_what_a_node_does_not_offer_is_refused_without_a_traceback(echo):
+    client = flight.FlightClient(
+        echo.server.url,
+        tls_root_certs=NODE.authority,
+        cert_chain=CLIENT.certificate,
+        private_key=CLIENT.key.to_pem(),
+        override_hostname="node.example",
+    )
+    options, descriptor = flight.FlightCallOptions(timeout=5), flight.FlightDescriptor.for_path("x")
+    calls = [
+        lambda: list(client.list_flights(options=options)),
+        partial(client.list_actions, options),
+        partial(client.get_flight_info, descriptor, options),
+        lambda: client.do_get(flight.Ticket(b"x"), options).read_all(),
+        lambda: client.do_put(descriptor, wire.SCHEMA, options)[0].close(),  # noqa: PLW0108
+    ]
+    for call in calls:
+        with pytest.raises(flight.FlightError) as refused:
+            call()
+        assert "actions and exchanges only" in str(refused.value)
+        assert "Traceback" not in str(refused.value)
+    client.close()
+
+
+def test_an_error_of_the_store_is_told_as_passing_and_without_its_path(echo, channel):
+    from trustcompute.errors import StoreError
+
+    def broken(peer, name, body):
+        raise StoreError("cannot write /secret/place/book.sqlite: disk full")
+
+    echo.action = broken
+    with pytest.raises(TransportError, match="try again later") as told:
         channel.action("reverse", b"")
-    server._calls.release()
-    assert channel.action("reverse", b"ok") == b"ko"
+    assert "secret" not in str(told.value)
+
+
+def test_calls_beyond_the_limits_are_turned_away(echo, channel):
+    calls = echo.server._server._calls
+    for peer, count in (("client.example", 16), ("another.example", 64)):
+        calls[peer] += count
+        with pytest.raises(TransportError, match="as many calls"):
+            channel.action("reverse", b"")
+        calls[peer] -= count
+        assert channel.action("reverse", b"ok") == b"ko"
 
 
 def test_many_calls_at_once(channel):
@@ -222,9 +259,9 @@ def test_many_calls_at_once(channel):
         values = np.full(100_000, number, np.uint8)
         done.append(bodies(channel.exchange(b"", [frame(values)])) == [values.tobytes()])
 
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(16)]
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert done == [True] * 16
+    assert done == [True] * 12

@@ -27,7 +27,7 @@ from threading import Lock
 from typing import Any, Final, Self
 
 from trustcompute.broker import audit as auditing
-from trustcompute.broker import clearing, commands, grant, log, meter, request
+from trustcompute.broker import clearing, commands, grant, log, meter, policy, request
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.clearing import Clearing, Period, Statement
 from trustcompute.broker.grant import Grant, VerifiedGrant
@@ -211,6 +211,15 @@ class Broker:
         command = commands.Reserve(verified, operation)
         with self._book(command) as book:
             return command.decide(book)[0]
+
+    def admit(self, verified: VerifiedGrant) -> None:
+        """Before anything is looked up for the holder of a grant. Raises ``Refused`` unless it is in force."""
+        with self._writer.view() as (reader, _):
+            revoked = bool(reader.revocations([verified.hash]))
+        found = policy.in_force(verified.claims, revoked, self._writer.now())
+        reasons = tuple(policy.Reason(rule, name, verified.claims.iss, fix) for rule, name, fix in found)
+        if reasons:
+            raise policy.refusal(reasons)
 
     def quote(self, verified: VerifiedGrant, operation: Operation, params: Params, sizes: Sizes) -> Quote:
         """What a job with these parameters and sizes may use and cost, and what is left of the grant.

@@ -140,12 +140,16 @@ Finding = tuple[str, str, str]  # rule, field, fix
 
 
 def _in_force(case: Case) -> Iterator[Finding]:
-    grant = case.grant
-    if case.revoked:
+    yield from in_force(case.grant, case.revoked, case.now)
+
+
+def in_force(grant: Grant, revoked: bool, now: int) -> Iterator[Finding]:
+    """What stands against a grant whatever is asked under it."""
+    if revoked:
         yield "revoked", "grant", "the grant was revoked for good: ask for a new one"
-    if case.now < grant.nbf:
+    if now < grant.nbf:
         yield "expired", "grant", f"the grant is not in force before {grant.nbf}: wait until then"
-    if case.now >= grant.exp:
+    if now >= grant.exp:
         yield "expired", "grant", f"the grant ended at {grant.exp}: ask for a new one"
 
 

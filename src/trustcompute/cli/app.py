@@ -39,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     except errors.TrustcomputeError as error:
         _show(error, as_json="--json" in arguments)
         return exit_code(error)
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        return 7
     except typer.Abort:
         print("stopped", file=sys.stderr)
         return 1

@@ -31,7 +31,7 @@ def catalog(url: Url, identity: IdentityDir, grant: GrantFile, as_json: AsJson =
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    print_fields([("node", found.node), ("operations", ", ".join(found.operations))])
+    print_fields([("node", session.grant.aud), ("operations", ", ".join(found.operations))])
     for entry in found.datasets:
         print_fields([("dataset", entry.id), ("version", entry.version), ("grade", entry.grade)])
         print_table(["key", "distinct"], [[" + ".join(key.columns), key.distinct] for key in entry.keys])
@@ -94,8 +94,8 @@ def intersect(
     as_json: AsJson = False,
 ) -> None:
     """Find out which of our rows a node's dataset also holds, or how many."""
-    if out is not None and out.suffix not in WRITERS:
-        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
+    if out is not None:
+        _try_to_write(table, out)
     with (
         ThreadPoolExecutor(os.cpu_count()) as executor,
         connect(
@@ -118,8 +118,11 @@ def intersect(
             scenario=scenario,
             job=job,
         )
-    if out is not None:
-        _write(found, out)
+    if out is not None and found.left_rows is None:
+        err.print("nothing is written: we did not learn which rows match")
+        out.unlink()
+    elif out is not None:
+        _write(found.table(), out)
     receipt = state / f"{found.job}.receipt.json"
     if as_json:
         print_json(_document(found, receipt, out))
@@ -169,14 +172,24 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
 
 
-def _write(found: MeteredIntersection, path: Path) -> None:
-    if found.left_rows is None:
-        err.print("nothing is written: we did not learn which rows match")
-        return
+def _try_to_write(table: Path, path: Path) -> None:
+    """Find out before anything is spent whether the result can be written: the table, without its rows."""
+    if path.suffix not in WRITERS:
+        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {path.suffix!r}")
+    _write(tables.take(table, []), path)
+
+
+def _write(matched: pa.Table, path: Path) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
     try:
-        WRITERS[path.suffix](found.table(), path)
+        WRITERS[path.suffix](matched, temporary)
+        temporary.replace(path)
     except OSError as error:
         raise ParameterError(f"cannot write {path}: {error.strerror}") from error
+    except pa.ArrowException as error:
+        temporary.unlink(missing_ok=True)
+        raise ParameterError(f"{path.suffix} cannot hold this table: {error}") from error
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Any:

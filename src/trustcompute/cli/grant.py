@@ -16,7 +16,7 @@ from trustcompute.broker import grant as grants
 from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Share
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import print_fields, print_json
-from trustcompute.cli.settings import read_text, write_text
+from trustcompute.cli.settings import read_bytes, read_text, write_text
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
 from trustcompute.protocol.operation import UNITS, OutputForm
@@ -56,6 +56,8 @@ def issue(
     certificate = _certificate(to)
     asset = {"id": dataset, "version": version, "class": classification, "grade": grade, "personal": personal}
     price = {"kind": "free"}
+    if currency is None and (per_call, per_row) != ("0", "0"):
+        raise ParameterError("a price needs its --currency")
     if currency is not None:
         price = {"kind": "per_use", "currency": currency, "per_call": per_call, "per_row": per_row}
     try:
@@ -72,7 +74,7 @@ def issue(
             limits=_limits(limit),
             price=PricePlan.model_validate(price),
             split=_split(split, issuer.name, free=currency is None),
-            contingency=hashlib.sha256(read_text(plan).encode()).hexdigest(),
+            contingency=hashlib.sha256(read_bytes(plan)).hexdigest(),
             now=int(time.time()),
             days=days,
         )
@@ -146,11 +148,13 @@ def _output(name: str) -> OutputForm:
 
 
 def _limits(limits: list[str]) -> dict[str, Limit]:
-    found = {}
+    found: dict[str, Limit] = {}
     for one in limits:
         unit, _, total = one.partition("=")
         if unit not in UNITS or not total.isdecimal():
             raise ParameterError(f"--limit takes UNIT=TOTAL with a unit of {', '.join(UNITS)}, not {one!r}")
+        if unit in found:
+            raise ParameterError(f"--limit names {unit} twice")
         found[unit] = Limit(total=int(total))
     return found
 

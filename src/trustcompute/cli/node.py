@@ -54,7 +54,7 @@ def node(
 
 def write_result(directory: Path, result: ProviderResult) -> None:
     """What a computation told this side: matched row positions, or their number, as Parquet."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     rows = result.output.rows
     columns = {"row": rows} if rows is not None else {"count": [result.output.count]}
     pq.write_table(pa.table(columns), directory / f"{result.job}.parquet")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from trustcompute.errors import ParameterError
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 IdentityDir = Annotated[
     Path, typer.Option("--identity", help="Directory with key.pem, certificate.pem, authority.pem.")
@@ -21,4 +23,6 @@ On = Annotated[
 def parse_on(on: list[str]) -> dict[str, str]:
     """``a`` or ``ours=theirs`` each, to a mapping."""
     pairs = [(ours, theirs or ours) for ours, _, theirs in (one.partition("=") for one in on)]
+    if len(dict(pairs)) < len(pairs):
+        raise ParameterError("--on names a column of ours twice")
     return dict(pairs)

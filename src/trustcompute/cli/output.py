@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 out = Console()
 err = Console(stderr=True)
@@ -27,7 +28,7 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for name, value in fields:
-        grid.add_row(name, str(value))
+        grid.add_row(name, Text(str(value)))
     out.print(grid)
 
 
@@ -38,7 +39,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         number = bool(rows) and isinstance(rows[0][index], int | float)
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
+        table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row))
     out.print(table)
 
 

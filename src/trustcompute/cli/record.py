@@ -14,7 +14,7 @@ from trustcompute.broker import audit as auditing
 from trustcompute.broker import grant as grants
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.clearing import Clearing, Period, Statement
-from trustcompute.broker.log import log_key
+from trustcompute.broker.log import log_key, origin_of
 from trustcompute.broker.receipt import Receipt
 from trustcompute.cli.options import AsJson
 from trustcompute.cli.output import money, out, print_fields, print_json, print_table
@@ -42,7 +42,7 @@ def receipt_verify(
     ] = None,
     grant: Annotated[
         Path | None,
-        typer.Option(help="The grant: checks that its issuer keeps the log, and that it was charged."),
+        typer.Option(help="The grant: checks that its node keeps the log, and that it was charged."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,7 +53,7 @@ def receipt_verify(
     if grant is not None:
         token = read_text(grant).strip()
         claims = grants.read(token)
-        if claims.iss != note_key.key.thumbprint or entry.fields.get("grant") != token_hash(token):
+        if note_key.name != origin_of(claims.aud) or entry.fields.get("grant") != token_hash(token):
             raise VerificationError("the receipt is in order, but not for this grant")
     if as_json:
         print_json({"verified": True, "index": entry.index, "entry": dict(entry.fields)})

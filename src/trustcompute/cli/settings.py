@@ -78,6 +78,14 @@ def load_settings(path: Path) -> NodeSettings:
         raise ParameterError(f"{path}: {where}: {first['msg']}") from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """A small file. Raises ``ParameterError`` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ParameterError(f"cannot read {path}: {error.strerror}") from error
+
+
 def read_text(path: Path) -> str:
     """A small text file. Raises ``ParameterError`` where it cannot be read."""
     try:

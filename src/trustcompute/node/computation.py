@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trustcompute import psi
+from trustcompute.errors import ParameterError
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.psi import parties
+from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
+from trustcompute.tables import Keys
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -28,7 +31,10 @@ class Computation:
 
 
 def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
-    return len(dataset.keys(params["columns"]))
+    keys = dataset.keys(params["columns"])
+    if keys.spec.digest != params["keys"]:
+        raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
+    return len(keys)
 
 
 def _intersection(protocol: str) -> Provide:
@@ -36,10 +42,16 @@ def _intersection(protocol: str) -> Provide:
         dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[MatchedRows | None]:
         keys = dataset.keys(params["columns"])
-        found = yield from parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
-        return None if found is None else MatchedRows(found.count, rows_found(found, keys))
+        party = parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        return _matched_rows(party, keys)
 
     return provide
+
+
+def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Party[MatchedRows | None]:
+    """The party, its output told as rows of the dataset."""
+    found = yield from party
+    return None if found is None else MatchedRows(found.count, rows_found(found, keys))
 
 
 COMPUTATIONS: Final = tuple(

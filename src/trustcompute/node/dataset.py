@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
 from trustcompute import tables
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
-from trustcompute.errors import ParameterError, Refused
+from trustcompute.errors import ParameterError
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class Dataset:
 class HeldDataset:
     """A dataset in a running node: schema read once, keys digested once per choice. Thread-safe."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, executor: Executor | None = None) -> None:
         if not dataset.key_choices():
             raise ParameterError(f"dataset {dataset.id!r} names no key columns: nobody could match on it")
         self.dataset = dataset
         self._table = tables.open_table(dataset.source)
         self.columns = tables.describe(self._table)
         self._rows = tables.row_count(self._table)  # bounds its distinct keys, whatever the choice
+        self._executor = executor
         self._digested: dict[tuple[str, ...], tables.Keys] = {}
         self._lock = threading.Lock()
 
@@ -67,20 +69,15 @@ class HeldDataset:
         )
 
     def keys(self, columns: Sequence[str]) -> tables.Keys:
-        """Digests of the distinct keys; raises ``Refused`` for columns the holder does not match on."""
+        """Digests of the distinct keys. Raises ``ParameterError`` for columns the holder does not match on."""
         choice = tuple(columns)
         if choice not in self.dataset.key_choices():
-            raise Refused(
-                f"dataset {self.dataset.id!r} is not matched on these columns",
-                rule="key columns",
-                field="params.columns",
-                owner="the node's operator",
-                fix=f"match on one of {[list(known) for known in self.dataset.key_choices()]}",
-            )
+            known = " or ".join(str(list(known)) for known in self.dataset.key_choices())
+            raise ParameterError(f"dataset {self.dataset.id!r} is matched on {known}, not on these columns")
         with self._lock:
             if choice not in self._digested:
                 self._digested[choice] = tables.keys(
-                    self._table, list(choice), casefold=self.dataset.casefold
+                    self._table, list(choice), casefold=self.dataset.casefold, executor=self._executor
                 )
             return self._digested[choice]
 

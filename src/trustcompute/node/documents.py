@@ -72,10 +72,9 @@ class CatalogEntry(Document):
 
 
 class Catalog(Document):
-    """node: its certified name; key: the x of the Ed25519 key that signs its log and receipts."""
+    """certificate: of the node (PEM), whose key signs its log and receipts."""
 
-    node: Name
-    key: Annotated[str, Field(max_length=64)]
+    certificate: Annotated[str, Field(max_length=64 * 1024)]
     operations: Annotated[list[Name], Field(max_length=256)]
     datasets: Annotated[list[CatalogEntry], Field(max_length=1024)]
 

@@ -1,10 +1,11 @@
 """One job as its provider runs it: the only place where a computation meets the meter.
 
-    take the peer's turn → arm → let the party work → outbox and charge → the frames may leave
+    take the peer's turn → arm, before the party starts → outbox and charge → the frames may leave → deliver
 
-Arming comes before the party first touches data; the charge comes before the first frame from which the peer could
-compute output, and the frames are durable before the charge. A failure before arming costs nothing; after it,
-the reservation is forfeited, billed only where the fault is the peer's.
+Arming comes before the party first works; the charge comes before the first frame from which the peer could
+compute output, and the frames are durable before the charge; what the computation reveals to this side is
+delivered after it. A failure before arming costs nothing; after it, the reservation is forfeited, billed only
+where the fault is the peer's.
 """
 
 from __future__ import annotations
@@ -44,39 +45,41 @@ class ProviderJob:
         self.id, self.peer = job, peer
         self.lock = threading.Lock()
         self._broker, self._usage, self._deliver = broker, usage, deliver
-        self._runner = Runner(party, binding, leads=False, job=job, before_send=self._before_send)
-        self._armed = self._posted = False
+        self._runner = Runner(
+            party,
+            binding,
+            leads=False,
+            job=job,
+            before_start=lambda: broker.arm(job),
+            before_send=self._before_send,
+        )
+        self._posted = self._delivered = False
+        self.failed = False  # it cannot go on
         self.stale = False  # it had ended when the node last swept
-
-    @property
-    def failed(self) -> bool:
-        return self._runner.failed
 
     @property
     def ended(self) -> bool:
         """Nothing is left to do but to answer the last turn once more, should it get lost."""
-        return self._runner.failed or (self._runner.done and self._posted)
+        return self.failed or (self._runner.done and self._posted)
 
     def answer(self, number: int, incoming: Iterable[Incoming]) -> Sequence[Frame]:
         with self.lock:
             try:
                 self._runner.take(number, incoming)
-                if not self._armed:
-                    self._broker.arm(self.id)
-                    self._armed = True
-                return self._runner.give().frames
+                turn = self._runner.give()
+                self._deliver_result()
+                return turn.frames
             except RemoteProtocolError:
                 self._fail(Fault.PEER)
                 raise
             except (Refused, TransportError, StoreError):
                 raise  # the broker has decided, or the peer may try the same turn again
             except BaseException:
+                self.failed = True
                 self._fail(Fault.PROVIDER)
                 raise
 
     def _before_send(self, turn: Turn) -> None:
-        if self._runner.done:
-            self._deliver(self._runner.result)
         if self._posted or not (turn.releases or self._runner.done):
             return
         self._broker.outbox.write(self.id, RUN, turn.number, pack(turn, self._runner.taken))
@@ -90,6 +93,12 @@ class ProviderJob:
         self._broker.post(self.id, release=release, usage=self._usage)
         self._posted = True
 
+    def _deliver_result(self) -> None:
+        if self._runner.done and not self._delivered:
+            self._delivered = True
+            self._deliver(self._runner.result)
+
     def _fail(self, fault: Fault) -> None:
-        if self._runner.failed and not self._posted:
+        self.failed |= self._runner.failed
+        if self.failed and not self._posted:
             self._broker.abandon(self.id, "the run failed", fault)

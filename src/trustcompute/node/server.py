@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import VerifiedGrant
@@ -23,6 +26,7 @@ from trustcompute.errors import (
     GrantError,
     JobForfeited,
     ParameterError,
+    Refused,
     RemoteProtocolError,
     TrustcomputeError,
 )
@@ -42,6 +46,7 @@ from trustcompute.protocol.transcript import Binding
 from trustcompute.transport import FlightServer, LocalChannel
 
 MAX_RUNNING: Final = 256  # jobs at a time: each holds its party's memory
+MAX_REPORTED: Final = 65_536
 SWEEP_SECONDS: Final = 15.0
 
 log = logging.getLogger(__name__)
@@ -80,10 +85,11 @@ class Node:
         self.identity, self.broker = identity, broker
         self._executor, self._on_result = executor, on_result
         self._computations = {one.operation.id: one for one in computations}
-        self._datasets = {dataset.id: HeldDataset(dataset) for dataset in datasets}
-        for held in self._datasets.values():
-            broker.register(held.asset())
+        self._datasets: dict[str, HeldDataset] = {}
+        for dataset in datasets:
+            self._hold(HeldDataset(dataset, executor))
         self._jobs: dict[str, ProviderJob] = {}
+        self._reported: OrderedDict[str, None] = OrderedDict()  # jobs with an incident in the log
         self._lock = threading.Lock()
         self._actions: dict[str, Callable[[str, bytes], bytes]] = {
             "catalog": self._catalog,
@@ -141,7 +147,10 @@ class Node:
                 return self._again(record, turn.turn, incoming)
             return job.answer(turn.turn, incoming)
         except RemoteProtocolError as error:
-            self.broker.incident("protocol", peer, job=turn.job, detail=error.code)
+            self._report(peer, turn.job, error)
+            raise
+        except (Refused, Conflict, JobForfeited):
+            self._drop(turn.job)
             raise
         finally:
             if job is not None and job.failed:
@@ -152,7 +161,7 @@ class Node:
         expired = {job.id for job in self.broker.sweep()}
         with self._lock:
             for job in list(self._jobs.values()):
-                if job.id in expired or job.stale:
+                if job.id in expired or job.stale or job.failed or self._ended_elsewhere(job):
                     del self._jobs[job.id]
                 job.stale = job.ended
 
@@ -160,8 +169,7 @@ class Node:
         grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
         held = self._datasets.get(grant.claims.asset.id)
         return documents.Catalog(
-            node=self.identity.name,
-            key=self.identity.key.public.x,
+            certificate=self.identity.certificate.decode(),
             operations=sorted(set(self._computations) & set(grant.claims.operations)),
             datasets=[] if held is None else [documents.CatalogEntry.model_validate(held.describe())],
         ).encode()
@@ -169,22 +177,29 @@ class Node:
     def _quote(self, peer: str, body: bytes) -> bytes:
         asked = documents.QuoteRequest.parse(body)
         grant = self._grant(peer, asked.grant)
-        computation, held = self._computation(asked.operation), self._dataset(asked.dataset)
-        sizes = Sizes(asked.rows, computation.rows(held, asked.params))
-        params = computation.operation.check(asked.params, sizes)
+        computation, held = self._computation(asked.operation), self._dataset(asked.dataset, grant)
+        params = computation.operation.check(asked.params, Sizes(asked.rows, 0))
+        sizes = Sizes(asked.rows, computation.rows(held, params))
         return canonical.dumps(self.broker.quote(grant, computation.operation, params, sizes).to_document())
 
     def _open(self, peer: str, body: bytes) -> bytes:
+        """Decide and reserve; only then look at the dataset's keys."""
         opening = documents.OpenRequest.parse(body)
         request = self.broker.verify_request(opening.request, peer=peer, grant=opening.grant)
-        computation, held = self._computation(request.claims.op), self._dataset(request.claims.dataset)
-        sizes = Sizes(request.claims.sizes.consumer, computation.rows(held, request.claims.params))
-        params = computation.operation.check(request.claims.params, sizes)
-        if params != request.claims.params:
+        claims = request.claims
+        computation = self._computation(claims.op)
+        params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
+        if params != claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
         record = self.broker.reserve(request, computation.operation)
-        if record.open:
-            self._admit(request, computation, held, sizes)
+        held = self._dataset(claims.dataset, request.grant)
+        try:
+            sizes = Sizes(claims.sizes.consumer, computation.rows(held, params))
+            if record.open:
+                self._admit(request, computation, held, sizes)
+        except TrustcomputeError as error:
+            self.broker.abandon(record.id, f"not begun: {error.code}", Fault.PROVIDER)
+            raise
         return documents.Opened(
             job=record.id,
             state=record.state,
@@ -199,12 +214,16 @@ class Node:
         """Set up the provider's party. It has not touched anything when this returns."""
         claims, operation = request.claims, computation.operation
         with self._lock:
-            if claims.jti in self._jobs:
+            record = self.broker.job(claims.jti)  # once more, under the lock: it may have been cancelled
+            if claims.jti in self._jobs or record is None or not record.open:
                 return
             if sum(not job.ended for job in self._jobs.values()) >= MAX_RUNNING:
-                self.broker.void(claims.jti, "the node runs as many jobs as it can")
-                raise TrustcomputeError(
-                    f"the node runs {MAX_RUNNING} jobs, as many as it can: try again later"
+                raise Refused(
+                    f"the node runs {MAX_RUNNING} jobs, as many as it can",
+                    rule="capacity",
+                    field="job",
+                    owner=self.identity.name,
+                    fix="start a new job later",
                 )
             self._jobs[claims.jti] = ProviderJob(
                 self.broker,
@@ -253,6 +272,37 @@ class Node:
             )
         raise Conflict(f"the job is {record.state}: start a new one")
 
+    def _hold(self, held: HeldDataset) -> None:
+        """Digest a dataset and describe it once, so that what cannot be offered is found at the start."""
+        name = held.dataset.id
+        if name in self._datasets:
+            raise ParameterError(f"there are two datasets {name!r}: give each an id of its own")
+        try:
+            documents.CatalogEntry.model_validate(held.describe())
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
+        self.broker.register(held.asset())
+        self._datasets[name] = held
+
+    def _ended_elsewhere(self, job: ProviderJob) -> bool:
+        """The book has ended a job that never ran to its end here: refused at arming, cancelled, out of lease."""
+        record = self.broker.job(job.id)
+        return not job.ended and (record is None or (not record.open and record.state is not JobState.POSTED))
+
+    def _report(self, peer: str, job: str, error: TrustcomputeError) -> None:
+        """One incident a job enters the log; what comes after is counted, so that a peer cannot make the log grow."""
+        with self._lock:
+            known = job in self._reported
+            self._reported[job] = None
+            while len(self._reported) > MAX_REPORTED:
+                self._reported.popitem(last=False)
+        if known:
+            self.broker.count_failure(peer)
+        else:
+            self.broker.incident("protocol", peer, job=job, detail=error.code)
+
     def _grant(self, peer: str, token: str) -> VerifiedGrant:
         """The grant of a peer that need not prove its key: enough to be shown what it could ask for."""
         try:
@@ -262,6 +312,7 @@ class Node:
         except GrantError:
             self.broker.count_failure(peer)
             raise
+        self.broker.admit(grant)
         return grant
 
     def _record(self, job: str, peer: str) -> JobRecord:
@@ -277,9 +328,10 @@ class Node:
             )
         return self._computations[operation]
 
-    def _dataset(self, dataset: str) -> HeldDataset:
-        if dataset not in self._datasets:
-            raise ParameterError("this node has no such dataset: ask for its catalogue")
+    def _dataset(self, dataset: str, grant: VerifiedGrant) -> HeldDataset:
+        """A dataset the grant is for; of others, not even whether they exist is told."""
+        if dataset != grant.claims.asset.id or dataset not in self._datasets:
+            raise ParameterError("this node has no such dataset for this grant: ask for its catalogue")
         return self._datasets[dataset]
 
     def _drop(self, job: str) -> None:
@@ -290,5 +342,5 @@ class Node:
         while not self._closing.wait(SWEEP_SECONDS):
             try:
                 self.sweep()
-            except TrustcomputeError:
+            except Exception:
                 log.exception("sweeping expired jobs failed; it is tried again")

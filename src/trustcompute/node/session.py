@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +15,21 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from trustcompute import psi, tables
 from trustcompute.broker import grant as grants
 from trustcompute.broker import request as requests
-from trustcompute.broker.log import log_key
+from trustcompute.broker.log import decode, log_key
+from trustcompute.broker.meter import usage_document
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import Request
 from trustcompute.errors import (
+    Conflict,
     GrantError,
+    JobForfeited,
     JobInterrupted,
     ParameterError,
     RemoteProtocolError,
     TableError,
     TransportError,
+    TrustcomputeError,
+    VerificationError,
 )
 from trustcompute.node.documents import (
     Catalog,
@@ -36,16 +42,17 @@ from trustcompute.node.documents import (
     OpenRequest,
     Quote,
     QuoteRequest,
-    TurnDescriptor,
 )
+from trustcompute.node.link import Link
 from trustcompute.node.state import JobState, StateStore
+from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.checkpoint import NoteKey
-from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.identity import Identity, peer_key, peer_name, verify_certificate
 from trustcompute.primitives.rng import Rng
-from trustcompute.primitives.signing import VerifyKey, token_hash
-from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes
+from trustcompute.primitives.signing import token_hash
+from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes, Usage
 from trustcompute.protocol.party import Party
-from trustcompute.protocol.run import Cost, Incoming, Runner, Turn, drive, turn_digest
+from trustcompute.protocol.run import Answer, Cost, Runner, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
 from trustcompute.psi import parties
 from trustcompute.psi.intersection import On, rows_found, split_on
@@ -53,6 +60,8 @@ from trustcompute.psi.operation import named
 from trustcompute.transport import Channel, FlightChannel
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn that did not get through
 
@@ -112,20 +121,25 @@ class Session:
             raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
         self._states = StateStore(None if state is None else Path(state))
         self._catalog: Catalog | None = None
+        self._log_key: NoteKey | None = None
 
     def catalog(self) -> Catalog:
-        """What the node offers under this grant: datasets, their columns and key choices, and its log's key."""
+        """What the node offers under this grant: datasets, their columns and key choices."""
         answer = Catalog.parse(self._channel.action("catalog", CatalogRequest(grant=self._token).encode()))
-        if answer.node != self._channel.peer or VerifyKey.from_x(answer.key).thumbprint != self.grant.iss:
-            raise RemoteProtocolError("the node's log key is not the key that issued the grant")
+        certificate = verify_certificate(answer.certificate.encode(), self._identity.authority)
+        if peer_name(certificate) != self._channel.peer:
+            raise RemoteProtocolError("the node shows a certificate for another name than its own")
+        self._log_key = log_key(self._channel.peer, peer_key(certificate))
         self._catalog = answer
         return answer
 
     @property
     def log_key(self) -> NoteKey:
         """What verifies the node's receipts and checkpoints, offline and for ever: keep ``str(log_key)``."""
-        catalog = self._catalog or self.catalog()
-        return log_key(catalog.node, VerifyKey.from_x(catalog.key))
+        if self._log_key is None:
+            self.catalog()
+        assert self._log_key is not None
+        return self._log_key
 
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
@@ -133,6 +147,8 @@ class Session:
         if "columns" not in params:
             params["columns"] = entry.keys[0].columns
         params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
+        if not 0 <= rows <= MAX_INTEGER:
+            raise ParameterError(f"rows must be a count, not {rows}")
         request = QuoteRequest(
             grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows
         )
@@ -166,7 +182,7 @@ class Session:
         table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
         choice = _choice(self._entry(dataset), theirs)
         spec = _spec(choice)
-        keys = tables.keys(table, ours, spec=spec)
+        keys = tables.keys(table, ours, spec=spec, executor=self._executor)
 
         sizes = Sizes(len(keys), choice.distinct)
         done = self.compute(
@@ -225,7 +241,7 @@ class Session:
                 raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
         self._open(state, params, sizes)
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
-        runner, receipt = self._run(party(params, rng), operation, params, state)
+        runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
         return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
 
     def receipt(self, job: str) -> Receipt:
@@ -288,35 +304,46 @@ class Session:
             raise RemoteProtocolError(
                 "the node's dataset has another size than its catalogue says: connect again"
             )
+        if opened.state == "forfeited":
+            raise JobForfeited(
+                f"job {state.job} was forfeited: its reservation is spent, start a new one", state.job
+            )
+        if opened.state not in ("reserved", "armed", "posted"):
+            raise Conflict(f"job {state.job} is {opened.state}: start a new one")
 
     def _run(
-        self, party: Party[T], operation: Operation, params: Params, state: JobState
+        self, party: Party[T], operation: Operation, params: Params, sizes: Sizes, state: JobState
     ) -> tuple[Runner[T], Receipt]:
         binding = Binding(
             token_hash(self._token), operation.id, params, operation.consumer, operation.provider
         )
         runner = Runner(party, binding, leads=True, job=state.job)
+        link = Link(self._channel, self._states, state.job)
         receipts: list[bytes] = []
 
-        def exchange(turn: Turn) -> Iterable[Incoming]:
-            descriptor = TurnDescriptor(job=state.job, run=0, turn=turn.number).encode()
-            return self._channel.exchange(descriptor, turn.frames)
-
-        def acknowledge(answer: str) -> None:
+        def acknowledge(answer: Answer) -> None:
             if not receipts:
                 receipts.append(self._countersign(state, answer))
 
-        self._retry(state.job, lambda: drive(runner, exchange, released=acknowledge))
-        self._retry(
-            state.job, lambda: acknowledge(turn_digest([]))
-        )  # where nothing was released to this side
+        try:
+            self._retry(
+                state.job, lambda: drive(runner, link.exchange, taken=link.keep, released=acknowledge)
+            )
+        except TrustcomputeError:
+            if not (runner.done and receipts):
+                raise
+            # Our result is complete and acknowledged; only our last turn, which tells the peer its part, is lost.
+            log.warning("job %s: the last turn could not be delivered", state.job)
+        answer = runner.answer or Answer(turn_digest([]), runner.transcript)
+        self._retry(state.job, lambda: acknowledge(answer))  # where nothing was released to this side
         receipt = self._verified(receipts[0], state.job)
+        _check_charge(receipt, state, answer, operation.bound(params, sizes))
         self._states.finish(state.job, receipts[0], str(self.log_key))
         return runner, receipt
 
-    def _countersign(self, state: JobState, answer: str) -> bytes:
+    def _countersign(self, state: JobState, answer: Answer) -> bytes:
         token = requests.countersign(
-            job=state.job, request=state.request, answers=[answer], key=self._identity.key
+            job=state.job, request=state.request, answers=[answer.digest], key=self._identity.key
         )
         return self._channel.action("countersign", CountersignRequest(token=token).encode())
 
@@ -338,6 +365,22 @@ class Session:
             return call()
         except TransportError as error:
             raise JobInterrupted(f"{error}; job {job} can go on later: pass job={job!r}", job) from error
+
+
+def _check_charge(receipt: Receipt, state: JobState, answer: Answer, bound: Usage) -> None:
+    """A receipt must be for our request, answer and conversation, and charge what was declared."""
+    fields = decode(receipt.index, receipt.entry).fields
+    expected = {
+        "request": token_hash(state.request),
+        "frames": answer.digest,
+        "transcript": answer.transcript,
+        "usage": usage_document(bound),
+    }
+    wrong = [name for name, value in expected.items() if fields.get(name) != value]
+    if wrong:
+        raise VerificationError(
+            f"the receipt of job {state.job} is not for what happened: {', '.join(wrong)} differ"
+        )
 
 
 def _choice(entry: CatalogEntry, columns: Sequence[str]) -> KeyChoice:

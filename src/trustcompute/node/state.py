@@ -1,6 +1,7 @@
-"""What a consumer keeps of a job until its receipt is in: the signed request and the seed of its secrets.
+"""What a consumer keeps of a job until its receipt is in: signed request, seed of its secrets, the peer's turns.
 
-A retry replays the same party with the same randomness, so it sends the same bytes and gets the same answer. The
+A retry replays the same party with the same randomness and the turns that had arrived, and goes on at the first
+that had not: it sends the same bytes and gets the same answer, and an answer that was paid for is not lost. The
 secrets are derived from seed, request and input digest: with a changed table every secret changes, and the state
 refuses to be used. Files are readable by their owner alone and are written whole or not at all.
 """
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trustcompute.errors import ParameterError, StoreError, VerificationError
 from trustcompute.primitives import canonical
+from trustcompute.protocol.message import Frame, frame_digest
 
 MAX_STATE = 128 * 1024
 _JOB = re.compile(r"[0-9a-f]{32}\Z")
@@ -37,6 +40,7 @@ class StateStore:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._memory: dict[str, JobState] = {}
+        self._turns: dict[tuple[str, int], list[Frame]] = {}
         if directory is not None:
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -73,13 +77,40 @@ class StateStore:
         except (OSError, VerificationError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"the kept state of job {job} cannot be read: start a new job") from error
 
+    def keep_turn(self, job: str, turn: int, frames: Sequence[Frame]) -> None:
+        """Keep a turn of the peer, before anything is made of it or told to the peer."""
+        if self._directory is None:
+            self._turns[job, turn] = list(frames)
+            return
+        parts = [part for frame in frames for part in (frame.header, b"".join(frame.body))]
+        self._write(f"{job}.turn-{turn}", b"".join(len(part).to_bytes(8, "big") + part for part in parts))
+
+    def kept_turn(self, job: str, turn: int) -> list[Frame] | None:
+        """A turn that had arrived, or None."""
+        if self._directory is None:
+            return self._turns.get((job, turn))
+        try:
+            data = memoryview((self._directory / f"{job}.turn-{turn}").read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"a kept turn of job {job} cannot be read: {error.strerror}") from error
+        parts = list(_parts(data))
+        return [
+            Frame(bytes(header), (body,), frame_digest(bytes(header), [body]))
+            for header, body in zip(parts[::2], parts[1::2], strict=True)
+        ]
+
     def finish(self, job: str, receipt: bytes, log_key: str) -> None:
         """Keep the receipt and the key that verifies it, and forget the secrets."""
         self._memory.pop(job, None)
+        self._turns = {key: frames for key, frames in self._turns.items() if key[0] != job}
         if self._directory is not None:
             self._write(f"{job}.receipt.json", receipt)
             self._write(f"{job}.log-key", log_key.encode() + b"\n")
             (self._directory / f"{job}.job.json").unlink(missing_ok=True)
+            for kept in self._directory.glob(f"{job}.turn-*"):
+                kept.unlink(missing_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:
         assert self._directory is not None
@@ -92,5 +123,17 @@ class StateStore:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            handle = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _parts(data: memoryview) -> Iterator[memoryview]:
+    while data:
+        size = int.from_bytes(data[:8], "big")
+        yield data[8 : 8 + size]
+        data = data[8 + size :]

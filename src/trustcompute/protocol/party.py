@@ -4,6 +4,8 @@
         got = yield from receive("blinded", point=points(p.receiver_rows))
         yield from send("evaluated", releases=True, point=evaluate(table.key, got["point"]))
 
+The other side says the same of what it waits for: ``receive("evaluated", releases=True, …)``.
+
 A party does no IO, reads no clock and opens no file: its inputs, its randomness and what it receives decide
 everything it does, so a run can be replayed, and tested without a network.
 """
@@ -27,8 +29,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
+    """``releases``: the protocol says that this is the message by which the peer releases our output."""
+
     kind: str
     columns: dict[str, Column]
+    releases: bool
 
 
 T = TypeVar("T")
@@ -40,9 +45,9 @@ def send(kind: str, /, *, releases: bool = False, **columns: Array) -> Party[Non
     yield Send(Message(kind, columns), releases)
 
 
-def receive(kind: str, /, **columns: Column) -> Party[Message]:
+def receive(kind: str, /, *, releases: bool = False, **columns: Column) -> Party[Message]:
     """Wait for one message of this kind with exactly these columns; the driver refuses anything else."""
-    message = yield Receive(kind, columns)
+    message = yield Receive(kind, columns, releases)
     if message is None:
         raise TypeError("a driver answers a Receive with a Message")
     return message

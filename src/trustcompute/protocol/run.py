@@ -99,6 +99,14 @@ def _other_bytes() -> RemoteProtocolError:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a consumer acknowledges: the digest (hex) of the turn that released its output, and the transcript then."""
+
+    digest: str
+    transcript: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What a run took: exchanges of one turn each way, and bytes of frames each way."""
 
@@ -112,8 +120,10 @@ class Runner(Generic[T]):
 
     role, peer:  names of this party's role and of the other's, as in the binding.
     leads:       whether this side takes the first turn: the consumer does, and that turn may be empty.
-    before_send: called with each turn before its frames leave; the node arms and charges here. What it raises
-                 leaves the turn unsent, and the next ``give`` calls it again with the same frames.
+    before_start: called before the party starts to work, when the peer has taken or may take its first turn: the
+                 node arms here.
+    before_send: called with each turn before its frames leave; the node charges here. What it raises leaves the
+                 turn unsent, and the next ``give`` calls it again with the same frames.
 
     Not thread-safe: the caller holds a lock.
     """
@@ -126,14 +136,15 @@ class Runner(Generic[T]):
         leads: bool,
         job: str = LOCAL_JOB,
         run: int = 0,
-        before_send: Callable[[Turn], None] | None = None,
+        before_start: Callable[[], object] | None = None,
+        before_send: Callable[[Turn], object] | None = None,
     ) -> None:
         self._party = party
         self._role, self._peer = binding.consumer, binding.provider
         if not leads:
             self._role, self._peer = self._peer, self._role
         self._leads, self._job, self._run = leads, job, run
-        self._before_send = before_send
+        self._before_start, self._before_send = before_start, before_send
         self._transcript = Transcript(binding)
         self._pending: Send | Receive | None = None
         self._message: Message | None = None  # received, not yet given to the party
@@ -143,7 +154,8 @@ class Runner(Generic[T]):
         self._sent = True
         self._given = 0
         self.taken: list[Taken] = []  # frames of the peer's latest turn, complete or not
-        self.answer: str | None = None  # digest of the peer's turn that released output
+        self._releasing = False  # the turn being taken holds the message that releases
+        self.answer: Answer | None = None  # the peer's turn that released output
         self._taken_turn = 0
         self._turns_taken = 0
         self._bytes_sent = self._bytes_received = 0
@@ -201,7 +213,7 @@ class Runner(Generic[T]):
         if number != self._turns_taken or not waiting:
             raise RemoteProtocolError(f"turn {number} came out of order: turn {self._turns_taken} is next")
         if self._taken_turn != number:
-            self.taken, self._taken_turn = [], number
+            self.taken, self._taken_turn, self._releasing = [], number, False
         self._take_fresh(number, iter(frames))
 
     def _take_fresh(self, number: int, frames: Iterator[Incoming]) -> None:
@@ -210,8 +222,9 @@ class Runner(Generic[T]):
         for incoming in frames:
             if header is not None and header.last:
                 raise RemoteProtocolError(f"a message came after the end of turn {number}")
+            header = self._addressed(number, incoming.header)
             self._resume()
-            header = self._expect(number, incoming.header)
+            self._expect(header)
             body = incoming.body(header.body_size)
             taken = Taken(incoming.header, frame_digest(incoming.header, [body]))
             self.taken.append(taken)
@@ -220,23 +233,30 @@ class Runner(Generic[T]):
             self._message = decode(header, body)
         if not (header.last if header is not None else self._may_be_empty(number)):
             raise RemoteProtocolError(f"the peer's turn {number} was cut off")
+        if header is not None and header.releases != self._releasing:
+            raise RemoteProtocolError(
+                f"the peer says of turn {number} that it releases output, or not, wrongly"
+            )
         self._turns_taken += 1
-        if self.answer is None and header is not None and header.releases:
-            self.answer = turn_digest(self.taken)
+        if self.answer is None and self._releasing:
+            self.answer = Answer(turn_digest(self.taken), self.transcript)
 
     def _may_be_empty(self, number: int) -> bool:
         """The leader's first turn may be empty, and the answer to a last turn."""
         return self.done if self._leads else number == 0
 
-    def _expect(self, number: int, raw: bytes) -> Header:
+    def _addressed(self, number: int, raw: bytes) -> Header:
         header = parse_header(raw)
-        want = self._pending
-        if not isinstance(want, Receive):
-            raise RemoteProtocolError(f"a message {header.kind!r} came where none is due")
         if header.address != Address(self._job, self._run, number, self._peer):
             raise RemoteProtocolError(
                 f"the message {header.kind!r} belongs to another job, run, turn or role"
             )
+        return header
+
+    def _expect(self, header: Header) -> None:
+        want = self._pending
+        if not isinstance(want, Receive):
+            raise RemoteProtocolError(f"a message {header.kind!r} came where none is due")
         if header.kind != want.kind or [name for name, _, _ in header.columns] != list(want.columns):
             raise RemoteProtocolError(f"a message {header.kind!r} came where {want.kind!r} is due")
         for name, dtype, shape in header.columns:
@@ -245,7 +265,7 @@ class Runner(Generic[T]):
                     f"column {name!r} of {header.kind!r} has dtype {dtype} and shape {list(shape)}; "
                     f"the declared sizes allow {want.columns[name]}"
                 )
-        return header
+        self._releasing |= want.releases
 
     def _collect(self) -> Turn:
         self._resume()
@@ -270,6 +290,8 @@ class Runner(Generic[T]):
         if self._state == "failed":
             raise LocalProtocolError("the run failed before: it cannot go on")
         if self._state == "new":
+            if self._before_start is not None:
+                self._before_start()
             self._state = "running"
             self._advance(None)
         elif self._message is not None:
@@ -289,11 +311,18 @@ class Runner(Generic[T]):
 Exchange = Callable[[Turn], Iterable[Incoming]]
 
 
-def drive(runner: Runner[T], exchange: Exchange, *, released: Callable[[str], None] | None = None) -> T:
+def drive(
+    runner: Runner[T],
+    exchange: Exchange,
+    *,
+    taken: Callable[[int], object] | None = None,
+    released: Callable[[Answer], object] | None = None,
+) -> T:
     """Run the leading side to its end: each turn is handed to ``exchange``, which returns the peer's answer.
 
-    released: called with the digest of the peer's turn that releases output, before this side looks into it, and
-    perhaps again. After an error of the channel, ``drive`` may be called again and goes on where it stopped.
+    taken: called with the number of each turn of the peer that has arrived whole, before this side works on it;
+    released: called with the answer once output was released, before this side looks into it, and perhaps again.
+    After an error of the channel, ``drive`` may be called again and goes on where it stopped.
     """
     while True:
         if released is not None and runner.answer is not None:
@@ -302,6 +331,8 @@ def drive(runner: Runner[T], exchange: Exchange, *, released: Callable[[str], No
         if runner.done and not turn.frames:
             return runner.result
         runner.take(turn.number, exchange(turn))
+        if taken is not None:
+            taken(turn.number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     yield from send("blinded", point=ristretto255.hash_and_multiply(keys, DST, blind, executor=executor))
 
     table = (yield from receive("table", value=Column("u1", (p.sender_rows, p.width))))["value"]
-    evaluated = (yield from receive("evaluated", point=points(p.receiver_rows)))["point"]
+    evaluated = (yield from receive("evaluated", releases=True, point=points(p.receiver_rows)))["point"]
 
     unblind = kernels.scalar255_invert(blind)
     elements = ristretto255.multiply(evaluated, unblind, name="evaluated elements", executor=executor)
@@ -66,7 +66,7 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
 
     if not p.answer:
         return None
-    count = int((yield from receive("count", value=Column("i8", (1,))))["value"][0])
+    count = int((yield from receive("count", releases=True, value=Column("i8", (1,))))["value"][0])
     if not 0 <= count <= min(p.receiver_rows, p.sender_rows):
         raise RemoteProtocolError("the peer reported more matches than either side has keys")
     return Found(count, None)

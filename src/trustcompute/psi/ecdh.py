@@ -7,7 +7,7 @@ The receiver learns which of its keys the sender holds; the sender learns how ma
                                          ◄───────    table      F_k(y), truncated, sorted
                                          ◄───────    evaluated  k·rᵢ·H(xᵢ)
         F_k(xᵢ) = H'(xᵢ, rᵢ⁻¹ · evaluatedᵢ), looked up in the table
-        matched    table positions       ───────►    (only when both sides shall know)
+        matched    a bit per table row   ───────►    (only when both sides shall know)
 
 F is the OPRF of RFC 9497 (mode 0x00, ristretto255-SHA512, §3.3.1) on 32-byte key digests. Its use for set
 intersection is Jarecki and Liu, "Fast Secure Computation of Set Intersection" (SCN 2010).
@@ -29,7 +29,7 @@ from trustcompute.errors import RemoteProtocolError
 from trustcompute.primitives import oprf
 from trustcompute.primitives.oprf import Mode
 from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.message import AtMost, Column
+from trustcompute.protocol.message import Column
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
 from trustcompute.psi.matching import U8
@@ -65,14 +65,14 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     yield from send("blinded", point=oprf.blind(keys, blinds, Mode.OPRF, executor=executor))
 
     table = (yield from receive("table", value=table_values(p)))["value"]
-    evaluated = (yield from receive("evaluated", point=points(p.receiver_rows)))["point"]
+    evaluated = (yield from receive("evaluated", releases=True, point=points(p.receiver_rows)))["point"]
 
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
     matching.check_width(table, p.receiver_rows, p.sender_rows)
     where = matching.positions(values, table)
     matched = where >= 0
     if p.answer:
-        yield from send("matched", releases=True, position=np.sort(where[matched]))
+        yield from send("matched", releases=True, bits=table_bits(where[matched], p))
     return Found(int(matched.sum()), matched)
 
 
@@ -93,19 +93,24 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     if not p.answer:
         return None
     mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order[(yield from matched_positions(p))]] = True
+    mask[order] = yield from matched_rows(p)
     return Found(int(mask.sum()), mask)
 
 
-def matched_positions(p: Params) -> Party[npt.NDArray[np.int64]]:
-    """The receiver's answer, checked: ascending positions in the table that was sent."""
-    most = AtMost(min(p.receiver_rows, p.sender_rows))
-    position = (yield from receive("matched", position=Column("i8", (most,))))["position"]
-    if position.size and not (
-        position[0] >= 0 and position[-1] < p.sender_rows and (np.diff(position) > 0).all()
-    ):
-        raise RemoteProtocolError("the peer reported matches that are not ascending positions in the table")
-    return position
+def table_bits(positions: npt.NDArray[np.int64], p: Params) -> U8:
+    """The receiver's answer: one bit for each row of the table, uint8[⌈sender_rows / 8⌉]."""
+    inside = np.zeros(p.sender_rows, dtype=np.bool_)
+    inside[positions] = True
+    return np.packbits(inside)
+
+
+def matched_rows(p: Params) -> Party[npt.NDArray[np.bool_]]:
+    """The receiver's answer, checked: which rows of the table that was sent it found (bool[sender_rows])."""
+    column = Column("u1", (-(-p.sender_rows // 8),))
+    bits = np.unpackbits((yield from receive("matched", releases=True, bits=column))["bits"])
+    if bits[p.sender_rows :].any() or bits.sum() > p.receiver_rows:
+        raise RemoteProtocolError("the peer reported more matches than either side has keys")
+    return bits[: p.sender_rows].astype(np.bool_)
 
 
 def table_values(p: Params) -> Column:

@@ -28,7 +28,7 @@ Rows = npt.NDArray[np.int64]
 class Intersection:
     """What an intersection found.
 
-    count:      distinct keys both sides hold; None where the left side did not learn it.
+    count:      distinct keys both sides hold; over a node, None where this side did not learn it.
     left_rows:  int64, ascending positions of all rows of the left table whose key the right side holds, duplicates
                 included; None where the left side did not learn which.
     right_rows: the same of the right table; None where it was not revealed, or is another organisation's.
@@ -71,7 +71,9 @@ class Intersection:
         left_at, right_at = _pairs(self.left_keys, self.right_keys)
         left, right = tables.take(self.left, left_at), tables.take(self.right, right_at)
         for name, column in zip(right.column_names, right.columns, strict=True):
-            left = left.append_column(f"{name}_right" if name in left.column_names else name, column)
+            while name in left.column_names:
+                name += "_right"  # noqa: PLW2901 - until it is new
+            left = left.append_column(name, column)
         return left
 
 
@@ -104,8 +106,10 @@ def intersect(
     """
     left_on, right_on = split_on(on)
     left, right = tables.open_table(left), tables.open_table(right)  # a stream can be read once only
-    left_keys = tables.keys(left, left_on, casefold=casefold)
-    right_keys = tables.keys(right, right_on, casefold=casefold)
+    if reveal not in ("left", "right", "both"):
+        raise ParameterError(f"reveal must be one of left, right, both, not {reveal!r}")
+    left_keys = tables.keys(left, left_on, casefold=casefold, executor=executor)
+    right_keys = tables.keys(right, right_on, casefold=casefold, executor=executor)
     if len(left_keys) and len(right_keys):  # an empty table may not know the type of its columns
         left_keys.spec.check_matches(right_keys.spec, left_on, right_on)
 
@@ -162,9 +166,15 @@ def _count(*sides: Found | None) -> int:
 
 
 def split_on(on: On) -> tuple[list[str], list[str]]:
-    """The key columns of the left and of the right side."""
+    """The key columns of the left and of the right side. Raises ``ParameterError`` for what names no columns."""
     if isinstance(on, str):
-        return [on], [on]
-    if isinstance(on, Mapping):
-        return list(on.keys()), list(on.values())
-    return list(on), list(on)
+        left, right = [on], [on]
+    elif isinstance(on, Mapping):
+        left, right = list(on.keys()), list(on.values())
+    elif isinstance(on, Sequence):
+        left, right = list(on), list(on)
+    else:
+        left, right = [], []
+    if not left or not all(isinstance(name, str) for name in left + right):
+        raise ParameterError("on must be a column name, a list of them, or a mapping of left to right names")
+    return left, right

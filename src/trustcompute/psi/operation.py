@@ -58,13 +58,13 @@ def output_form(params: Params) -> OutputForm:
 
 
 def bound(params: Params, sizes: Sizes) -> Usage:
-    """Calls, the consumer's keys, and the bytes of all message bodies: exact, a function of what is declared."""
+    """Calls, the consumer's keys, and the bytes of all message bodies: a function of what is declared."""
     receiver_rows = sizes.provider if params["reveal"] == "provider" else sizes.consumer
     sender_rows = sizes.consumer if params["reveal"] == "provider" else sizes.provider
     table = sender_rows * matching.width(sizes.consumer, sizes.provider)
     answer = 0
     if params["reveal"] == "both":
-        answer = 8 if params["output"] == "count" else 8 * min(sizes.consumer, sizes.provider)
+        answer = 8 if params["output"] == "count" else -(-sizes.provider // 8)
     return Usage(calls=1, rows=sizes.consumer, bytes=2 * ecdh.POINT * receiver_rows + table + answer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from trustcompute.protocol.run import Incoming
 from trustcompute.transport import wire
 
 ACTION_SECONDS: Final = 30.0
+MAX_MESSAGE: Final = 2 * wire.BATCH  # of gRPC: a batch, its metadata, and room
 TURN_SECONDS: Final = 3600.0  # the provider computes within its turn
 
 
@@ -43,6 +45,7 @@ class FlightChannel:
                 cert_chain=identity.certificate,
                 private_key=identity.key.to_pem(),
                 override_hostname=peer,
+                generic_options=[("grpc.max_receive_message_length", MAX_MESSAGE)],
             )
         except pa.ArrowException as error:
             raise TransportError(f"cannot connect to {url}: the address is not usable") from error
@@ -50,7 +53,7 @@ class FlightChannel:
     def action(self, name: str, body: bytes) -> bytes:
         options = flight.FlightCallOptions(timeout=self._action_seconds)
         with self._reached():
-            results = list(self._client.do_action(flight.Action(name, body), options))
+            results = list(islice(self._client.do_action(flight.Action(name, body), options), 2))
         if len(results) != 1 or results[0].body.size > wire.MAX_ACTION:
             raise RemoteProtocolError(f"the node answered {name!r} with none, several or too large results")
         return bytes(results[0].body.to_pybytes())

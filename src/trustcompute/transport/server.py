@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 from pyarrow import flight
 
-from trustcompute.errors import TransportError, TrustcomputeError
+from trustcompute.errors import (
+    Conflict,
+    InputError,
+    JobForfeited,
+    Refused,
+    RemoteProtocolError,
+    StoreError,
+    TransportError,
+    TrustcomputeError,
+    VerificationError,
+)
 from trustcompute.primitives.identity import Identity
 from trustcompute.transport import wire
 from trustcompute.transport.channel import Handler
@@ -19,7 +30,18 @@ from trustcompute.transport.channel import Handler
 T = TypeVar("T")
 
 MAX_CALLS: Final = 64  # at a time, over all peers: a turn holds its frames in memory
+MAX_CALLS_PER_PEER: Final = 16  # so that a peer that stalls cannot keep the others out
 MAX_DESCRIPTOR: Final = 1024
+
+TOLD: Final = (  # what a peer can do something about
+    InputError,
+    VerificationError,
+    Refused,
+    Conflict,
+    RemoteProtocolError,
+    JobForfeited,
+    TransportError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +66,7 @@ class FlightServer:
             )
         except (pa.ArrowException, OSError) as error:
             raise TransportError(
-                f"cannot listen on {host}:{port}: the port may be in use, or not allowed"
+                f"cannot listen on {host}:{port}: the address may be wrong, in use or not allowed"
             ) from error
         self._host = host
         # The server has been listening since it was made. Its own ``serve`` would only block, and take over SIGTERM.
@@ -68,17 +90,18 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
     def __init__(self, location: str, handler: Handler, **options: Any) -> None:
         super().__init__(location, **options)
         self._handler = handler
-        self._calls = threading.BoundedSemaphore(MAX_CALLS)
+        self._lock = threading.Lock()
+        self._calls: Counter[str] = Counter()
 
     def do_action(self, context: Any, action: Any) -> list[Any]:
-        with self._call():
+        with self._call(context):
             if action.body.size > wire.MAX_ACTION:
                 raise wire.to_flight(TransportError(f"a request may have at most {wire.MAX_ACTION} bytes"))
             body = _coded(lambda: self._handler.action(_peer(context), action.type, action.body.to_pybytes()))
             return [flight.Result(pa.py_buffer(body))]
 
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
-        with self._call():
+        with self._call(context):
             command = descriptor.command or b""
             if len(command) > MAX_DESCRIPTOR:
                 raise wire.to_flight(TransportError("the descriptor of a turn is too long"))
@@ -90,16 +113,30 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
 
             _coded(answer)
 
+    def _not_offered(self, *_: Any) -> Any:
+        raise wire.to_flight(RemoteProtocolError("a node answers actions and exchanges only"))
+
+    # Left to the base class, these would send a Python traceback to the peer.
+    list_flights = get_flight_info = list_actions = do_get = do_put = _not_offered
+
+    def get_schema(self, context: Any, descriptor: Any) -> Any:
+        return flight.SchemaResult(pa.schema([]))  # an error from here would carry a traceback
+
     @contextmanager
-    def _call(self) -> Any:
-        if not self._calls.acquire(blocking=False):
-            raise wire.to_flight(
-                TransportError("the node is serving as many calls as it can: try again later")
-            )
+    def _call(self, context: Any) -> Iterator[None]:
+        peer = _peer(context)
+        with self._lock:
+            if self._calls[peer] >= MAX_CALLS_PER_PEER or self._calls.total() >= MAX_CALLS:
+                raise wire.to_flight(
+                    TransportError("the node is serving as many calls as it can: try again later")
+                )
+            self._calls[peer] += 1
         try:
             yield
         finally:
-            self._calls.release()
+            with self._lock:
+                self._calls[peer] -= 1
+                self._calls += Counter()  # forgets peers that have none
 
 
 def _peer(context: Any) -> str:
@@ -110,11 +147,16 @@ def _peer(context: Any) -> str:
 
 
 def _coded(call: Callable[[], T]) -> T:
-    """Errors of ours cross coded; anything else crosses as one sentence, and stays in this side's log."""
+    """Errors that are the peer's business cross coded; anything else stays in this side's log."""
     try:
         return call()
-    except TrustcomputeError as error:
+    except TOLD as error:
         raise wire.to_flight(error) from None
+    except StoreError:
+        log.exception("the book could not be read or written")
+        raise wire.to_flight(
+            TransportError("the node cannot keep its record at the moment: try again later")
+        ) from None
     except (flight.FlightError, pa.ArrowException, OSError) as error:
         raise wire.to_flight(TransportError("the stream broke off")) from error
     except Exception:
