@@ -11,6 +11,7 @@
     version = "2013"
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
+    evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
 Paths are relative to the file.
 """
@@ -38,6 +39,7 @@ class DatasetSettings(BaseModel):
     classification: str = "general"
     grade: str = "general"
     personal: bool = False
+    evaluated: str | None = None
 
 
 class NodeSettings(BaseModel):
@@ -60,7 +62,16 @@ class NodeSettings(BaseModel):
 
     def datasets(self) -> list[Dataset]:
         return [
-            Dataset(**(one.model_dump() | {"source": self.path(one.source), "keys": one.keys}))
+            Dataset(
+                **(
+                    one.model_dump()
+                    | {
+                        "source": self.path(one.source),
+                        "keys": one.keys,
+                        "evaluated": None if one.evaluated is None else self.path(one.evaluated),
+                    }
+                )
+            )
             for one in self.dataset
         ]
 

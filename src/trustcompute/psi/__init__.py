@@ -5,7 +5,10 @@
 2
 """
 
+from trustcompute.psi import lookup
 from trustcompute.psi.intersection import Intersection, intersect
-from trustcompute.psi.operation import OPERATIONS
+from trustcompute.psi.operation import INTERSECTIONS
+
+OPERATIONS = (*INTERSECTIONS, lookup.OPERATION)
 
 __all__ = ["OPERATIONS", "Intersection", "intersect"]

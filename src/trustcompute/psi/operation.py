@@ -89,7 +89,7 @@ def leakage(params: Params) -> Leakage:
     )
 
 
-OPERATIONS: Final = (
+INTERSECTIONS: Final = (
     Operation(
         id="psi.ecdh.v1",
         check=check,
@@ -113,8 +113,8 @@ OPERATIONS: Final = (
 
 def named(protocol: str) -> Operation:
     """The operation of that id; raises ``ParameterError`` naming those there are."""
-    for operation in OPERATIONS:
+    for operation in INTERSECTIONS:
         if operation.id == protocol:
             return operation
-    known = ", ".join(operation.id for operation in OPERATIONS)
+    known = ", ".join(operation.id for operation in INTERSECTIONS)
     raise ParameterError(f"protocol must be one of {known}, not {protocol!r}")
