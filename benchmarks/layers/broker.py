@@ -1,9 +1,15 @@
 """The broker: durable jobs, one process, on a file system where temporary files lie. A row is a job.
 
-job:          one by one: verify the request's signature, reserve, arm, post
-job-answered: the same with the answer in the outbox before the charge and a countersignature after it
-job-threads:  as ``job``, from 64 threads
-audit:        replay a log of that many jobs and compare every balance
+job:            one by one: verify the request's signature, decide, reserve, arm, post, receipt
+job-verified:   the same with signatures verified before the clock starts
+job-answered:   the same with the answer in the outbox before the charge and a countersignature after it
+job-threads:    as ``job``, from 64 threads
+group:          as ``job``, in groups of 256, signatures verified in a second process
+group-verified: the same with signatures verified before the clock starts
+grown:          2048 jobs as ``group-verified`` in a book that has that many entries already: rows are entries
+audit:          replay a log of that many jobs and compare every balance
+
+The floor beside them: as many commits of one small row as the task takes, SQLite alone.
 """
 
 from __future__ import annotations
@@ -21,7 +27,8 @@ def prepare(folder: Path, task: str, rows: int) -> int:
 
 LAYER = Layer(
     name="broker",
-    tasks=dict.fromkeys(trustcompute_broker.TASKS, (1000,)) | {"audit": (10_000,)},
+    tasks=dict.fromkeys(trustcompute_broker.TASKS, (1000,))
+    | {"group": (8192,), "group-verified": (8192,), "grown": (1000, 1_000_000), "audit": (10_000,)},
     roles=("process",),
     ours=trustcompute_broker.SYSTEM,
     peers=(sqlite.SYSTEM,),

@@ -13,7 +13,13 @@ from contextlib import closing, contextmanager
 from benchmarks.system import Call, Job, System
 
 COMMITS = 3  # reserve, arm, post
-SYSTEM = System(name="sqlite", module="benchmarks.peers.sqlite", protocols={"job": (f"{COMMITS}-commits",)})
+GROUP = 256  # jobs that share them
+SYSTEM = System(
+    name="sqlite",
+    module="benchmarks.peers.sqlite",
+    protocols=dict.fromkeys(("job", "job-verified"), (f"{COMMITS}-commits",))
+    | dict.fromkeys(("group", "group-verified"), (f"{COMMITS}-commits",)),
+)
 
 
 def version() -> str:
@@ -28,7 +34,7 @@ def party(job: Job) -> Iterator[Call]:
         connection.execute("CREATE TABLE rows (job INTEGER, step INTEGER)")
 
         def commit_all() -> int:
-            for row in range(job.rows):
+            for row in range(0, job.rows, GROUP if "group" in job.task else 1):
                 for step in range(COMMITS):
                     connection.execute("BEGIN IMMEDIATE")
                     connection.execute("INSERT INTO rows VALUES (?, ?)", (row, step))

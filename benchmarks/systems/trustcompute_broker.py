@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.system import Call, Job, System
 from benchmarks.systems.version import version
 from trustcompute.broker.audit import audit
-from trustcompute.broker.broker import Broker
+from trustcompute.broker.batch import Asked, check
+from trustcompute.broker.broker import Answer, Broker, Work
+from trustcompute.broker.commands import Incident
 from trustcompute.broker.grant import AssetClaim, new_grant
 from trustcompute.broker.job import Release
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.request import countersign, new_request
+from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.request import VerifiedRequest, countersign, new_request
+from trustcompute.errors import GrantError
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Usage
 
 __all__ = ["SYSTEM", "party", "version"]
 
-TASKS = ("job", "job-answered", "job-threads", "audit")
+TASKS = ("job", "job-verified", "job-answered", "job-threads", "group", "group-verified", "grown", "audit")
 THREADS = 64
+GROWN_JOBS = 2048
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_broker",
@@ -40,6 +46,7 @@ OPERATION = Operation(
     provider="provider",
 )
 ANSWER = bytes(1024)
+USED = Usage(calls=1, rows=1000)
 TURN = hashlib.sha256(ANSWER).hexdigest()
 
 
@@ -85,11 +92,12 @@ class Bench:
         return request.sign(self.consumer.key)
 
     def run(self, token: str) -> str:
-        """Verify, reserve, arm, post: the signature check and three durable transactions. Returns the job."""
+        """The signature check, three durable transactions (reserve, arm, post), the receipt. Returns the job."""
         verified = self.broker.verify_request(token, peer=self.consumer.name, grant=self.grant)
         self.broker.reserve(verified, OPERATION)
         self.broker.arm(verified.job)
         self._post(verified.job, verified.job)
+        self.broker.receipt(verified.job)
         return verified.job
 
     def run_answered(self, token: str) -> str:
@@ -105,20 +113,70 @@ class Bench:
 
     def _post(self, job: str, outbox: str) -> None:
         release = Release(run=0, turn=0, frames_hash=TURN, transcript="0" * 64, outbox=outbox)
-        self.broker.post(job, release=release, usage=Usage(calls=1, rows=1000))
+        self.broker.post(job, release=release, usage=USED)
+
+    def verified(self, executor: Executor | None = None) -> Iterator[VerifiedRequest | GrantError]:
+        asked = [Asked(token, self.consumer.name, self.grant) for token in self.tokens]
+        return self.broker.verify_requests(asked, executor)
+
+    def run_verified(self, verified: VerifiedRequest) -> str:
+        """Reserve, arm, post, and the receipt, of a request whose signature was checked before the clock starts."""
+        self.broker.reserve(verified, OPERATION)
+        self.broker.arm(verified.job)
+        self._post(verified.job, verified.job)
+        self.broker.receipt(verified.job)
+        return verified.job
+
+    def run_many(self, verified: Iterable[VerifiedRequest | GrantError]) -> int:
+        """The same in groups of 256."""
+        work = (Work(each, OPERATION) for each in verified)
+        found = self.broker.run_many(work, lambda job: Answer(_release(job.id), USED))
+        return sum(isinstance(each, Receipt) for each in found)
+
+
+def _release(job: str) -> Release:
+    return Release(run=0, turn=0, frames_hash=TURN, transcript="0" * 64, outbox=job)
+
+
+@contextmanager
+def _verifier(task: str) -> Iterator[Executor | None]:
+    """A process that verifies signatures, started and warm."""
+    if task != "group":
+        yield None
+        return
+    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
+        pool.submit(check, ((), "", 0)).result()
+        yield pool
 
 
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
     folder = job.path("book")
-    bench = Bench(folder, job.rows)
-    with bench.broker, ThreadPoolExecutor(THREADS) as threads:
+    bench = Bench(folder, GROWN_JOBS if job.task == "grown" else job.rows)
+    with bench.broker, ThreadPoolExecutor(THREADS) as threads, _verifier(job.task) as pool:
         calls: dict[str, Callable[[], int]] = {
             "job": lambda: len([bench.run(token) for token in bench.tokens]),
+            "job-verified": lambda: len([bench.run_verified(each) for each in verified]),
             "job-answered": lambda: len([bench.run_answered(token) for token in bench.tokens]),
             "job-threads": lambda: len(set(threads.map(bench.run, bench.tokens))),
+            "group": lambda: bench.run_many(bench.verified(pool)),
+            "group-verified": lambda: bench.run_many(verified),
+            "grown": lambda: bench.run_many(verified) and job.rows,
             "audit": lambda: audit(folder, bench.broker.log_key).jobs["posted"],
         }
+        verified: list[VerifiedRequest] = []
+        if job.task in ("job-verified", "group-verified", "grown"):
+            verified = [each for each in bench.verified() if isinstance(each, VerifiedRequest)]
         if job.task == "audit":
-            calls["job"]()
+            calls["group"]()
+        if job.task == "grown":
+            _grow(bench, job.rows)
         yield calls[job.task]
+
+
+def _grow(bench: Bench, entries: int) -> None:
+    """Fill the log with entries of the length of a charge, in groups."""
+    filler = "x" * 900
+    for start in range(0, entries, 256):
+        kinds = [Incident("filler", "peer", None, filler) for _ in range(min(256, entries - start))]
+        bench.broker._writer.commit(kinds)

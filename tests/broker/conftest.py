@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.broker.postgresql import Server, server, why_not
 from trustcompute.broker import request as requests
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import AssetClaim, Grant, Limit, PricePlan, Share, new_grant
@@ -68,9 +69,12 @@ class World:
     bank: Identity = BANK
     operation: Operation = MATCH
     opened: list[Broker] = field(default_factory=list)
+    database: str | None = None  # where the book is, if not in the directory
 
     def open(self, **options: Any) -> Broker:
-        broker = Broker.open(self.directory, self.bureau, clock=self.clock, **options)
+        broker = Broker.open(
+            self.directory, self.bureau, **{"clock": self.clock, "database": self.database} | options
+        )
         self.opened.append(broker)
         return broker
 
@@ -166,9 +170,26 @@ class World:
         }
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a module that says so run on both stores."""
+    if "world" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_STORES", False):
+        metafunc.parametrize("world", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server of this session's own; the tests that want it are skipped where none can be started."""
+    if missing := why_not():
+        pytest.skip(missing)
+    with server() as started:
+        yield started
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     made = World(tmp_path / "book")
+    if getattr(request, "param", "sqlite") == "postgres":
+        made.database = request.getfixturevalue("postgres").new_schema()
     yield made
     for broker in made.opened:
         with suppress(Exception):

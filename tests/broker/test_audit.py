@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trustcompute.broker import commands, log
-from trustcompute.broker.audit import CHECKPOINTS_FILE, ENTRIES_FILE, EntryError, audit, read_log
+from trustcompute.broker import commands, log, tiles
+from trustcompute.broker.audit import EntryError, audit, read_log
 from trustcompute.broker.clearing import Clearing
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import Fault
 from trustcompute.broker.store.sqlite import BOOK_FILE
 from trustcompute.errors import AuditError, InputError, Refused, VerificationError
-from trustcompute.primitives import canonical, checkpoint, merkle
+from trustcompute.primitives import checkpoint, merkle
 from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
 from trustcompute.primitives.signing import SigningKey, token_hash
 
@@ -139,25 +139,29 @@ def test_a_book_that_contradicts_its_log_is_found(busy: Any, statement: str, mes
 
 
 def test_a_log_that_was_cut_off_whole_contradicts_checkpoints_held_elsewhere(busy: Any) -> None:
-    export = busy.directory.parent / "export"
-    for name in (ENTRIES_FILE, CHECKPOINTS_FILE):
-        lines = (export / name).read_bytes().splitlines(keepends=True)
-        (export / name).write_bytes(b"".join(lines[:-1]))
-    audit(export, busy.key)  # alone, it cannot be told
+    bodies = [entry.body for entry in read_log(busy.directory)][:-1]
+    tree = merkle.Tree(merkle.leaf_hash(body) for body in bodies)
+    note = checkpoint.sign(Checkpoint(busy.key.name, len(tree), tree.root()), busy.bureau.key)
+    cut = busy.directory.parent / "cut"
+    tiles.write(cut, [log.StoredEntry(n, tree.leaf(n), body) for n, body in enumerate(bodies)], tree, note)
+    audit(cut, busy.key)  # alone, it cannot be told
     with pytest.raises(AuditError, match="rewritten or cut"):
-        audit(export, busy.key, known=[busy.note])
+        audit(cut, busy.key, known=[busy.note])
 
 
 def test_exports_that_are_missing_or_malformed_are_refused(busy: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         audit(tmp_path / "nothing", busy.key)
     export = busy.directory.parent / "export"
-    (export / CHECKPOINTS_FILE).write_bytes(b"5\n")
-    with pytest.raises(VerificationError, match="not one"):
+    empty = checkpoint.sign(Checkpoint(busy.key.name, 0, merkle.EMPTY_ROOT), busy.bureau.key)
+    (export / tiles.CHECKPOINT_FILE).write_text(empty)
+    with pytest.raises(AuditError, match="the log is empty"):
         audit(export, busy.key)
-    (export / ENTRIES_FILE).write_bytes(b"")
-    (export / CHECKPOINTS_FILE).write_bytes(b"")
-    with pytest.raises(AuditError, match="0 entries"):
+    (export / tiles.CHECKPOINT_FILE).write_bytes(b"5\n")
+    with pytest.raises(VerificationError, match="a signed note is"):
+        audit(export, busy.key)
+    (export / tiles.CHECKPOINT_FILE).write_bytes(b"\xff")
+    with pytest.raises(VerificationError, match="UTF-8"):
         audit(export, busy.key)
 
 
@@ -196,13 +200,11 @@ def use(job: str, time: int = 0, kind: str = "job.posted", **fields: Any) -> tup
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., Path]:
     def write(entries: list[tuple[str, int, dict[str, Any]]]) -> Path:
-        tree, notes = merkle.Tree(), []
         bodies = [log.encode(kind, time, fields) for kind, time, fields in entries]
-        for body in bodies:
-            tree.append(merkle.leaf_hash(body))
-            notes.append(checkpoint.sign(Checkpoint(NAME.name, len(tree), tree.root()), KEY))
-        (tmp_path / ENTRIES_FILE).write_bytes(b"".join(body + b"\n" for body in bodies))
-        (tmp_path / CHECKPOINTS_FILE).write_bytes(b"".join(canonical.dumps(note) + b"\n" for note in notes))
+        tree = merkle.Tree(merkle.leaf_hash(body) for body in bodies)
+        note = checkpoint.sign(Checkpoint(NAME.name, len(tree), tree.root()), KEY)
+        stored = [log.StoredEntry(n, tree.leaf(n), body) for n, body in enumerate(bodies)]
+        tiles.write(tmp_path, stored, tree, note)
         return tmp_path
 
     return write

@@ -27,6 +27,8 @@ from trustcompute.protocol.operation import Sizes, Usage
 
 BOUND = Usage(calls=1, rows=100, bytes=32 * 5100)
 
+BOTH_STORES = True
+
 
 def types(broker: Broker) -> list[str]:
     return [entry.type for entry in broker.entries()]

@@ -42,7 +42,7 @@ def alter(path: Path, *statements: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE book SET version = 2", "schema version 2, this release reads version 1"),
+        ("UPDATE book SET version = 3", "schema version 3, this release reads version 2: use the release"),
         ("PRAGMA application_id = 5", "not a book of this software"),
         ("DELETE FROM checkpoints", "not those of its last checkpoint"),
         ("UPDATE entries SET leaf = zeroblob(32) WHERE idx = 0", "not those of its last checkpoint"),
@@ -58,6 +58,31 @@ def test_a_book_of_another_release_or_a_damaged_one_is_refused(
     alter(world.directory / BOOK_FILE, statement)
     with pytest.raises(StoreError, match=message):
         world.open()
+
+
+VERSION_1 = (
+    "ALTER TABLE evidence RENAME TO newer",
+    "CREATE TABLE evidence (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, token TEXT NOT NULL) "
+    "STRICT, WITHOUT ROWID",
+    "CREATE INDEX evidence_of ON evidence (job)",
+    "INSERT INTO evidence SELECT hash, kind, job, token FROM newer",
+    "DROP TABLE newer",
+    "UPDATE book SET version = 1",
+)
+
+
+def test_a_book_of_an_older_release_is_upgraded_when_a_node_opens_it(world: Any) -> None:
+    broker = world.broker()
+    grant = broker.issue(world.claims())
+    job = world.posted(broker, grant)
+    kept = broker.evidence(job.id)
+    broker.close()
+    alter(world.directory / BOOK_FILE, *VERSION_1)
+    with pytest.raises(StoreError, match="version 1, this release reads version 2: open it with a node once"):
+        SqliteStore.read_only(world.directory)
+    again = world.open()
+    assert again.evidence(job.id) == kept and again.audit().jobs == {"posted": 1}
+    world.posted(again, grant)
 
 
 def test_a_file_that_is_no_database_is_refused(world: Any) -> None:

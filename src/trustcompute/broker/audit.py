@@ -8,27 +8,29 @@ is named.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import log, meter
+from trustcompute.broker import log, meter, tiles
 from trustcompute.broker.clearing import Clearing, Period
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import JobRecord, JobState
-from trustcompute.broker.log import MAX_ENTRY, Entry
+from trustcompute.broker.log import Entry
 from trustcompute.broker.meter import TOTAL, BalanceKey
 from trustcompute.broker.store import Reader
 from trustcompute.broker.store.sqlite import BOOK_FILE, SqliteStore
-from trustcompute.errors import AuditError, InputError, TrustcomputeError, VerificationError
+from trustcompute.errors import AuditError, TrustcomputeError
 from trustcompute.primitives import canonical, checkpoint, merkle
-from trustcompute.primitives.checkpoint import MAX_NOTE, Checkpoint, NoteKey
+from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
 from trustcompute.protocol.operation import MAX_AMOUNT
 
-ENTRIES_FILE: Final = "entries.jsonl"
-CHECKPOINTS_FILE: Final = "checkpoints.jsonl"
+SPAN_ENTRIES: Final = tiles.SPAN * tiles.WIDTH
 
 
 class EntryError(AuditError):
@@ -57,11 +59,12 @@ class AuditReport:
     meter: bool
 
 
-def audit(source: Path, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
+def audit(source: Path, key: NoteKey, *, known: Sequence[str] = (), processes: int = 1) -> AuditReport:
     """Audit a book's directory or an exported log. Raises ``AuditError`` at the first fault.
 
     key: of the log (``log.log_key``); known: signed checkpoints that others hold, for example in receipts:
-    the log must contain all they cover, or it was cut off or rewritten.
+    the log must contain all they cover, or it was cut off or rewritten; processes: that read, hash and parse
+    an exported log for this one.
     """
     if (source / BOOK_FILE).exists():
         store = SqliteStore.read_only(source)
@@ -70,9 +73,50 @@ def audit(source: Path, key: NoteKey, *, known: Sequence[str] = ()) -> AuditRepo
                 return audit_book(reader, key, known=known)
         finally:
             store.close()
-    entries = ((body, None) for body in _lines(source / ENTRIES_FILE, MAX_ENTRY))
-    notes = (_note(line) for line in _lines(source / CHECKPOINTS_FILE, 2 * MAX_NOTE))
-    return _Replay(key).run(entries, notes, known).report(meter_compared=False)
+    return _audit_tiles(source, key, known, processes)
+
+
+def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: int) -> AuditReport:
+    """The hashes of all files first, then the replay: decoded by the processes, judged in order by this one."""
+    _, signed = tiles.read_checkpoint(source, key)
+    with _executor(processes) as executor:
+        tree = tiles.verify_tree(source, signed, executor)
+        spans = [(str(source), signed.size, start) for start in range(0, signed.size, SPAN_ENTRIES)]
+        decoded = map(decode_span, spans) if executor is None else executor.map(decode_span, spans)
+        replay = _Replay(key, tree)
+        for found, error in decoded:
+            for entry in found:
+                replay.replay(entry)
+            if error is not None:
+                raise error
+    if not signed.size:
+        raise AuditError("the log is empty: it lacks even the entry that opens one")
+    replay.hold_against(known, signed.size)
+    return replay.report(meter_compared=False, checkpoints=1)
+
+
+def decode_span(span: tuple[str, int, int]) -> tuple[list[Entry], AuditError | None]:
+    """What an executor runs: the entries of up to 16 bundles, and why the next one is none."""
+    directory, size, start = span
+    found: list[Entry] = []
+    for first in range(start, min(start + SPAN_ENTRIES, size), tiles.WIDTH):
+        bundle = tiles.read_bundle(Path(directory), first // tiles.WIDTH, min(tiles.WIDTH, size - first))
+        for index, body in enumerate(bundle.entries, start=first):
+            try:
+                entry = log.decode(index, body)
+            except AuditError as error:
+                return found, AuditError(str(error))
+            found.append(Entry(index, b"", entry.fields))
+    return found, None
+
+
+@contextlib.contextmanager
+def _executor(processes: int) -> Iterator[Executor | None]:
+    if processes < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
+        yield pool
 
 
 def read_log(source: Path) -> list[Entry]:
@@ -89,7 +133,7 @@ def read_log(source: Path) -> list[Entry]:
         finally:
             store.close()
     else:
-        bodies = list(_lines(source / ENTRIES_FILE, MAX_ENTRY))
+        bodies = [stored.body for stored in tiles.read_unverified(source)]
     return [log.decode(index, body) for index, body in enumerate(bodies)]
 
 
@@ -101,24 +145,13 @@ def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> Au
     return replay.report(meter_compared=True)
 
 
-def export(reader: Reader, directory: Path) -> None:
-    """Write the log as two files of JSON lines: entries, and signed checkpoints. Raises ``InputError``."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / ENTRIES_FILE).open("wb") as file:
-            file.writelines(stored.body + b"\n" for stored in reader.entries())
-        with (directory / CHECKPOINTS_FILE).open("wb") as file:
-            file.writelines(canonical.dumps(note) + b"\n" for note in reader.checkpoints())
-    except OSError as error:
-        raise InputError(f"cannot write to {directory}: {error.strerror}") from error
-
-
 class _Replay:
     """What the entries so far amount to."""
 
-    def __init__(self, key: NoteKey) -> None:
+    def __init__(self, key: NoteKey, tree: merkle.Tree | None = None) -> None:
+        """tree: of all entries, where they were checked against it before."""
         self._key = key
-        self._tree = merkle.Tree()
+        self._tree = tree or merkle.Tree()
         self._time = 0
         self._checkpoints = 0
         self._types: Counter[str] = Counter()
@@ -160,25 +193,29 @@ class _Replay:
                 if note.root != self._tree.root():
                     raise EntryError(f"from here to entry {index} the log is not what was signed", agreed)
                 for number, each in enumerate(waiting, start=agreed):
-                    self._replay(number, each)
+                    self.replay(log.decode(number, each))
                 waiting, agreed = [], index + 1
                 self._checkpoints += 1
                 note = self._next(notes)
         if note is not None or waiting or not agreed:
             raise AuditError(f"the log has {len(self._tree)} entries, and no checkpoint of just these")
+        self.hold_against(known, agreed)
+        return self
+
+    def hold_against(self, known: Sequence[str], size: int) -> None:
+        """Raises ``AuditError`` unless the log has all that these checkpoints cover."""
         for held in (checkpoint.verify(each, self._key) for each in known):
-            if held.size > agreed or held.root != self._tree.root(held.size):
+            if held.size > size or held.root != self._tree.root(held.size):
                 raise AuditError(
                     f"another checkpoint of size {held.size} was signed: the log was rewritten or cut"
                 )
-        return self
 
-    def report(self, *, meter_compared: bool) -> AuditReport:
+    def report(self, *, meter_compared: bool, checkpoints: int | None = None) -> AuditReport:
         return AuditReport(
             origin=self._key.name,
             size=len(self._tree),
             root=self._tree.root(),
-            checkpoints=self._checkpoints,
+            checkpoints=self._checkpoints if checkpoints is None else checkpoints,
             entries=dict(self._types),
             jobs=Counter(state.value for state, _ in self.jobs.values()),
             balances=dict(self.balances),
@@ -190,8 +227,9 @@ class _Replay:
         note = next(notes, None)
         return None if note is None else checkpoint.verify(note, self._key)
 
-    def _replay(self, index: int, body: bytes) -> None:
-        entry = log.decode(index, body)
+    def replay(self, entry: Entry) -> None:
+        """Take the next entry. Raises ``AuditError``."""
+        index = entry.index
         if entry.time < self._time:
             raise EntryError("it is dated before the entry in front of it", index)
         if (index == 0) != (entry.type == "log.opened"):
@@ -329,19 +367,3 @@ def _highest(old: Mapping[str, Limit], new: Mapping[str, Limit]) -> dict[str, Li
         pairs = {span: (getattr(old[unit], span), getattr(new[unit], span)) for span in spans}
         found[unit] = Limit(**{span: None if None in pair else max(pair) for span, pair in pairs.items()})
     return found
-
-
-def _lines(path: Path, limit: int) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while line := file.readline(limit + 2):
-                yield line.removesuffix(b"\n")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _note(line: bytes) -> str:
-    note = canonical.loads(line, limit=2 * MAX_NOTE)
-    if not isinstance(note, str):
-        raise VerificationError("the file of checkpoints has a line that is not one")
-    return note

@@ -17,9 +17,11 @@ is trusted to ask the broker before it computes.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,11 +29,12 @@ from threading import Lock
 from typing import Any, Final, Self
 
 from trustcompute.broker import audit as auditing
-from trustcompute.broker import clearing, commands, grant, log, meter, policy, request
+from trustcompute.broker import batch, clearing, commands, grant, log, meter, policy, request, tiles
 from trustcompute.broker.audit import AuditReport
+from trustcompute.broker.batch import Asked
 from trustcompute.broker.clearing import Clearing, Period, Statement
 from trustcompute.broker.grant import Grant, VerifiedGrant
-from trustcompute.broker.job import Fault, JobRecord, Release
+from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.log import Entry
 from trustcompute.broker.outbox import Outbox
 from trustcompute.broker.policy import Asset, Decision
@@ -39,8 +42,14 @@ from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import VerifiedRequest
 from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
-from trustcompute.broker.writer import Book, Clock, Command, Writer
-from trustcompute.errors import GrantError, LocalProtocolError, ParameterError
+from trustcompute.broker.writer import MAX_GROUP, Book, Clock, Command, Writer
+from trustcompute.errors import (
+    GrantError,
+    JobForfeited,
+    LocalProtocolError,
+    ParameterError,
+    TrustcomputeError,
+)
 from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.signing import VerifyKey, token_hash
@@ -78,6 +87,22 @@ class Quote:
         return {"usage": usage, "price": str(self.price), "currency": self.currency, "left": left}
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One job for ``run_many``. request: verified, or why it is not, which is then the job's outcome."""
+
+    request: VerifiedRequest | GrantError
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a job releases, and what it used of all it reserved."""
+
+    release: Release
+    usage: Usage
+
+
 class Broker:
     """See the module. Any number of threads may share one; after a fork, open a new one."""
 
@@ -103,20 +128,48 @@ class Broker:
         *,
         clock: Clock | None = None,
         trusted: Iterable[VerifyKey] = (),
+        database: str | None = None,
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
         identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants
-        count too. Raises ``StoreError``: in use by another process, of another log or release, damaged, no
-        space.
+        count too; database: a connection string of PostgreSQL, where the book is kept there and only the
+        outbox in the directory. Several processes may then open one book, each with a directory of its own:
+        the first settles what is left open, and of one that dies later the leases run out. Raises
+        ``StoreError``: in use by another process, of another log or release, damaged, no space.
         """
         directory = Path(directory)
         origin = log.origin_of(identity.name)
+        if database is not None:
+            return cls._open_postgres(directory, database, identity, clock, trusted)
         store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
         try:
             broker = cls(store, Outbox(directory / OUTBOX), identity, clock or SystemClock(), trusted)
             broker._begin()
             broker.recover()
+        except BaseException:
+            store.close()
+            raise
+        return broker
+
+    @classmethod
+    def _open_postgres(
+        cls,
+        directory: Path,
+        database: str,
+        identity: Identity,
+        clock: Clock | None,
+        trusted: Iterable[VerifyKey],
+    ) -> Broker:
+        from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
+
+        store = PostgresStore.open(database, origin=log.origin_of(identity.name), key=identity.thumbprint)
+        try:
+            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or store.clock, trusted)
+            broker._begin()
+            if store.alone:
+                broker.recover()
+            store.admit_others()
         except BaseException:
             store.close()
             raise
@@ -187,6 +240,19 @@ class Broker:
         except GrantError:
             self.count_failure(peer)
             raise
+
+    def verify_requests(
+        self, asked: Sequence[Asked], executor: Executor | None = None
+    ) -> Iterator[VerifiedRequest | GrantError]:
+        """As ``verify_request``, for many, each with its error in its place; lazily, in order.
+
+        executor: processes to verify in. A signature costs as much as all the rest of a job in a group.
+        """
+        found = batch.verify(asked, self.verify, self.identity.name, self._writer.now(), executor)
+        for each, result in zip(asked, found, strict=True):
+            if isinstance(result, GrantError):
+                self.count_failure(each.peer)
+            yield result
 
     def known_grant(self, grant_hash: str) -> Grant | None:
         """The claims of a grant that the log has an entry of, ``None`` where it has none."""
@@ -263,6 +329,56 @@ class Broker:
         """
         record: JobRecord = self._writer.commit_one(commands.Post(job, release, usage))
         return record
+
+    def run_many(
+        self, work: Iterable[Work], answer: Callable[[JobRecord], Answer]
+    ) -> list[Receipt | TrustcomputeError]:
+        """Many whole jobs in groups of 256: reserve all, arm all, answer each, charge all; a receipt for each.
+
+        work: may be made lazily from ``verify_requests``, whose executor then works while groups are committed.
+        answer: called once for each job that was armed, in order, before the group is charged; the frames it
+        names must lie in the outbox when it returns, and be sent only after this method has. A job whose
+        answer raises ``TrustcomputeError`` is forfeited; so is the rest of the group where anything else is
+        raised, which goes on to the caller. What went wrong with a job stands in its place of the result; a
+        job that was charged before gives its receipt. Raises ``StoreError`` where nothing could be written.
+        """
+        done: list[Receipt | TrustcomputeError] = []
+        waiting = iter(work)
+        while group := list(itertools.islice(waiting, MAX_GROUP)):
+            done += self._run_group(group, answer)
+        return done
+
+    def _run_group(
+        self, work: Sequence[Work], answer: Callable[[JobRecord], Answer]
+    ) -> list[Receipt | TrustcomputeError]:
+        found: list[Any] = [each.request for each in work]
+        asked = {
+            place: commands.Reserve(each.request, each.operation)
+            for place, each in enumerate(work)
+            if not isinstance(each.request, TrustcomputeError)
+        }
+        self._step(found, asked)
+        self._step(found, {n: commands.Arm(each.id) for n, each in _open(found).items()})
+        charges: dict[int, Command] = {}
+        try:
+            for place, job in _open(found).items():
+                charges[place] = _charge(job, answer)
+        except BaseException:
+            self._step(
+                found,
+                {n: commands.Abandon(each.id, "failed", Fault.PROVIDER) for n, each in _open(found).items()},
+            )
+            raise
+        self._step(found, charges)
+        with self._writer.view() as (reader, tree):
+            note = reader.last_checkpoint() or ""
+            return [_outcome(reader, tree, note, each) for each in found]
+
+    def _step(self, found: list[Any], group: Mapping[int, Command]) -> None:
+        """Commit a group, and put each outcome in its place."""
+        outcomes = self._writer.commit(list(group.values())) if group else []
+        for place, outcome in zip(group, outcomes, strict=True):
+            found[place] = outcome
 
     def forfeit(self, job: str, reason: str, fault: Fault) -> JobRecord:
         """End an armed job: its reservation is spent, and billed only if the peer is at fault."""
@@ -369,9 +485,9 @@ class Broker:
             return auditing.audit_book(reader, self.log_key)
 
     def export(self, directory: Path) -> None:
-        """Write the log for an auditor: ``audit(directory, key)`` needs nothing else."""
-        with self._writer.view() as (reader, _):
-            auditing.export(reader, directory)
+        """Write the log as tiles, or what an earlier export lacks: ``audit(directory, key)`` needs nothing else."""
+        with self._writer.view() as (reader, tree):
+            tiles.write(directory, reader.entries(), tree.tree, reader.last_checkpoint() or "")
 
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
@@ -395,6 +511,28 @@ class Broker:
 
 def _entries(reader: Reader) -> Iterator[Entry]:
     return (log.decode(stored.index, stored.body) for stored in reader.entries())
+
+
+def _open(found: Sequence[Any]) -> dict[int, JobRecord]:
+    return {n: each for n, each in enumerate(found) if isinstance(each, JobRecord) and each.open}
+
+
+def _charge(job: JobRecord, answer: Callable[[JobRecord], Answer]) -> Command:
+    try:
+        made = answer(job)
+    except TrustcomputeError as error:
+        return commands.Forfeit(job.id, error.code, Fault.PROVIDER)
+    return commands.Post(job.id, made.release, made.usage)
+
+
+def _outcome(reader: Reader, tree: log.Log, note: str, found: Any) -> Receipt | TrustcomputeError:
+    """What ``run_many`` says of a job."""
+    if isinstance(found, TrustcomputeError):
+        return found
+    if found.state is not JobState.POSTED:
+        return JobForfeited(f"job {found.id} is {found.state} ({found.detail}): start a new one", found.id)
+    body = reader.entry(found.entry)
+    return Receipt(body, found.entry, tuple(tree.inclusion_proof(found.entry, tree.size)), note)
 
 
 def _receipt(reader: Reader, tree: log.Log, index: int) -> Receipt:

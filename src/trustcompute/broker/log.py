@@ -132,6 +132,11 @@ class Log:
         return len(self._tree)
 
     @property
+    def tree(self) -> merkle.Tree:
+        """For writing it out; nobody but this class changes it."""
+        return self._tree
+
+    @property
     def last_time(self) -> int:
         """Time of the last entry: no later one is dated before."""
         return self._last_time
@@ -147,6 +152,11 @@ class Log:
             stored.append(StoredEntry(self._tree.append(leaf), leaf, body))
         self._last_time = time
         return stored, checkpoint.sign(Checkpoint(self._origin, self.size, self._tree.root()), self._key)
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Take over leaf hashes that another process of the same broker has added."""
+        for leaf in leaves:
+            self._tree.append(leaf)
 
     def return_to(self, size: int, last_time: int) -> None:
         """Forget entries that could not be committed; their checkpoint was shown to nobody."""

@@ -8,6 +8,7 @@ amounts are int64. Pure functions over balances; the writer loads and stores the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -28,8 +29,7 @@ class BalanceKey(NamedTuple):
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(NamedTuple):
     """posted + pending <= limit, always; ``limit`` is 2^63 - 1 where nothing limits."""
 
     posted: int = 0
@@ -39,6 +39,9 @@ class Balance:
     @property
     def left(self) -> int:
         return self.limit - self.posted - self.pending
+
+
+UNUSED: Final = Balance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def shortfalls(
             if limit.per_call is not None and asked > limit.per_call:
                 yield Shortfall(account, unit, "per_call", asked, limit.per_call)
             for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
-                balance = balances.get(BalanceKey(account.name, window, unit), Balance())
+                balance = balances.get(BalanceKey(account.name, window, unit), UNUSED)
                 left = (MAX_AMOUNT if bound is None else bound) - balance.posted - balance.pending
                 if asked > left:
                     yield Shortfall(account, unit, span, asked, max(left, 0))
@@ -104,7 +107,7 @@ def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
             limit = account.limit(unit)
             for window, bound in ((day, limit.per_day), (TOTAL, limit.total)):
                 key = BalanceKey(account.name, window, unit)
-                old = balances.get(key, Balance())
+                old = balances.get(key, UNUSED)
                 limited = MAX_AMOUNT if bound is None else bound
                 balances[key] = Balance(old.posted, old.pending + amount, limited)
 
@@ -117,16 +120,17 @@ def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, b
                 f"the computation used {amount} {unit}, but reserved {getattr(reserved, unit)}: "
                 "its operation's bound is wrong; nothing was charged or released"
             )
+    spent = [(unit, amount, getattr(charged, unit)) for unit, amount in _used(reserved)]
     for name in accounts:
-        for unit, amount in _used(reserved):
+        for unit, amount, used in spent:
             for window in (day, TOTAL):
                 key = BalanceKey(name, window, unit)
-                old = balances.get(key, Balance())
+                old = balances.get(key, UNUSED)
                 if old.pending < amount:
                     raise StoreError(
                         f"the book holds less {unit} in reserve for {name} than its open jobs: audit it"
                     )
-                balances[key] = Balance(old.posted + getattr(charged, unit), old.pending - amount, old.limit)
+                balances[key] = Balance(old.posted + used, old.pending - amount, old.limit)
 
 
 def left(account: Account, unit: str, day: int, balances: Balances) -> dict[str, int]:
@@ -135,7 +139,7 @@ def left(account: Account, unit: str, day: int, balances: Balances) -> dict[str,
     found = {} if limit.per_call is None else {"per_call": limit.per_call}
     for span, window, bound in (("per_day", day, limit.per_day), ("total", TOTAL, limit.total)):
         if bound is not None:
-            balance = balances.get(BalanceKey(account.name, window, unit), Balance())
+            balance = balances.get(BalanceKey(account.name, window, unit), UNUSED)
             found[span] = max(bound - balance.posted - balance.pending, 0)
     return found
 
@@ -156,5 +160,6 @@ def parse_usage(document: Mapping[str, Any]) -> Usage:
         raise canonical.DocumentError(str(error), "usage") from error
 
 
-def _used(usage: Usage) -> list[tuple[str, int]]:
-    return [(unit, amount) for unit in UNITS if (amount := getattr(usage, unit))]
+@functools.lru_cache(maxsize=1024)
+def _used(usage: Usage) -> tuple[tuple[str, int], ...]:
+    return tuple((unit, amount) for unit in UNITS if (amount := getattr(usage, unit)))

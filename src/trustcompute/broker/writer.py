@@ -1,5 +1,8 @@
 """The one code path that changes the book: a list of commands, one transaction, one checkpoint.
 
+Group commit: callers of ``commit_one`` queue; whoever finds nobody at work commits for all who wait, then
+hands over to the first of those who came meanwhile. So one caller waits for one fsync, and sixty-four share it.
+
 The writer reads what all commands of the list touch, lets each decide and change the working copy
 (``Book``) in turn, writes the differences and the new entries, signs one checkpoint over them and commits.
 Each command sees what those before it did. A command that is refused leaves the others alone; a disk that
@@ -11,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -168,6 +172,23 @@ class Book:
         return changes if changes != Changes() else None
 
 
+class _Ticket:
+    """A caller's place in the queue. It waits at the gate until its outcome is there, or it is to lead."""
+
+    __slots__ = ("command", "done", "gate", "leads", "outcome")
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.done = self.leads = False
+        self.outcome: Any = None
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+    def end(self, outcome: Any) -> None:
+        self.outcome, self.done = outcome, True
+        self.gate.release()
+
+
 class Writer:
     """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
 
@@ -176,6 +197,9 @@ class Writer:
         self._store, self._clock = store, clock
         self._mutex = threading.Lock()
         self._doubtful = False
+        self._queue: deque[_Ticket] = deque()
+        self._queue_mutex = threading.Lock()
+        self._led = False  # somebody commits, and will look at the queue again
         with store.read() as reader:
             self._log = log.Log(origin, key, reader.leaves())
             self._agree(reader, self._log.size)
@@ -188,7 +212,7 @@ class Writer:
         if not 1 <= len(commands) <= MAX_GROUP:
             raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
         with self._mutex, self._doubting(), self._store.transaction() as transaction:
-            self._settle_doubt(transaction)
+            self._catch_up(transaction)
             book = Book(transaction, [command.touched for command in commands], self.now(), self._log.size)
             outcomes = [_attempt(command, book) for command in commands]
             changes = book.changes(self._log)
@@ -207,17 +231,69 @@ class Writer:
         return outcomes
 
     def commit_one(self, command: Command) -> Any:
-        """Run one command; its outcome is returned, an error raised."""
-        outcome = self.commit([command])[0]
-        if isinstance(outcome, TrustcomputeError):
-            raise outcome
-        return outcome
+        """Run one command, in a transaction with those of other threads; returns its outcome, raises its error."""
+        ticket = _Ticket(command)
+        with self._queue_mutex:
+            self._queue.append(ticket)
+            ticket.leads, self._led = not self._led, True
+        if not ticket.leads:
+            self._wait(ticket)
+        if not ticket.done:
+            self._lead()
+        if isinstance(ticket.outcome, BaseException):
+            raise ticket.outcome
+        return ticket.outcome
+
+    def _wait(self, ticket: _Ticket) -> None:
+        try:
+            ticket.gate.acquire()
+        except BaseException:  # interrupted: if it has not been taken up yet it never will be
+            with self._queue_mutex, contextlib.suppress(ValueError):
+                self._queue.remove(ticket)
+            if ticket.leads:
+                self._hand_over()
+            raise
+
+    def _hand_over(self) -> None:
+        with self._queue_mutex:
+            following = self._queue[0] if self._queue else None
+            self._led = following is not None
+            if following is not None:
+                following.leads = True
+                following.gate.release()
+
+    def _lead(self) -> None:
+        """Commit for the first of the queue, the caller among them, then let the next one lead."""
+        with self._queue_mutex:
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_GROUP))]
+        try:
+            self._commit_for(group)
+        finally:
+            self._hand_over()
+
+    def _commit_for(self, group: Sequence[_Ticket]) -> None:
+        try:
+            outcomes = self.commit([ticket.command for ticket in group])
+        except StoreError as error:
+            outcomes = [StoreError(str(error)) for _ in group]
+        except Exception as error:
+            if len(group) > 1:  # one caller's mistake is not the others': each for itself
+                for ticket in group:
+                    self._commit_for([ticket])
+                return
+            outcomes = [error]
+        except BaseException:  # the leader is interrupted: nobody may wait for ever
+            for ticket in group:
+                ticket.end(StoreError("the commit was interrupted: look the job up before you try again"))
+            raise
+        for ticket, outcome in zip(group, outcomes, strict=True):
+            ticket.end(outcome)
 
     @contextlib.contextmanager
     def view(self) -> Iterator[tuple[Reader, log.Log]]:
         """The book and the tree, both of the same moment; nothing is written meanwhile."""
         with self._mutex, self._store.read() as reader:
-            self._settle_doubt(reader)
+            self._catch_up(reader)
             yield reader, self._log
 
     def now(self) -> int:
@@ -233,11 +309,15 @@ class Writer:
             self._doubtful = True
             raise
 
-    def _settle_doubt(self, reader: Reader) -> None:
-        """After a failure: bring the tree back to what the book holds."""
-        if self._doubtful:
-            note = reader.last_checkpoint()
-            self._agree(reader, 0 if note is None else checkpoint.parse_unverified(note).size)
+    def _catch_up(self, reader: Reader) -> None:
+        """Bring the tree to what the book holds: after a failure, and where other processes write it too."""
+        if not self._doubtful and not self._store.shared:
+            return
+        note = reader.last_checkpoint()
+        size = 0 if note is None else checkpoint.parse_unverified(note).size
+        if self._doubtful or size != self._log.size:
+            self._log.extend(reader.leaves(self._log.size))
+            self._agree(reader, size)
             self._doubtful = False
 
     def _agree(self, reader: Reader, size: int) -> None:

@@ -13,6 +13,15 @@
     casefold = false
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
+    [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
+    column = "owner"                 # each row is a unit, if left out
+    groups = 3
+    rows_per_group = 20
+    known = {state = ["CA", "NY"]}   # values that are public knowledge
+
+    [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
+    total = 1_000_000_000_000
+
 Paths are relative to the file.
 """
 
@@ -24,8 +33,28 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trustcompute.broker.grant import Limit
+from trustcompute.dp import PrivacyUnit
 from trustcompute.errors import ParameterError
 from trustcompute.node import Dataset
+from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
+
+
+class UnitSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    column: str | None = None
+    groups: int = 1
+    rows_per_group: int = 1
+    known: dict[str, list[str | int | bool]] = {}
+
+
+class LimitSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    total: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
+    per_call: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
+    per_day: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
 
 
 class DatasetSettings(BaseModel):
@@ -34,12 +63,21 @@ class DatasetSettings(BaseModel):
     id: str
     source: str
     version: str
-    keys: Annotated[list[str | list[str]], Field(min_length=1)]
+    keys: list[str | list[str]] = []
     casefold: bool = False
     classification: str = "general"
     grade: str = "general"
     personal: bool = False
     evaluated: str | None = None
+    unit: UnitSettings | None = None
+    limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
+
+    def dataset(self, folder: Path) -> Dataset:
+        fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
+        fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
+        fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
+        return Dataset(**fields)
 
 
 class NodeSettings(BaseModel):
@@ -61,19 +99,7 @@ class NodeSettings(BaseModel):
         return host, int(port)
 
     def datasets(self) -> list[Dataset]:
-        return [
-            Dataset(
-                **(
-                    one.model_dump()
-                    | {
-                        "source": self.path(one.source),
-                        "keys": one.keys,
-                        "evaluated": None if one.evaluated is None else self.path(one.evaluated),
-                    }
-                )
-            )
-            for one in self.dataset
-        ]
+        return [one.dataset(self.folder) for one in self.dataset]
 
 
 def load_settings(path: Path) -> NodeSettings:

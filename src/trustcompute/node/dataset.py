@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trustcompute import tables
+from trustcompute import dp, tables
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
@@ -28,18 +29,21 @@ class Dataset:
     classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
     limits:      what all grantees together may use of it, by unit.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
+    unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
+                 One without keys offers releases only, and its catalogue entry tells no counts.
     """
 
     id: str
     source: Any = field(repr=False)
     version: str
-    keys: Sequence[str | Sequence[str]]
+    keys: Sequence[str | Sequence[str]] = ()
     casefold: bool = False
     classification: str = "general"
     grade: Grade = "general"
     personal: bool = False
     limits: Mapping[str, Limit] = field(default_factory=dict)
     evaluated: Path | str | None = None
+    unit: dp.PrivacyUnit | None = None
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
@@ -49,12 +53,15 @@ class HeldDataset:
     """A dataset in a running node: schema read once, keys digested once per choice. Thread-safe."""
 
     def __init__(self, dataset: Dataset, executor: Executor | None = None) -> None:
-        if not dataset.key_choices():
-            raise ParameterError(f"dataset {dataset.id!r} names no key columns: nobody could match on it")
+        if not dataset.key_choices() and dataset.unit is None:
+            raise ParameterError(
+                f"dataset {dataset.id!r} names no key columns and no privacy unit: nobody could ask anything of it"
+            )
         self.dataset = dataset
-        self._table = tables.open_table(dataset.source)
-        self.columns = tables.describe(self._table)
-        self._rows = tables.row_count(self._table)  # bounds its distinct keys, whatever the choice
+        self.table = tables.open_table(dataset.source)
+        self.columns = tables.describe(self.table)
+        self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
+        self._rows = tables.row_count(self.table)  # bounds its distinct keys, whatever the choice
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.Keys] = {}
         self._evaluated: dict[tuple[str, ...], EvaluatedTable] = {}
@@ -66,7 +73,7 @@ class HeldDataset:
         return Asset(
             id=d.id,
             version=d.version,
-            schema_hash=tables.schema_hash(self._table),
+            schema_hash=tables.schema_hash(self.table),
             classification=d.classification,
             grade=d.grade,
             personal=d.personal,
@@ -83,7 +90,7 @@ class HeldDataset:
         with self._lock:
             if choice not in self._digested:
                 self._digested[choice] = tables.keys(
-                    self._table, list(choice), casefold=self.dataset.casefold, executor=self._executor
+                    self.table, list(choice), casefold=self.dataset.casefold, executor=self._executor
                 )
             return self._digested[choice]
 
@@ -120,4 +127,14 @@ class HeldDataset:
                 }
                 for choice, keys in choices
             ],
+            "unit": None if d.unit is None else _unit_entry(d.unit),
         }
+
+
+def _unit_entry(unit: dp.PrivacyUnit) -> dict[str, Any]:
+    return {
+        "column": unit.column,
+        "groups": unit.groups,
+        "rows_per_group": unit.rows_per_group,
+        "known": {column: list(values) for column, values in unit.known.items()},
+    }

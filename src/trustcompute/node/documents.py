@@ -61,8 +61,17 @@ class ColumnEntry(Document):
     type: Annotated[str, Field(max_length=4096)]
 
 
+class UnitEntry(Document):
+    """The holder's privacy unit. known: values by column that are public knowledge."""
+
+    column: Name | None
+    groups: Annotated[int, Field(ge=1, le=2**31)]
+    rows_per_group: Annotated[int, Field(ge=1, le=2**31)]
+    known: dict[Name, Annotated[list[str | int | bool], Field(max_length=10_000)]]
+
+
 class CatalogEntry(Document):
-    """A dataset as its holder describes it: names, kinds and counts, no values."""
+    """A dataset as its holder describes it: names, kinds and counts, no values but those of public knowledge."""
 
     id: Name
     version: Name
@@ -71,6 +80,7 @@ class CatalogEntry(Document):
     personal: bool
     columns: Annotated[list[ColumnEntry], Field(max_length=4096)]
     keys: Annotated[list[KeyChoice], Field(max_length=64)]
+    unit: UnitEntry | None = None
 
 
 class Catalog(Document):

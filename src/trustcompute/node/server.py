@@ -35,6 +35,7 @@ from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, Computation
 from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import RUN, ProviderJob
+from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
@@ -283,6 +284,7 @@ class Node:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
+        check_unit(held.dataset)
         self.broker.register(held.asset())
         self._datasets[name] = held
 

@@ -15,13 +15,18 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trustcompute import psi, tables
+from trustcompute import dp, psi, tables
 from trustcompute.broker import grant as grants
 from trustcompute.broker import request as requests
 from trustcompute.broker.log import decode, log_key
 from trustcompute.broker.meter import usage_document
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import Request
+from trustcompute.dp import operation as releases
+from trustcompute.dp import parties as dp_parties
+from trustcompute.dp.answer import ReleaseQuote, accuracy, proof
+from trustcompute.dp.groups import By, listed
+from trustcompute.dp.plan import Plan, with_values
 from trustcompute.errors import (
     Conflict,
     GrantError,
@@ -47,6 +52,7 @@ from trustcompute.node.documents import (
     QuoteRequest,
 )
 from trustcompute.node.link import Link
+from trustcompute.node.release import declared_types
 from trustcompute.node.state import JobState, StateStore
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.checkpoint import NoteKey
@@ -76,6 +82,24 @@ class MeteredIntersection(psi.Intersection):
 
     job: str
     receipt: Receipt = field(repr=False)
+
+
+@dataclass(frozen=True)
+class MeteredRelease(dp.Release):
+    """A release of another organisation's data. ``receipt`` proves what was charged; ``traffic``: on the wire."""
+
+    job: str = ""
+    traffic: Cost | None = None
+    leakage: Leakage | None = None
+    receipt: Receipt | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True)
+class MeteredReleaseQuote(ReleaseQuote):
+    """price: of the node; equal_left: how many such releases what is left of the grant would pay for, if limited."""
+
+    price: Quote
+    equal_left: int | None
 
 
 @dataclass(frozen=True)
@@ -150,9 +174,10 @@ class Session:
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
         entry = self._entry(dataset)
-        if "columns" not in params:
+        if "columns" not in params and entry.keys:
             params["columns"] = entry.keys[0].columns
-        params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
+        if entry.keys:
+            params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
         if not 0 <= rows <= MAX_INTEGER:
             raise ParameterError(f"rows must be a count, not {rows}")
         request = QuoteRequest(
@@ -215,6 +240,82 @@ class Session:
             job=done.job,
             receipt=done.receipt,
         )
+
+    def release(
+        self,
+        dataset: str,
+        aggregates: Sequence[dp.Aggregate],
+        *,
+        by: By = (),
+        budget: dp.Budget,
+        least_units: int = 1,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredRelease:
+        """Aggregates of a dataset of the node's with differential privacy, charged to the grant and the dataset.
+
+        The privacy unit is the holder's (``catalog``). The rest is as in ``dp.release``, and as in ``intersect``.
+        The budget is spent when the node starts to work, whether or not an answer comes; a retry of the job gets the
+        same answer and costs nothing.
+        """
+        plan, params = self._release_plan(dataset, aggregates, by, budget, least_units)
+        done = self.compute(
+            releases.OPERATIONS[0],
+            dataset,
+            params,
+            Sizes(0, 0),
+            lambda params, rng: dp_parties.consumer(plan),
+            input_digest=hashlib.sha256(b"").digest(),
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+        return MeteredRelease(
+            plan, done.output, job=done.job, traffic=done.cost, leakage=done.leakage, receipt=done.receipt
+        )
+
+    def quote_release(
+        self,
+        dataset: str,
+        aggregates: Sequence[dp.Aggregate],
+        *,
+        by: By = (),
+        budget: dp.Budget,
+        least_units: int = 1,
+        group_rows: int = 1000,
+    ) -> MeteredReleaseQuote:
+        """What a release would cost, how accurate it would be, and how many equal ones are left. Spends nothing."""
+        plan, params = self._release_plan(dataset, aggregates, by, budget, least_units)
+        request = QuoteRequest(
+            grant=self._token, operation=releases.OPERATIONS[0].id, dataset=dataset, params=params, rows=0
+        )
+        price = Quote.parse(self._channel.action("quote", request.encode()))
+        used = {unit: int(amount) for unit, amount in price.usage.items()}
+        left = [
+            int(amount) // used[unit]
+            for unit, spans in price.left.items()
+            for span, amount in spans.items()
+            if used.get(unit) and span != "per_call"
+        ]
+        return MeteredReleaseQuote(
+            plan.cost, accuracy(plan, group_rows), proof(plan), price, min(left) if left else None
+        )
+
+    def _release_plan(
+        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
+    ) -> tuple[Plan, dict[str, Any]]:
+        """What both sides will do, and the parameters that say so."""
+        entry = self._entry(dataset)
+        if entry.unit is None:
+            raise ParameterError(f"dataset {dataset!r} has no privacy unit: nothing is released from it")
+        unit = dp.PrivacyUnit(
+            entry.unit.column, entry.unit.groups, entry.unit.rows_per_group, dict(entry.unit.known)
+        )
+        groups = [with_values(group, unit) for group in listed(by)]
+        params = releases.parameters(aggregates, groups, budget, least_units)
+        types = declared_types({column.name: column.type for column in entry.columns})
+        return releases.plan_of(params, unit, types), params
 
     def lookup(
         self,

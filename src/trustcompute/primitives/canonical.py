@@ -108,7 +108,7 @@ def _parse_constant(name: str) -> NoReturn:
     raise DocumentError(f"{name} is not a value documents may have")
 
 
-def _check(value: Any, path: str, depth: int) -> None:
+def _check(value: Any, path: str, depth: int) -> None:  # noqa: PLR0912
     """Refuse what has no canonical form, naming its path."""
     if isinstance(value, str):
         if not value.isascii():
@@ -126,7 +126,8 @@ def _check(value: Any, path: str, depth: int) -> None:
         for key, item in value.items():
             if not isinstance(key, str) or not key.isascii():
                 raise DocumentError(f"the key {_shown(key)} is not an ASCII string", path)
-            _check(item, f"{path}.{key}" if path else key, depth - 1)
+            if type(item) is not str or not item.isascii():  # most values are, and need no path
+                _check(item, f"{path}.{key}" if path else key, depth - 1)
     elif isinstance(value, list | tuple):
         for item in value:
             _check(item, path, depth - 1)

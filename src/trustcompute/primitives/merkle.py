@@ -32,6 +32,7 @@ class Tree:
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self._levels: list[bytearray] = [bytearray()]  # [k]: hashes of the complete subtrees of 2^k leaves
+        self._edge: dict[tuple[int, int], bytes] = {}  # incomplete subtrees already asked for at this size
         for leaf in leaves:
             self.append(leaf)
 
@@ -43,6 +44,7 @@ class Tree:
         if len(leaf) != HASH_BYTES:
             raise ParameterError(f"a leaf hash has {HASH_BYTES} bytes, not {len(leaf)}")
         index = len(self)
+        self._edge.clear()
         self._levels[0] += leaf
         level, count = 0, index + 1
         while count % 2 == 0:
@@ -53,9 +55,22 @@ class Tree:
             level, count = level + 1, count // 2
         return index
 
+    def append_all(self, leaves: bytes) -> None:
+        """Add leaf hashes, 32 bytes each, one after the other."""
+        for at in range(0, len(leaves), HASH_BYTES):
+            self.append(leaves[at : at + HASH_BYTES])
+
+    def hashes(self, level: int, start: int, end: int) -> bytes:
+        """Roots of the complete subtrees start <= n < end of 2^level leaves each, one after the other."""
+        count = len(self) >> level
+        if not 0 <= start <= end <= count:
+            raise ParameterError(f"level {level} of the tree has {count} complete subtrees, not {end}")
+        return bytes(self._levels[level][start * HASH_BYTES : end * HASH_BYTES]) if end else b""
+
     def truncate(self, size: int) -> None:
         """Forget every leaf from ``size`` on."""
         self._check_size(size)
+        self._edge.clear()
         for level, hashes in enumerate(self._levels):
             del hashes[(size >> level) * HASH_BYTES :]
 
@@ -117,8 +132,13 @@ class Tree:
         if size & (size - 1) == 0:
             level = size.bit_length() - 1
             return self._at(level, start >> level)
-        middle = start + _split(size)
-        return node_hash(self._hash(start, middle), self._hash(middle, end))
+        known = self._edge.get((start, end))
+        if known is None:
+            middle = start + _split(size)
+            known = node_hash(self._hash(start, middle), self._hash(middle, end))
+            if end == len(self):  # at most one for each level; proofs of other sizes are rare
+                self._edge[start, end] = known
+        return known
 
     def _check_size(self, size: int) -> None:
         if not 0 <= size <= len(self):

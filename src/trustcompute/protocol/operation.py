@@ -53,7 +53,7 @@ class Usage:
 
     def items(self) -> list[tuple[str, int]]:
         """(unit, amount) for every unit, in a fixed order."""
-        return [(unit.name, getattr(self, unit.name)) for unit in fields(self)]
+        return [(unit, getattr(self, unit)) for unit in UNITS]
 
 
 UNITS: tuple[str, ...] = tuple(unit.name for unit in fields(Usage))

@@ -8,7 +8,7 @@ The receiver learns which of its keys the sender holds; the sender learns how ma
                                          ◄───────    public     2k·G
                                          ◄───────    evaluated  k·blindedᵢ
         H'(2·(evaluatedᵢ - rᵢ·public)) = H'(4k·H(xᵢ)), looked up in the table
-        matched    a bit a table row     ───────►    (only when both sides shall know)
+        matched    a bit per table row   ───────►    (only when both sides shall know)
 
 Multiples of G and of 2k·G come from tables of their multiples and cost a fifth of a multiplication, so the receiver
 does less than half of one a key where blinds that are multiplied cost it two. Everything is sent doubled: doubles
@@ -37,7 +37,7 @@ from trustcompute.primitives.parallel import map_rows
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
-from trustcompute.psi.ecdh import Found, Params, matched_rows, points, table_bits, table_values
+from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows, points, table_values
 from trustcompute.psi.matching import U8
 
 DST: Final = b"trustcompute psi.dh.v1 hash to group"  # separates H from every other use of the group
@@ -58,7 +58,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     where = matching.positions(values(elements, p, executor), table)
     matched = where >= 0
     if p.answer:
-        yield from send("matched", releases=True, bits=table_bits(where[matched], p))
+        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
     return Found(int(matched.sum()), matched)
 
 

@@ -72,7 +72,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     where = matching.positions(values, table)
     matched = where >= 0
     if p.answer:
-        yield from send("matched", releases=True, bits=table_bits(where[matched], p))
+        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
     return Found(int(matched.sum()), matched)
 
 
@@ -97,10 +97,10 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     return Found(int(mask.sum()), mask)
 
 
-def table_bits(positions: npt.NDArray[np.int64], p: Params) -> U8:
-    """The receiver's answer: one bit for each row of the table, uint8[⌈sender_rows / 8⌉]."""
+def found_bits(rows: npt.NDArray[np.int64], p: Params) -> U8:
+    """The receiver's answer: a bit for each row of the table, so that its size does not tell how many match."""
     inside = np.zeros(p.sender_rows, dtype=np.bool_)
-    inside[positions] = True
+    inside[rows] = True
     return np.packbits(inside)
 
 

@@ -97,7 +97,9 @@ class Reader(Protocol):
         """All entries in order."""
         ...
 
-    def leaves(self) -> Iterator[bytes]: ...
+    def leaves(self, start: int = 0) -> Iterator[bytes]:
+        """Leaf hashes of the entries from ``start`` on, in order."""
+        ...
 
     def checkpoints(self) -> Iterator[str]:
         """All checkpoints, oldest first."""
@@ -119,7 +121,13 @@ class Transaction(Reader, Protocol):
 
 
 class Store(Protocol):
-    """A book on disk. Methods raise ``StoreError`` and may be called from any thread, one at a time."""
+    """A book on disk. Methods raise ``StoreError`` and may be called from any thread, one at a time.
+
+    shared: whether other processes may write the same book, so that what was read before may have changed.
+    """
+
+    @property
+    def shared(self) -> bool: ...
 
     def read(self) -> AbstractContextManager[Reader]: ...
 

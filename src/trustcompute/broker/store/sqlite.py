@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import sqlite3
 import threading
@@ -18,19 +17,20 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker.grant import Limit
-from trustcompute.broker.job import Fault, JobRecord, JobState, Release
+from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
-from trustcompute.broker.meter import Balance, BalanceKey, parse_usage, usage_document
-from trustcompute.broker.policy import Asset, Reason
+from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.policy import Asset
 from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
+from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
 BOOK_FILE: Final = "book.sqlite"
 LOCK_FILE: Final = "book.lock"
 BUSY_SECONDS: Final = 10
+CHECKPOINT_PAGES: Final = 8192  # 32 MiB of write-ahead log: one copy of a page into the book for many commits
 
 _SCHEMA: Final = """
 CREATE TABLE book (version INTEGER NOT NULL, origin TEXT NOT NULL, key TEXT NOT NULL) STRICT;
@@ -63,26 +63,34 @@ CREATE TABLE jobs (
 CREATE INDEX open_jobs ON jobs (id) WHERE state IN ('reserved', 'armed');
 CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL;
 CREATE TABLE evidence (
-    hash TEXT PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, token TEXT NOT NULL
+    job TEXT NOT NULL, kind TEXT NOT NULL, hash TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (job, kind)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX evidence_of ON evidence (job);
 CREATE TABLE failures (
     peer TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (peer, hour)
 ) STRICT, WITHOUT ROWID;
 """
 
-_FIXED: Final = (
-    "id, request, grant_hash, subject, asker, recipient, payer, peer, key, operation, dataset, purpose, "
-    "accounts, day, reserved, reasons"
-)
-_CHANGING: Final = "state, lease, charged, releases, detail, fault, entry, countersigned"
-_NEW_JOB: Final = f"INSERT INTO jobs ({_FIXED}, {_CHANGING}) VALUES ({', '.join('?' * 24)})"  # noqa: S608
-_SET_JOB: Final = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _CHANGING.split(', '))} WHERE id = ?"  # noqa: S608
-_GET_JOBS: Final = f"SELECT {_FIXED}, {_CHANGING} FROM jobs"  # noqa: S608
+# What brings a book of an older version one version further. Version 2 keeps evidence in the order of jobs:
+# in the order of its hashes every commit touched as many pages as it had jobs.
+_UPGRADES: Final = {
+    1: (
+        "ALTER TABLE evidence RENAME TO evidence_1",
+        "CREATE TABLE evidence (job TEXT NOT NULL, kind TEXT NOT NULL, hash TEXT NOT NULL, token TEXT NOT NULL, "
+        "PRIMARY KEY (job, kind)) STRICT, WITHOUT ROWID",
+        "INSERT INTO evidence (job, kind, hash, token) SELECT job, kind, hash, token FROM evidence_1",
+        "DROP TABLE evidence_1",
+    )
+}
+
+_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join('?' * 24)})"  # noqa: S608
+_SET_JOB: Final = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in CHANGING.split(', '))} WHERE id = ?"  # noqa: S608
+_GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs"  # noqa: S608
 
 
 class SqliteStore:
     """See ``broker.store.Store``."""
+
+    shared = False
 
     def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
         self._connection, self._lock = connection, lock
@@ -174,18 +182,18 @@ class SqliteTransaction:
         return str(self._one("SELECT origin FROM book")[0])
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
-        return {row[0]: _job(row) for row in self._among(f"{_GET_JOBS} WHERE id IN", ids)}
+        return {row[0]: job_of(row) for row in self._among(f"{_GET_JOBS} WHERE id IN", ids)}
 
     def all_jobs(self) -> Iterator[JobRecord]:
-        return (_job(row) for row in self._connection.execute(_GET_JOBS))
+        return (job_of(row) for row in self._connection.execute(_GET_JOBS))
 
     def open_jobs(self) -> list[JobRecord]:
         query = f"{_GET_JOBS} WHERE state IN ('reserved', 'armed') ORDER BY id"
-        return [_job(row) for row in self._connection.execute(query)]
+        return [job_of(row) for row in self._connection.execute(query)]
 
     def unacknowledged(self, since: int) -> list[JobRecord]:
         query = f"{_GET_JOBS} WHERE state = 'posted' AND countersigned IS NULL AND lease >= ?"
-        return [_job(row) for row in self._connection.execute(query, (since,))]
+        return [job_of(row) for row in self._connection.execute(query, (since,))]
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
         rows = self._among("SELECT hash, token, entry FROM grants WHERE hash IN", hashes)
@@ -197,7 +205,7 @@ class SqliteTransaction:
 
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
         rows = self._among("SELECT id, document FROM assets WHERE id IN", ids)
-        return {name: _asset(name, json.loads(document)) for name, document in rows}
+        return {name: asset_of(name, document) for name, document in rows}
 
     def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]:
         columns = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
@@ -228,8 +236,9 @@ class SqliteTransaction:
         for row in self._connection.execute("SELECT idx, leaf, body FROM entries ORDER BY idx"):
             yield StoredEntry(*row)
 
-    def leaves(self) -> Iterator[bytes]:
-        return (row[0] for row in self._connection.execute("SELECT leaf FROM entries ORDER BY idx"))
+    def leaves(self, start: int = 0) -> Iterator[bytes]:
+        rows = self._connection.execute("SELECT leaf FROM entries WHERE idx >= ? ORDER BY idx", (start,))
+        return (row[0] for row in rows)
 
     def checkpoints(self) -> Iterator[str]:
         return (row[0] for row in self._connection.execute("SELECT note FROM checkpoints ORDER BY size"))
@@ -251,8 +260,8 @@ class SqliteTransaction:
 
     def write(self, changes: Changes) -> None:
         """Everything in one go; primary keys and checks refuse what contradicts the book."""
-        self._put(_NEW_JOB, [_fixed(job) + _changing(job) for job in changes.new_jobs])
-        self._put(_SET_JOB, [(*_changing(job), job.id) for job in changes.jobs])
+        self._put(_NEW_JOB, [fixed(job) + changing(job) for job in changes.new_jobs])
+        self._put(_SET_JOB, [(*changing(job), job.id) for job in changes.jobs])
         self._put(
             "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)",
             [(*key, held.posted, held.pending, held.limit) for key, held in changes.balances.items()],
@@ -265,10 +274,10 @@ class SqliteTransaction:
             "INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations]
         )
         self._put(
-            "REPLACE INTO assets VALUES (?, ?)", [(asset.id, _asset_row(asset)) for asset in changes.assets]
+            "REPLACE INTO assets VALUES (?, ?)", [(asset.id, asset_row(asset)) for asset in changes.assets]
         )
         self._put(
-            "INSERT INTO evidence VALUES (?, ?, ?, ?)",
+            "INSERT INTO evidence (hash, kind, job, token) VALUES (?, ?, ?, ?)",
             [(row.hash, row.kind, row.job, row.token) for row in changes.evidence],
         )
         self._put(
@@ -330,6 +339,7 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     return connection
 
 
@@ -343,6 +353,7 @@ def _prepare(connection: sqlite3.Connection, origin: str, key: str) -> None:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute("INSERT INTO book VALUES (?, ?, ?)", (SCHEMA_VERSION, origin, key))
+        _upgrade(connection)
         _check_version(connection)
         found = connection.execute("SELECT origin, key FROM book").fetchone()
         if found != (origin, key):
@@ -357,6 +368,18 @@ def _prepare(connection: sqlite3.Connection, origin: str, key: str) -> None:
         raise
 
 
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a book that an older release wrote to this release's version, step by step."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        return
+    (version,) = connection.execute("SELECT version FROM book").fetchone()
+    while version in _UPGRADES:
+        for statement in _UPGRADES[version]:
+            connection.execute(statement)
+        version += 1
+        connection.execute("UPDATE book SET version = ?", (version,))
+
+
 def _check_version(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise StoreError("the file is an SQLite database, but not a book of this software")
@@ -364,7 +387,7 @@ def _check_version(connection: sqlite3.Connection) -> None:
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"the book has schema version {version}, this release reads version {SCHEMA_VERSION}: "
-            "use the release that wrote it"
+            + ("open it with a node once" if version < SCHEMA_VERSION else "use the release that wrote it")
         )
 
 
@@ -400,86 +423,3 @@ def _advice(message: str) -> str:
 @functools.cache
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
-
-
-def _fixed(job: JobRecord) -> tuple[Any, ...]:
-    return (
-        job.id,
-        job.request,
-        job.grant,
-        job.subject,
-        job.asker,
-        job.recipient,
-        job.payer,
-        job.peer,
-        job.key,
-        job.operation,
-        job.dataset,
-        job.purpose,
-        json.dumps(job.accounts),
-        job.window,
-        json.dumps(usage_document(job.reserved)),
-        json.dumps([reason.to_document() for reason in job.reasons]),
-    )
-
-
-def _changing(job: JobRecord) -> tuple[Any, ...]:
-    return (
-        job.state.value,
-        job.lease,
-        None if job.charged is None else json.dumps(usage_document(job.charged)),
-        json.dumps([[r.run, r.turn, r.frames_hash, r.transcript, r.outbox] for r in job.releases]),
-        job.detail,
-        None if job.fault is None else job.fault.value,
-        job.entry,
-        job.countersigned,
-    )
-
-
-def _job(row: tuple[Any, ...]) -> JobRecord:
-    return JobRecord(
-        id=row[0],
-        request=row[1],
-        grant=row[2],
-        subject=row[3],
-        asker=row[4],
-        recipient=row[5],
-        payer=row[6],
-        peer=row[7],
-        key=row[8],
-        operation=row[9],
-        dataset=row[10],
-        purpose=row[11],
-        accounts=tuple(json.loads(row[12])),
-        window=row[13],
-        reserved=parse_usage(json.loads(row[14])),
-        reasons=tuple(Reason(**reason) for reason in json.loads(row[15])),
-        state=JobState(row[16]),
-        lease=row[17],
-        charged=None if row[18] is None else parse_usage(json.loads(row[18])),
-        releases=tuple(Release(*release) for release in json.loads(row[19])),
-        detail=row[20],
-        fault=None if row[21] is None else Fault(row[21]),
-        entry=row[22],
-        countersigned=row[23],
-    )
-
-
-def _asset_row(asset: Asset) -> str:
-    limits = {unit: limit.to_document() for unit, limit in asset.limits.items()}
-    return json.dumps(
-        {
-            "version": asset.version,
-            "schema_hash": asset.schema_hash,
-            "classification": asset.classification,
-            "grade": asset.grade,
-            "personal": asset.personal,
-            "rows": asset.rows,
-            "limits": limits,
-        }
-    )
-
-
-def _asset(name: str, document: dict[str, Any]) -> Asset:
-    limits = {unit: Limit.model_validate(limit) for unit, limit in document.pop("limits").items()}
-    return Asset(id=name, limits=limits, **document)

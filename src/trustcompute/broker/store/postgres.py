@@ -1,0 +1,379 @@
+"""The book in a PostgreSQL database: the only module that holds the ledger's SQL for it. Needs ``psycopg``.
+
+One advisory lock makes the transactions of all processes one sequence, as the log is one: a transaction takes it
+first and lets go with its commit. ``synchronous_commit`` is on; the limits are checked once more by the database
+itself. Leases run on the database's clock, so that several hosts agree. Opening a book takes a second lock, shared
+by all that have it open: who gets it alone may settle what others left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final, LiteralString
+
+from trustcompute.broker.job import JobRecord
+from trustcompute.broker.log import Opening, StoredEntry
+from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.policy import Asset
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
+from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
+from trustcompute.errors import StoreError
+
+try:
+    import psycopg
+except ImportError as missing:  # pragma: no cover - depends on the installation
+    raise StoreError("a book in PostgreSQL needs psycopg: install trustcompute[postgres]") from missing
+
+SCHEMA_VERSION: Final = 1
+SEQUENCE_LOCK: Final = 0x74636267  # "tcbg"; the second key of each lock is the schema's, so books do not meet
+OPEN_LOCK: Final = 0x7463626F
+STREAM_ROWS: Final = 2000
+CONNECT_SECONDS: Final = 10
+
+_SCHEMA: Final[tuple[LiteralString, ...]] = (
+    "CREATE TABLE book (version bigint NOT NULL, origin text NOT NULL, key text NOT NULL)",
+    "CREATE TABLE entries (idx bigint PRIMARY KEY, leaf bytea NOT NULL, body bytea NOT NULL)",
+    "CREATE TABLE checkpoints (size bigint PRIMARY KEY, note text NOT NULL)",
+    "CREATE TABLE openings (idx bigint NOT NULL, field text NOT NULL, salt bytea NOT NULL, value bytea NOT NULL, "
+    "PRIMARY KEY (idx, field))",
+    "CREATE TABLE grants (hash text PRIMARY KEY, token text NOT NULL, entry bigint NOT NULL)",
+    "CREATE TABLE revocations (grant_hash text PRIMARY KEY, entry bigint NOT NULL)",
+    "CREATE TABLE assets (id text PRIMARY KEY, document text NOT NULL)",
+    "CREATE TABLE balances (account text NOT NULL, time_window bigint NOT NULL, unit text NOT NULL, "
+    "posted bigint NOT NULL CHECK (posted >= 0), pending bigint NOT NULL CHECK (pending >= 0), lim bigint NOT NULL, "
+    "PRIMARY KEY (account, time_window, unit), CHECK (posted::numeric + pending <= lim)) WITH (fillfactor = 50)",
+    "CREATE TABLE jobs (id text PRIMARY KEY, request text NOT NULL, grant_hash text NOT NULL, "
+    "subject text NOT NULL, asker text NOT NULL, recipient text NOT NULL, payer text NOT NULL, "
+    "peer text NOT NULL, key text NOT NULL, operation text NOT NULL, dataset text NOT NULL, "
+    "purpose text NOT NULL, accounts text NOT NULL, day bigint NOT NULL, reserved text NOT NULL, "
+    "reasons text NOT NULL, state text NOT NULL, lease bigint NOT NULL, charged text, "
+    "releases text NOT NULL, detail text NOT NULL, fault text, entry bigint, countersigned bigint)",
+    "CREATE INDEX open_jobs ON jobs (id) WHERE state IN ('reserved', 'armed')",
+    "CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL",
+    "CREATE TABLE evidence (job text NOT NULL, kind text NOT NULL, hash text NOT NULL, token text NOT NULL, "
+    "PRIMARY KEY (job, kind))",
+    "CREATE TABLE failures (peer text NOT NULL, hour bigint NOT NULL, count bigint NOT NULL, "
+    "PRIMARY KEY (peer, hour))",
+)
+
+# Constants of this module, put together once; no value ever becomes part of a statement.
+_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join(['%s'] * 24)})"  # noqa: S608
+_SET_JOB: Final = (
+    f"UPDATE jobs SET {', '.join(f'{name} = %s' for name in CHANGING.split(', '))} WHERE id = %s"  # noqa: S608
+)
+_GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs "  # noqa: S608
+_GET_BALANCES: Final = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
+_PUT_BALANCE: Final = (
+    "INSERT INTO balances VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (account, time_window, unit) "
+    "DO UPDATE SET posted = excluded.posted, pending = excluded.pending, lim = excluded.lim"
+)
+_PUT_ASSET: Final = (
+    "INSERT INTO assets VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET document = excluded.document"
+)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class PostgresClock:
+    """The database's clock, in seconds since 1970."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+
+    def now(self) -> int:
+        return self._store.time()
+
+
+class PostgresStore:
+    """See ``broker.store.Store``."""
+
+    shared = True
+
+    def __init__(self, conninfo: str, connection: Connection, *, alone: bool) -> None:
+        """For ``open``. alone: whether nobody else has the book open, and nobody can until ``admit_others``."""
+        self._conninfo, self._connection = conninfo, connection
+        self.alone = alone
+        self.clock = PostgresClock(self)
+        self._mutex = threading.RLock()
+        self._pid = os.getpid()
+        self._closed = False
+
+    @classmethod
+    def open(cls, conninfo: str, *, origin: str, key: str) -> PostgresStore:
+        """Open the book in a database's current schema, or begin one. conninfo: as libpq takes it.
+
+        origin: name of its log; key: thumbprint that signs it. Raises ``StoreError`` where it belongs to another
+        log or another release wrote it.
+        """
+        with _explained():
+            connection = _connect(conninfo)
+            try:
+                alone = bool(
+                    _value(connection, "SELECT pg_try_advisory_lock(%s, hashtext(current_schema))", OPEN_LOCK)
+                )
+                if not alone:  # waits while the first settles what was left open
+                    connection.execute(
+                        "SELECT pg_advisory_lock_shared(%s, hashtext(current_schema))", (OPEN_LOCK,)
+                    )
+                _prepare(connection, origin, key)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(conninfo, connection, alone=alone)
+
+    def admit_others(self) -> None:
+        """Let other processes open the book too."""
+        if self.alone:
+            with self._mutex, _explained():
+                run = self._connection.execute
+                run("SELECT pg_advisory_lock_shared(%s, hashtext(current_schema))", (OPEN_LOCK,))
+                run("SELECT pg_advisory_unlock(%s, hashtext(current_schema))", (OPEN_LOCK,))
+            self.alone = False
+
+    def time(self) -> int:
+        """The database's time, in seconds since 1970."""
+        with self._mutex, _explained():
+            self._check()
+            return int(
+                _value(self._connection, "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")
+            )
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[PostgresTransaction]:
+        with self._block("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as transaction:
+            yield transaction
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[PostgresTransaction]:
+        with self._block("BEGIN ISOLATION LEVEL READ COMMITTED") as transaction:
+            # Everything read after this is what the last holder of the lock committed.
+            self._connection.execute(
+                "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema))", (SEQUENCE_LOCK,)
+            )
+            yield transaction
+
+    def close(self) -> None:
+        with self._mutex:
+            self._closed = True
+            if self._pid == os.getpid():
+                self._connection.close()
+
+    @contextlib.contextmanager
+    def _block(self, begin: LiteralString) -> Iterator[PostgresTransaction]:
+        with self._mutex, _explained():
+            self._check()
+            self._connection.execute(begin)
+            try:
+                yield PostgresTransaction(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if not self._connection.closed:
+                    with contextlib.suppress(psycopg.Error):
+                        self._connection.execute("ROLLBACK")
+                raise
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise StoreError("a book must not be used after a fork: open it in the process that uses it")
+        if self._closed:
+            raise StoreError("the book is closed")
+        if self._connection.closed:  # the server went away; a transaction that was under way is in doubt
+            self._connection = _connect(self._conninfo)
+            self._connection.execute(
+                "SELECT pg_advisory_lock_shared(%s, hashtext(current_schema))", (OPEN_LOCK,)
+            )
+
+
+class PostgresTransaction:
+    """See ``broker.store.Transaction``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._streams = itertools.count()
+
+    def origin(self) -> str:
+        return str(self._one("SELECT origin FROM book"))
+
+    def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
+        return {row[0]: job_of(row) for row in self._among(_GET_JOBS + "WHERE id = ANY(%s)", ids)}
+
+    def all_jobs(self) -> Iterator[JobRecord]:
+        return (job_of(row) for row in self._stream(_GET_JOBS))
+
+    def open_jobs(self) -> list[JobRecord]:
+        query = _GET_JOBS + "WHERE state IN ('reserved', 'armed') ORDER BY id"
+        return [job_of(row) for row in self._connection.execute(query)]
+
+    def unacknowledged(self, since: int) -> list[JobRecord]:
+        query = _GET_JOBS + "WHERE state = 'posted' AND countersigned IS NULL AND lease >= %s"
+        return [job_of(row) for row in self._connection.execute(query, (since,))]
+
+    def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
+        rows = self._among("SELECT hash, token, entry FROM grants WHERE hash = ANY(%s)", hashes)
+        return {row[0]: GrantRow(*row) for row in rows}
+
+    def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]:
+        rows = self._among("SELECT grant_hash, entry FROM revocations WHERE grant_hash = ANY(%s)", hashes)
+        return {row[0]: Revocation(*row) for row in rows}
+
+    def assets(self, ids: Collection[str]) -> dict[str, Asset]:
+        rows = self._among("SELECT id, document FROM assets WHERE id = ANY(%s)", ids)
+        return {name: asset_of(name, document) for name, document in rows}
+
+    def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]:
+        query = _GET_BALANCES + " WHERE account = ANY(%s) AND time_window = ANY(%s)"
+        rows = self._among(query, accounts, list(windows))
+        return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in rows}
+
+    def all_balances(self) -> dict[BalanceKey, Balance]:
+        rows = self._connection.execute(_GET_BALANCES)
+        return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in rows}
+
+    def evidence(self, job: str) -> list[Evidence]:
+        query: LiteralString = "SELECT hash, kind, job, token FROM evidence WHERE job = %s ORDER BY kind"
+        return [Evidence(*row) for row in self._connection.execute(query, (job,))]
+
+    def openings(self, index: int) -> list[Opening]:
+        query: LiteralString = "SELECT idx, field, salt, value FROM openings WHERE idx = %s ORDER BY field"
+        return [Opening(*row) for row in self._connection.execute(query, (index,))]
+
+    def entry(self, index: int) -> bytes:
+        return bytes(self._one("SELECT body FROM entries WHERE idx = %s", index))
+
+    def entries(self) -> Iterator[StoredEntry]:
+        for row in self._stream("SELECT idx, leaf, body FROM entries ORDER BY idx"):
+            yield StoredEntry(*row)
+
+    def leaves(self, start: int = 0) -> Iterator[bytes]:
+        query: LiteralString = "SELECT leaf FROM entries WHERE idx >= %s ORDER BY idx"
+        return (row[0] for row in self._stream(query, start))
+
+    def checkpoints(self) -> Iterator[str]:
+        return (row[0] for row in self._stream("SELECT note FROM checkpoints ORDER BY size"))
+
+    def last_checkpoint(self) -> str | None:
+        query: LiteralString = "SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1"
+        row = self._connection.execute(query).fetchone()
+        return None if row is None else str(row[0])
+
+    def failures(self) -> dict[tuple[str, int], int]:
+        rows = self._connection.execute("SELECT peer, hour, count FROM failures")
+        return {(peer, hour): count for peer, hour, count in rows}
+
+    def count_failure(self, peer: str, hour: int) -> None:
+        self._connection.execute(
+            "INSERT INTO failures VALUES (%s, %s, 1) "
+            "ON CONFLICT (peer, hour) DO UPDATE SET count = failures.count + 1",
+            (peer.replace("\0", ""), hour),  # a text of PostgreSQL has no NUL
+        )
+
+    def write(self, changes: Changes) -> None:
+        """Everything in one pipeline; primary keys and checks refuse what contradicts the book."""
+        with self._connection.pipeline():
+            self._put(_NEW_JOB, (fixed(job) + changing(job) for job in changes.new_jobs))
+            self._put(_SET_JOB, ((*changing(job), job.id) for job in changes.jobs))
+            held = sorted(changes.balances.items())  # rows are locked in the order of their keys
+            self._put(_PUT_BALANCE, ((*key, row.posted, row.pending, row.limit) for key, row in held))
+            self._put(
+                "INSERT INTO grants VALUES (%s, %s, %s)",
+                ((row.hash, row.token, row.entry) for row in changes.grants),
+            )
+            self._put(
+                "INSERT INTO revocations VALUES (%s, %s)",
+                ((row.grant, row.entry) for row in changes.revocations),
+            )
+            self._put(_PUT_ASSET, ((asset.id, asset_row(asset)) for asset in changes.assets))
+            self._put(
+                "INSERT INTO evidence (hash, kind, job, token) VALUES (%s, %s, %s, %s)",
+                ((row.hash, row.kind, row.job, row.token) for row in changes.evidence),
+            )
+            self._put(
+                "INSERT INTO openings VALUES (%s, %s, %s, %s)",
+                ((row.index, row.field, row.salt, row.value) for row in changes.openings),
+            )
+            self._put(
+                "INSERT INTO entries VALUES (%s, %s, %s)",
+                ((row.index, row.leaf, row.body) for row in changes.entries),
+            )
+            if changes.checkpoint is not None:
+                size = changes.entries[-1].index + 1
+                self._put("INSERT INTO checkpoints VALUES (%s, %s)", [(size, changes.checkpoint)])
+
+    def _among(self, query: LiteralString, names: Collection[str], *values: object) -> list[tuple[Any, ...]]:
+        """Rows of a query for these names; none without asking where there are none."""
+        return self._connection.execute(query, (list(names), *values)).fetchall() if names else []
+
+    def _stream(self, query: LiteralString, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query too large to be held at once."""
+        with self._connection.cursor(name=f"stream{next(self._streams)}") as cursor:
+            cursor.itersize = STREAM_ROWS
+            yield from cursor.execute(query, values)
+
+    def _put(self, statement: LiteralString, rows: Iterable[tuple[Any, ...]]) -> None:
+        with self._connection.cursor() as cursor:
+            for row in rows:
+                cursor.execute(statement, row)
+
+    def _one(self, query: LiteralString, *values: object) -> Any:
+        row = self._connection.execute(query, values).fetchone()
+        if row is None:
+            raise StoreError("the book lacks a row it must have: audit it, restore a backup")
+        return row[0]
+
+
+def _connect(conninfo: str) -> Connection:
+    connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
+    connection.execute("SET synchronous_commit = on")
+    return connection
+
+
+def _value(connection: Connection, query: LiteralString, *values: object) -> Any:
+    row = connection.execute(query, values).fetchone()
+    assert row is not None, "a query of one value"
+    return row[0]
+
+
+def _prepare(connection: Connection, origin: str, key: str) -> None:
+    """Create the tables in an empty schema; check that any other is a book of this release and this log."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(current_schema))", (SEQUENCE_LOCK,))
+        if _value(connection, "SELECT to_regclass('book') IS NULL"):
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute("INSERT INTO book VALUES (%s, %s, %s)", (SCHEMA_VERSION, origin, key))
+        row = connection.execute("SELECT version, origin, key FROM book").fetchone()
+        if row is None or row[0] != SCHEMA_VERSION:
+            raise StoreError(
+                f"the book has schema version {row and row[0]}, this release reads version {SCHEMA_VERSION}: "
+                "use the release that wrote it"
+            )
+        if row[1:] != (origin, key):
+            raise StoreError(
+                f"the book belongs to the log {row[1]} of key {row[2]}, not to {origin} of key {key}"
+            )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the database's errors into ``StoreError`` with what to do; they never name values of rows."""
+    try:
+        yield
+    except psycopg.IntegrityError as error:
+        raise StoreError(
+            f"the book refused a change that contradicts it ({_cause(error)}): nothing was written; audit it"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise StoreError(
+            f"the database cannot be used ({_cause(error)}): check that it runs and has space; "
+            "whether the last change was written is looked up before the next"
+        ) from error
+    except psycopg.Error as error:
+        raise StoreError(f"the book cannot be read ({_cause(error)}): audit it, restore a backup") from error
+
+
+def _cause(error: psycopg.Error) -> str:
+    return (error.diag.message_primary or str(error).strip().partition("\n")[0])[:200]

@@ -1,0 +1,52 @@
+"""Differential privacy: aggregates of a table such that nobody's presence in it can be told from the answer.
+
+    table = dp.release(
+        flights, [dp.count(), dp.mean("dep_delay", -30, 180)], by=["origin"],
+        unit=dp.PrivacyUnit("tailnum", groups=3, rows_per_group=20), budget=dp.zcdp("0.05"),
+    )
+
+Called from notebooks, and by ``node`` for sessions. All noise is exact (``primitives.sampling``).
+"""
+
+from trustcompute.dp.aggregates import (
+    Aggregate,
+    count,
+    distinct,
+    histogram,
+    mean,
+    quantile,
+    sum,
+    top_k,
+    variance,
+)
+from trustcompute.dp.answer import Accuracy, Release, ReleaseQuote, least_budget, quote, release
+from trustcompute.dp.budget import Budget, approx, pure, zcdp
+from trustcompute.dp.groups import Group, public
+from trustcompute.dp.operation import OPERATIONS
+from trustcompute.dp.unit import PrivacyUnit
+
+__all__ = [
+    "OPERATIONS",
+    "Accuracy",
+    "Aggregate",
+    "Budget",
+    "Group",
+    "PrivacyUnit",
+    "Release",
+    "ReleaseQuote",
+    "approx",
+    "count",
+    "distinct",
+    "histogram",
+    "least_budget",
+    "mean",
+    "public",
+    "pure",
+    "quantile",
+    "quote",
+    "release",
+    "sum",
+    "top_k",
+    "variance",
+    "zcdp",
+]

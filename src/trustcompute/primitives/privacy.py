@@ -1,0 +1,359 @@
+"""Privacy loss: exact amounts, conversions that err on the side of privacy, a filter, and plans.
+
+Called by ``dp``, and by aggregation for its noise. Amounts are rationals; a function that returns a bound rounds in
+the direction its name says, with MPFR's directed rounding (``interval``). Sources:
+
+- zCDP and its conversion: M. Bun, T. Steinke, *Concentrated Differential Privacy*, TCC 2016; C. Canonne, G. Kamath,
+  T. Steinke, *The Discrete Gaussian for Differential Privacy*, NeurIPS 2020, corollary 13.
+- Gaussian noise, exactly: B. Balle, Y.-X. Wang, *Improving the Gaussian Mechanism*, ICML 2018, theorem 8.
+- The filter: J. Whitehouse, A. Ramdas, R. Rogers, Z. S. Wu, *Fully-Adaptive Composition in Differential Privacy*,
+  ICML 2023. Adaptive filters on privacy loss distributions are unsound; only plans use those.
+- Plans: S. Meiser, E. Mohammadi, *Tight on Budget?*, CCS 2018 (privacy buckets): losses rounded up to a grid give an
+  upper bound, rounded down a lower one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from math import gcd, lcm
+from typing import Any, Final, Self
+
+import gmpy2
+
+from trustcompute.errors import ParameterError, Refused
+from trustcompute.primitives import cdf
+from trustcompute.primitives.interval import Directed, exact, exp_minus
+
+RHO_UNIT: Final = 10**12
+EPSILON_UNIT: Final = 10**12
+DELTA_UNIT: Final = 10**18
+MAX_LOSS: Final = 1000  # of ρ or ε: more protects nobody, and the ledger's int64 ends at 9.2 million
+MIN_LOSS: Final = Fraction(1, 10**9)
+PRECISION: Final = 160
+
+_DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,24})?([eE]-?[0-9]{1,2})?\Z")
+_RATIO = re.compile(r"[0-9]{1,30}/[1-9][0-9]{0,30}\Z")
+
+
+def amount(name: str, value: str | int | Fraction) -> Fraction:
+    """A parameter as an exact rational: "0.05", "1e-6", "1/20", 2. Floats are refused, and so is text of no number."""
+    if isinstance(value, bool) or not isinstance(value, str | int | Fraction):
+        raise ParameterError(
+            f"{name} must be a decimal string such as '0.05', or an integer: floats are inexact"
+        )
+    if isinstance(value, str) and not (_DECIMAL.match(value) or _RATIO.match(value)):
+        raise ParameterError(
+            f"{name} must be a number that is not negative, such as '0.05', '1e-6' or '1/20'"
+        )
+    return Fraction(value)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyLoss:
+    """What was spent, exactly: ρ of zCDP, ε of pure differential privacy, and δ. Losses of a session add up."""
+
+    rho: Fraction = Fraction(0)
+    epsilon: Fraction = Fraction(0)
+    delta: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        if self.rho < 0 or self.epsilon < 0 or not 0 <= self.delta < 1:
+            raise ParameterError(
+                "a privacy loss has rho and epsilon of at least 0, and delta from 0 to below 1"
+            )
+
+    def __add__(self, other: PrivacyLoss) -> PrivacyLoss:
+        return PrivacyLoss(
+            self.rho + other.rho, self.epsilon + other.epsilon, min(self.delta + other.delta, _ALMOST_ONE)
+        )
+
+    def ledger(self) -> dict[str, int]:
+        """In the ledger's integers, rounded up: ρ and ε in 10⁻¹², δ in 10⁻¹⁸."""
+        return {
+            "rho": (self.rho * RHO_UNIT).__ceil__(),
+            "epsilon": (self.epsilon * EPSILON_UNIT).__ceil__(),
+            "delta": (self.delta * DELTA_UNIT).__ceil__(),
+        }
+
+    @classmethod
+    def pure(cls, epsilon: Fraction) -> Self:
+        """ε-differential privacy, kept as ε."""
+        return cls(epsilon=epsilon)
+
+    @classmethod
+    def pure_as_zcdp(cls, epsilon: Fraction) -> Self:
+        """ε-differential privacy kept as ρ = ε²/2 (Bun and Steinke, proposition 1.4)."""
+        return cls(rho=epsilon * epsilon / 2)
+
+    @classmethod
+    def zcdp(cls, rho: Fraction, delta: Fraction = Fraction(0)) -> Self:
+        """δ-approximate ρ-zCDP."""
+        return cls(rho=rho, delta=delta)
+
+    def epsilon_at(self, delta: Fraction) -> Fraction:
+        """The ε, rounded up, such that all of this together is (ε, δ)-differentially private. delta > this one's."""
+        if self.rho == 0:
+            return self.epsilon
+        return self.epsilon + zcdp_epsilon(self.rho, delta - self.delta)
+
+
+_ALMOST_ONE = 1 - Fraction(1, 10**18)
+
+
+class PrivacyFilter:
+    """Admits adaptively chosen releases while their sum stays within a budget, set before the first of them.
+
+    The sum of ρ, of ε and of δ each: for approximate zCDP this is the filter of Whitehouse et al., theorem 1.
+    """
+
+    def __init__(self, budget: PrivacyLoss) -> None:
+        self.budget, self.spent = budget, PrivacyLoss()
+
+    def admit(self, loss: PrivacyLoss) -> PrivacyLoss:
+        """Take ``loss`` off what is left, before the data are touched. Raises ``Refused``, taking nothing."""
+        total = self.spent + loss
+        for name in ("rho", "epsilon", "delta"):
+            if getattr(total, name) > getattr(self.budget, name):
+                left = float(getattr(self.budget, name) - getattr(self.spent, name))
+                raise Refused(
+                    f"refused by rule 'privacy budget': {name} asked {float(getattr(loss, name)):.6g}, left {left:.6g}",
+                    rule="privacy budget",
+                    field=name,
+                    owner="whoever set the budget",
+                    fix=f"ask for a {name} of at most {left:.6g}",
+                )
+        self.spent = total
+        return total
+
+
+def zcdp_delta(rho: Fraction, epsilon: Fraction) -> Fraction:
+    """The least δ found, rounded up, such that ρ-zCDP implies (ε, δ)-DP. rho > 0.
+
+    δ = inf over α > 1 of e^{(α-1)(αρ-ε)} (1 - 1/α)^α / (α - 1). Every α gives a bound: the best one is looked for in
+    ordinary precision, and the bound at it computed with directed rounding.
+    """
+    context = gmpy2.context(precision=80)
+    low, high = gmpy2.mpfr("1e-12", 80), context.add(context.div(gmpy2.mpq(epsilon) + 100, gmpy2.mpq(rho)), 2)
+
+    def slope(step: Any) -> Any:
+        """Derivative by α of the logarithm: (2α-1)ρ - ε + log(1 - 1/α), increasing in α = 1 + step."""
+        grown = context.add(step, 1)
+        return context.add(
+            context.sub(
+                context.mul(context.sub(context.mul(2, grown), 1), gmpy2.mpq(rho)), gmpy2.mpq(epsilon)
+            ),
+            context.log(context.div(step, grown)),
+        )
+
+    for _ in range(90):
+        middle = context.div(context.add(low, high), 2)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return min(Fraction(1), _zcdp_delta_at(rho, epsilon, exact(low)))
+
+
+def _zcdp_delta_at(rho: Fraction, epsilon: Fraction, step: Fraction) -> Fraction:
+    """The bound at α = 1 + step, rounded up."""
+    up = Directed(PRECISION).up
+    _, exponent = Directed(PRECISION).ratio(step * ((1 + step) * rho - epsilon))
+    _, shrink = Directed(PRECISION).ratio(step / (1 + step))
+    power = up.mul(up.log(shrink), Directed(PRECISION).ratio(1 + step)[0])  # the logarithm is negative
+    return exact(up.exp(up.add(exponent, power))) / step
+
+
+def zcdp_epsilon(rho: Fraction, delta: Fraction) -> Fraction:
+    """The least ε found, rounded up to 10⁻¹², such that ρ-zCDP implies (ε, δ)-DP."""
+    if not 0 < delta < 1:
+        raise ParameterError("delta must lie between 0 and 1, and above the delta that was spent")
+    if rho == 0:
+        return Fraction(0)
+    return _least(lambda epsilon: zcdp_delta(rho, epsilon) <= delta, EPSILON_UNIT, start=rho + 1)
+
+
+def zcdp_rho(epsilon: Fraction, delta: Fraction) -> Fraction:
+    """The largest ρ found, rounded down to 10⁻¹², such that ρ-zCDP implies (ε, δ)-DP."""
+    if epsilon <= 0 or not 0 < delta < 1:
+        raise ParameterError("epsilon must be above 0, and delta between 0 and 1")
+    return _least(lambda rho: zcdp_delta(rho, epsilon) > delta, RHO_UNIT, start=epsilon) - Fraction(
+        1, RHO_UNIT
+    )
+
+
+def _least(holds: Any, unit: int, start: Fraction) -> Fraction:
+    """The least multiple of 1/unit for which a condition holds that, once true, stays true."""
+    high = (start * unit).__ceil__()
+    while not holds(Fraction(high, unit)):
+        high *= 2
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(Fraction(middle, unit)) else (middle, high)
+    return Fraction(high, unit)
+
+
+def gaussian_delta(ratio: Fraction, epsilon: Fraction) -> Fraction:
+    """δ of Gaussian noise with σ = ratio·Δ at ε, rounded up: Φ(Δ/2σ - εσ/Δ) - e^ε·Φ(-Δ/2σ - εσ/Δ)."""
+    directed = Directed(PRECISION)
+    first = _normal(1 / (2 * ratio) - epsilon * ratio, directed)[1]
+    second = _normal(-1 / (2 * ratio) - epsilon * ratio, directed)[0]
+    growth = directed.down.exp(directed.ratio(epsilon)[0])
+    return max(exact(directed.up.sub(first, directed.down.mul(growth, second))), Fraction(0))
+
+
+def _normal(x: Fraction, directed: Directed) -> tuple[Any, Any]:
+    """Bounds of Φ(x) = erfc(-x/√2)/2, which decreases in -x."""
+    low, high = directed.ratio(-x)
+    root_down, root_up = directed.down.sqrt(2), directed.up.sqrt(2)
+    least = directed.down.div(low, root_up if low > 0 else root_down)
+    most = directed.up.div(high, root_down if high > 0 else root_up)
+    return directed.down.div(directed.down.erfc(most), 2), directed.up.div(directed.up.erfc(least), 2)
+
+
+def gaussian_ratio(epsilon: Fraction, delta: Fraction) -> Fraction:
+    """The least σ/Δ, rounded up to 10⁻⁹, of Gaussian noise that is (ε, δ)-differentially private."""
+    if epsilon <= 0 or not 0 < delta < 1:
+        raise ParameterError("epsilon must be above 0, and delta between 0 and 1")
+    return _least(lambda ratio: gaussian_delta(ratio, epsilon) <= delta, 10**9, start=Fraction(1))
+
+
+def discrete_gaussian_delta(variance: Fraction, sensitivity: int, epsilon: Fraction) -> Fraction:
+    """δ at ε, rounded up, of one integer answer with discrete Gaussian noise: exact but for 2^-64 a term.
+
+    δ = P(X > εσ²/Δ - Δ/2) - e^ε·P(X > εσ²/Δ + Δ/2) (Canonne, Kamath and Steinke, theorem 7).
+    """
+    bits = 160
+    floors = cdf.gaussian(variance)(bits)
+
+    def beyond(bound: Fraction) -> tuple[int, int]:
+        """Interval of 2^bits·P(X > bound)."""
+        at = bound.__floor__() - floors.first
+        if at < 0 or at >= len(floors.values):
+            return (0, 1) if at >= 0 else ((1 << bits) - 1, 1 << bits)
+        return (1 << bits) - floors.values[at] - 1, (1 << bits) - floors.values[at]
+
+    middle = epsilon * variance / sensitivity
+    growth = Fraction(1 << bits, exp_minus(epsilon, bits)[1])
+    above = (
+        beyond(middle - Fraction(sensitivity, 2))[1] - growth * beyond(middle + Fraction(sensitivity, 2))[0]
+    )
+    return max(above / (1 << bits), Fraction(0))
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEvent:
+    """``count`` releases of a plan, each ε-differentially private.
+
+    Dominated by randomised response with e^ε (P. Kairouz, S. Oh, P. Viswanath, *The Composition Theorem for
+    Differential Privacy*, ICML 2015); for a count with discrete Laplace noise, that is its loss exactly.
+    """
+
+    epsilon: Fraction
+    count: int = 1
+
+
+def plan_delta(events: Sequence[PlannedEvent], epsilon: Fraction) -> tuple[Fraction, Fraction]:
+    """Lower and upper bound of the δ at ε of a plan: releases whose parameters are fixed before the first answer.
+
+    Losses lie on a grid that all of the plan's ε are multiples of, or else on one of 1/1000 of the least, to which they
+    are rounded down and up. Probabilities and convolutions are in integers, rounded in the same direction.
+    """
+    losses, grid = _composed(events)
+    return _tail(losses[0], grid, epsilon, up=False), _tail(losses[1], grid, epsilon, up=True)
+
+
+def plan_epsilon(events: Sequence[PlannedEvent], delta: Fraction) -> tuple[Fraction, Fraction]:
+    """Lower and upper bound, to 10⁻⁶, of the ε at δ of a plan."""
+    if not 0 < delta < 1:
+        raise ParameterError("delta must lie between 0 and 1")
+    losses, grid = _composed(events)
+    low, high = (
+        _least(
+            lambda epsilon, loss=loss, up=up: _tail(loss, grid, epsilon, up=up) <= delta,
+            10**6,
+            start=Fraction(1),
+        )
+        for loss, up in zip(losses, (False, True), strict=True)
+    )
+    return max(low - Fraction(1, 10**6), Fraction(0)), high
+
+
+PLAN_BITS: Final = 200
+MAX_PLAN_POINTS: Final = 2**20
+_Loss = tuple[int, list[int]]  # first loss in grid steps, and masses in 2^-PLAN_BITS
+
+
+def _composed(events: Sequence[PlannedEvent]) -> tuple[tuple[_Loss, _Loss], Fraction]:
+    """The loss of a whole plan, rounded down and up, and the grid."""
+    if not events or any(not MIN_LOSS <= event.epsilon <= MAX_LOSS or event.count < 1 for event in events):
+        raise ParameterError(
+            f"a plan lists events with an ε from 10^-9 to {MAX_LOSS} and counts of at least 1"
+        )
+    epsilons = [event.epsilon for event in events]
+    bottom = lcm(*(epsilon.denominator for epsilon in epsilons))
+    grid = Fraction(gcd(*((epsilon * bottom).numerator for epsilon in epsilons)), bottom)
+    grid = max(grid, min(epsilons) / 1000)
+    if sum(2 * event.count * (event.epsilon / grid + 1) for event in events) > MAX_PLAN_POINTS:
+        raise ParameterError(
+            "the plan is too long, or its epsilons too far apart, for its loss to be computed"
+        )
+    down, up = (
+        reduce(
+            lambda left, right, up=up: _convolve(left, right, up),  # type: ignore[misc]
+            (_power(_event_loss(event.epsilon, grid, up), event.count, up) for event in events),
+        )
+        for up in (False, True)
+    )
+    return (down, up), grid
+
+
+def _tail(loss: _Loss, grid: Fraction, epsilon: Fraction, *, up: bool) -> Fraction:
+    """E[(1 - e^{ε-L})⁺]."""
+    first, masses = loss
+    delta = 0
+    for step, mass in enumerate(masses, first):
+        if mass and step * grid > epsilon:
+            low, high = exp_minus(step * grid - epsilon, PLAN_BITS)
+            delta += (mass * ((1 << PLAN_BITS) - (low if up else high)) >> PLAN_BITS) + up
+    return min(Fraction(delta, 1 << PLAN_BITS), Fraction(1))
+
+
+def _event_loss(epsilon: Fraction, grid: Fraction, up: bool) -> _Loss:
+    """+ε with probability e^ε/(1 + e^ε), else -ε: the larger loss is given too much, or too little."""
+    low, high = exp_minus(epsilon, PLAN_BITS + 8)
+    one = 1 << (PLAN_BITS + 8)
+    likely = -((-one << PLAN_BITS) // (one + low)) if up else (one << PLAN_BITS) // (one + high)
+    steps = epsilon / grid
+    top, bottom = (steps.__ceil__(), (-steps).__ceil__()) if up else (steps.__floor__(), (-steps).__floor__())
+    masses = [0] * (top - bottom + 1)
+    masses[-1], masses[0] = likely, (1 << PLAN_BITS) - likely
+    return bottom, masses
+
+
+def _convolve(left: _Loss, right: _Loss, up: bool) -> _Loss:
+    """Sums of independent losses. Polynomials as long integers: exact, and as fast as GMP multiplies."""
+    (first, a), (second, b) = left, right
+    size = (2 * PLAN_BITS + 8 + min(len(a), len(b)).bit_length() + 7) // 8  # bytes that hold any coefficient
+    count, unit = len(a) + len(b) - 1, 1 << PLAN_BITS
+    raw = int(_packed(a, size) * _packed(b, size)).to_bytes(size * count, "little")
+    pieces = (int.from_bytes(raw[at : at + size], "little") for at in range(0, size * count, size))
+    masses = [(piece + unit - 1) // unit if up else piece // unit for piece in pieces]
+    return first + second, masses
+
+
+def _packed(masses: Sequence[int], size: int) -> Any:
+    return gmpy2.mpz(int.from_bytes(b"".join(mass.to_bytes(size, "little") for mass in masses), "little"))
+
+
+def _power(loss: _Loss, count: int, up: bool) -> _Loss:
+    result: _Loss | None = None
+    while count:
+        if count & 1:
+            result = loss if result is None else _convolve(result, loss, up)
+        count >>= 1
+        if count:
+            loss = _convolve(loss, loss, up)
+    assert result is not None
+    return result
