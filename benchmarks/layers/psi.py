@@ -3,7 +3,7 @@
 Every system is timed over the same thing, in the consumer's process: read its keys from a CSV file, run the
 protocol, and (``intersect``) write the matched keys to another. The provider reads its own CSV within that
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
-keys of 18 characters; half of them are shared. A wrong result fails the run.
+keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``. A wrong result fails the run.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ def prepare(folder: Path, task: str, rows: int) -> int:
     keys = [f"{number:018d}" for number in numbers]
     write_keys(folder / "consumer.csv", keys[:rows])
     write_keys(folder / "provider.csv", sorted(keys[rows - shared :]))
+    if task == "lookup":
+        write_keys(folder / "consumer.csv", keys[rows - 1 : rows])
+        return 1
     return shared
 
 
 LAYER = Layer(
     name="psi",
-    tasks={"intersect": (2**14, 2**17), "cardinality": (2**14,)},
+    tasks={"intersect": (2**14, 2**17), "cardinality": (2**14,), "lookup": (2**14,)},
     roles=("provider", "consumer"),
     ours=trustcompute_psi.SYSTEM,
     peers=(openmined.SYSTEM, spu.SYSTEM),

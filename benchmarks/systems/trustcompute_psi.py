@@ -1,7 +1,8 @@
 """Ours: a node and a session over Flight, with everything a metered computation has.
 
 Identities, the book and the grant are made before the clock starts. The timed call starts the node (which
-reads and digests its dataset), connects, intersects, and takes the receipt.
+reads and digests its dataset), connects, intersects, and takes the receipt. A ``lookup`` is timed alone: the node runs,
+the session is open and has the evaluated table.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ OPERATIONS = PROTOCOLS[:3]
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_psi",
-    protocols={"intersect": PROTOCOLS, "cardinality": PROTOCOLS[:1]},
+    protocols={"intersect": PROTOCOLS, "cardinality": PROTOCOLS[:1], "lookup": ("psi.lookup.v1",)},
 )
 DATASET = "keys"
 NODE, CONSUMER = "node.example", "consumer.example"
@@ -56,7 +57,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         subject=CONSUMER,
         subject_key=consumer.thumbprint,
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
-        operations=OPERATIONS,
+        operations=[*OPERATIONS, "psi.lookup.v1"],
         purposes=["benchmark"],
         outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT],
         contingency="0" * 64,
@@ -65,11 +66,15 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
     _publish(job.path("grant"), broker.issue(grant))
 
     def serve() -> None:
-        dataset = Dataset(DATASET, job.input("provider.csv"), version="1", keys=["id"])
+        evaluated = job.path("tables") if job.task == "lookup" else None
+        dataset = Dataset(DATASET, job.input("provider.csv"), version="1", keys=["id"], evaluated=evaluated)
         served = stack.enter_context(Node(node, broker, [dataset], executor=executor))
         server = stack.enter_context(served.serve("127.0.0.1", job.ports[0]))
         _publish(job.path("url"), server.url)
 
+    if job.task == "lookup":
+        serve()
+        return lambda: None
     return serve
 
 
@@ -80,6 +85,13 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
     grant = _await(job.path("grant"))
     identity = Identity.load(job.path("identity"))
     output = "count" if job.task == "cardinality" else "rows"
+
+    if job.task == "lookup":
+        session = stack.enter_context(
+            connect(_await(job.path("url")), identity=identity, grant=grant, executor=executor)
+        )
+        session.lookup(DATASET, {"id": ["none such"]}, on="id")  # receives the table
+        return lambda: session.lookup(DATASET, job.input("consumer.csv"), on="id").count
 
     def intersect() -> int | None:
         url = _await(job.path("url"))

@@ -35,28 +35,91 @@ inline Extended4 identity4() {
     return {zero, one, one, zero};
 }
 
-inline Projective4 projective(const Completed4& p) { return {p.t * p.x, p.y * p.z, p.t * p.z}; }
-
-inline Extended4 extended(const Completed4& p) { return {p.t * p.x, p.y * p.z, p.t * p.z, p.x * p.y}; }
-
 inline Projective4 projective(const Extended4& p) { return {p.x, p.y, p.z}; }
 
 inline Cached4 cached(const Extended4& p) { return {p.y + p.x, p.y - p.x, p.z + p.z, p.t * broadcast(k2D)}; }
 
+// Results go where they belong, limb by limb: returned by value, elements of 320 bytes would be copied again and again.
+inline void complete(Projective4& r, const Completed4& p) {
+    multiply(r.x, p.t, p.x);
+    multiply(r.y, p.y, p.z);
+    multiply(r.z, p.t, p.z);
+}
+
+inline void complete(Extended4& r, const Completed4& p) {
+    multiply(r.x, p.t, p.x);
+    multiply(r.y, p.y, p.z);
+    multiply(r.z, p.t, p.z);
+    multiply(r.t, p.x, p.y);
+}
+
+inline void double_into(Completed4& r, const Projective4& p) {
+    Fe4 xx, yy, zz, square_of_sum = p.x + p.y;
+    square(xx, p.x);
+    square(yy, p.y);
+    square(zz, p.z);
+    square(square_of_sum, square_of_sum);
+    for (int i = 0; i < 10; ++i) {
+        const Lanes sum = added(yy.v[i], xx.v[i]), more = added(yy.v[i], prime_limb(i, 2));
+        const Lanes less = added(added(zz.v[i], zz.v[i]), _mm256_sub_epi64(prime_limb(i, 4), more));
+        r.x.v[i] = _mm256_sub_epi64(added(square_of_sum.v[i], prime_limb(i, 4)), sum);
+        r.y.v[i] = sum;
+        r.z.v[i] = _mm256_sub_epi64(more, xx.v[i]);
+        r.t.v[i] = added(less, xx.v[i]);
+    }
+    r.x = carried(r.x);
+}
+
+// From the four products of an addition.
+TC_INLINE void combine(Completed4& r, const Fe4& a, const Fe4& b, const Fe4& c, const Fe4& d) {
+    for (int i = 0; i < 10; ++i) {
+        r.x.v[i] = _mm256_sub_epi64(added(b.v[i], prime_limb(i, 2)), a.v[i]);
+        r.y.v[i] = added(b.v[i], a.v[i]);
+        r.z.v[i] = added(d.v[i], c.v[i]);
+        r.t.v[i] = _mm256_sub_epi64(added(d.v[i], prime_limb(i, 2)), c.v[i]);
+    }
+}
+
+inline void add_into(Completed4& r, const Extended4& p, const Cached4& q) {
+    Fe4 a = p.y - p.x, b = p.y + p.x, c, d;
+    multiply(a, a, q.y_minus_x);
+    multiply(b, b, q.y_plus_x);
+    multiply(c, p.t, q.t2d);
+    multiply(d, p.z, q.z2);
+    combine(r, a, b, c, d);
+}
+
+inline void add_into(Completed4& r, const Extended4& p, const AffineCached4& q) {
+    Fe4 a = p.y - p.x, b = p.y + p.x, c;
+    multiply(a, a, q.y_minus_x);
+    multiply(b, b, q.y_plus_x);
+    multiply(c, p.t, q.t2d);
+    combine(r, a, b, c, p.z + p.z);
+}
+
+inline Projective4 projective(const Completed4& p) {
+    Projective4 r;
+    complete(r, p);
+    return r;
+}
+
+inline Extended4 extended(const Completed4& p) {
+    Extended4 r;
+    complete(r, p);
+    return r;
+}
+
 inline Completed4 doubled(const Projective4& p) {
-    const Fe4 xx = squared(p.x), yy = squared(p.y), zz = squared(p.z);
-    const Fe4 sum = yy + xx;
-    return {carried(minus_sum(squared(p.x + p.y), sum)), sum, yy - xx, (zz + zz + xx) - yy};
+    Completed4 r;
+    double_into(r, p);
+    return r;
 }
 
-inline Completed4 operator+(const Extended4& p, const Cached4& q) {
-    const Fe4 a = (p.y - p.x) * q.y_minus_x, b = (p.y + p.x) * q.y_plus_x, c = p.t * q.t2d, d = p.z * q.z2;
-    return {b - a, b + a, d + c, d - c};
-}
-
-inline Completed4 operator+(const Extended4& p, const AffineCached4& q) {
-    const Fe4 a = (p.y - p.x) * q.y_minus_x, b = (p.y + p.x) * q.y_plus_x, c = p.t * q.t2d, d = p.z + p.z;
-    return {b - a, b + a, d + c, d - c};
+template <class Entry>
+Completed4 operator+(const Extended4& p, const Entry& q) {
+    Completed4 r;
+    add_into(r, p, q);
+    return r;
 }
 
 // Tables keep two limbs in a lane, limb 2i + 1 above limb 2i: half the memory, half the work of a constant-time lookup.
@@ -148,12 +211,19 @@ inline Projective4 multiplied(const Extended4& p, const Digits4& digits) {
         table[i] = {packed(entry.y_plus_x), packed(entry.y_minus_x), packed(entry.z2), packed(entry.t2d)};
         if (i < 7) multiple = extended(multiple + step);
     }
-    Projective4 total = projective(identity4() + lookup(table, Choice(digits.digit[63])));
+    Completed4 sum = identity4() + lookup(table, Choice(digits.digit[63]));
     for (int i = 62; i >= 0; --i) {
-        for (int j = 0; j < 3; ++j) total = projective(doubled(total));
-        total = projective(extended(doubled(total)) + lookup(table, Choice(digits.digit[i])));
+        Projective4 total;
+        complete(total, sum);
+        for (int j = 0; j < 3; ++j) {
+            double_into(sum, total);
+            complete(total, sum);
+        }
+        double_into(sum, total);
+        complete(multiple, sum);
+        add_into(sum, multiple, lookup(table, Choice(digits.digit[i])));
     }
-    return total;
+    return projective(sum);
 }
 
 // A BaseTable with two limbs in a word, each word for all lanes: y + x, y - x, t2d.
@@ -196,14 +266,17 @@ inline AffineCached4 lookup(const u64 (&table)[8][15], const Choice& choice) {
 // others.
 inline Extended4 added_base(const Extended4& start, const PackedBaseTable& table, const Digits4& digits) {
     Extended4 total = identity4();
+    Completed4 sum;
     for (int i = 1; i < 64; i += 2) {
-        total = extended(total + lookup(table.entry[i / 2], Choice(digits.digit[i])));
+        add_into(sum, total, lookup(table.entry[i / 2], Choice(digits.digit[i])));
+        complete(total, sum);
     }
     Projective4 times16 = projective(total);
     for (int j = 0; j < 3; ++j) times16 = projective(doubled(times16));
     total = extended(extended(doubled(times16)) + cached(start));
     for (int i = 0; i < 64; i += 2) {
-        total = extended(total + lookup(table.entry[i / 2], Choice(digits.digit[i])));
+        add_into(sum, total, lookup(table.entry[i / 2], Choice(digits.digit[i])));
+        complete(total, sum);
     }
     return total;
 }

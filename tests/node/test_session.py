@@ -58,6 +58,11 @@ def test_who_learns_what_over_a_node(world, protocol, output, reveal):
     world.check()
 
 
+def test_a_lookup_needs_a_dataset_that_offers_them(world):
+    with pytest.raises(ParameterError, match="offers no lookups"):
+        world.session().lookup("planes", FLIGHTS, on={"tail": "tailnum"})
+
+
 def test_several_key_columns(world):
     table = {"t": ["N1", "N1", "N2"], "s": [1, 2, 2]}
     found = world.session().intersect("planes", table, on={"t": "tailnum", "s": "seats"})

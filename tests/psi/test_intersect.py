@@ -13,13 +13,14 @@ import pytest
 
 from trustcompute import kernels, psi
 from trustcompute.errors import InputError, ParameterError
+from trustcompute.psi import operation
 
 _SPEC = importlib.util.spec_from_file_location("random_tables", Path(__file__).with_name("random_tables.py"))
 random_tables = importlib.util.module_from_spec(_SPEC)
 __import__("sys").modules["random_tables"] = random_tables
 _SPEC.loader.exec_module(random_tables)
 
-PROTOCOLS = [operation.id for operation in psi.OPERATIONS]
+PROTOCOLS = [one.id for one in operation.INTERSECTIONS]
 LARGEST = 3000 if kernels.active().name != "reference" else 120
 
 

@@ -13,8 +13,8 @@ from trustcompute.protocol.operation import OutputForm, Sizes
 from trustcompute.protocol.party import Receive, Send
 from trustcompute.protocol.run import run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import OPERATIONS, cardinality, dh, ecdh, matching, parties
-from trustcompute.psi.operation import named
+from trustcompute.psi import cardinality, dh, ecdh, matching, parties
+from trustcompute.psi.operation import INTERSECTIONS, named
 
 KEYS = {"columns": ["id"], "keys": "0" * 64}
 BINDING = Binding("", "psi.ecdh.v1", {}, "consumer", "provider")
@@ -266,7 +266,7 @@ def test_an_answer_that_cannot_be_a_count_is_refused(count):
 )
 def test_parameters_are_checked_by_name(change, message):
     with pytest.raises(ParameterError, match=message):
-        OPERATIONS[0].check(KEYS | change, SIZES)
+        INTERSECTIONS[0].check(KEYS | change, SIZES)
 
 
 @pytest.mark.parametrize(("protocol", "output"), MODES)

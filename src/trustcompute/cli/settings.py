@@ -12,6 +12,7 @@
     version = "2013"
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
+    evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
@@ -68,11 +69,13 @@ class DatasetSettings(BaseModel):
     classification: str = "general"
     grade: str = "general"
     personal: bool = False
+    evaluated: str | None = None
     unit: UnitSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
-    def dataset(self, source: Path) -> Dataset:
-        fields = self.model_dump() | {"source": source, "keys": self.keys}
+    def dataset(self, folder: Path) -> Dataset:
+        fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
+        fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         return Dataset(**fields)
@@ -98,7 +101,7 @@ class NodeSettings(BaseModel):
         return host, int(port)
 
     def datasets(self) -> list[Dataset]:
-        return [one.dataset(self.path(one.source)) for one in self.dataset]
+        return [one.dataset(self.folder) for one in self.dataset]
 
 
 def load_settings(path: Path) -> NodeSettings:

@@ -131,7 +131,7 @@ def ristretto255_hash_blind(messages: U8, dst: bytes, scalars: U8) -> U8:
     """2·(H(message) + scalar·G), row by row: uint8[n, w], uint8[n, 32] -> uint8[n, 32].
 
     H is ``ristretto255_hash`` under ``dst``, G the generator. Uniform scalars hide the messages perfectly. Twice,
-    because doubles are encoded without a square root; a fixed base costs a fifth of any other.
+    because doubles are encoded without a square root; a fixed base costs a quarter of any other.
     """
     messages = arrays.rows("messages", messages)
     scalars = arrays.paired("scalars", scalars, len(messages))

@@ -7,7 +7,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trustcompute import psi
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
 from trustcompute.node import release
@@ -15,9 +14,10 @@ from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import parties
+from trustcompute.psi import lookup, parties
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
+from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.tables import Keys
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
@@ -56,10 +56,21 @@ def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Part
     return None if found is None else MatchedRows(found.count, rows_found(found, keys))
 
 
+def _lookup_rows(dataset: HeldDataset, params: Params) -> int:
+    rows = _intersection_rows(dataset, params)
+    if dataset.evaluated(params["columns"]).id != params["table"]:
+        raise ParameterError("the dataset's evaluated table is another one: read the catalogue again")
+    return rows
+
+
+def _lookup(
+    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+) -> Party[None]:
+    return lookup.provider(params, sizes, dataset.evaluated(params["columns"]), executor=executor)
+
+
 COMPUTATIONS: Final = (
-    *(
-        Computation(operation, _intersection_rows, _intersection(operation.id))
-        for operation in psi.OPERATIONS
-    ),
+    *(Computation(one, _intersection_rows, _intersection(one.id)) for one in INTERSECTIONS),
+    Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
 )

@@ -7,12 +7,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from trustcompute import dp, tables
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
+from trustcompute.primitives.rng import Rng
+from trustcompute.psi.table import EvaluatedTable, evaluated
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Dataset:
     casefold:    whether text keys are compared without regard to case.
     classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
     limits:      what all grantees together may use of it, by unit.
+    evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
                  One without keys offers releases only, and its catalogue entry tells no counts.
     """
@@ -38,6 +42,7 @@ class Dataset:
     grade: Grade = "general"
     personal: bool = False
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    evaluated: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
 
     def key_choices(self) -> list[tuple[str, ...]]:
@@ -59,6 +64,7 @@ class HeldDataset:
         self._rows = tables.row_count(self.table)  # bounds its distinct keys, whatever the choice
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.Keys] = {}
+        self._evaluated: dict[tuple[str, ...], EvaluatedTable] = {}
         self._lock = threading.Lock()
 
     def asset(self) -> Asset:
@@ -88,6 +94,19 @@ class HeldDataset:
                 )
             return self._digested[choice]
 
+    def evaluated(self, columns: Sequence[str]) -> EvaluatedTable:
+        """The evaluated table of a key choice, made or read once. Raises ``ParameterError`` where none is offered."""
+        keys, directory = self.keys(columns), self.dataset.evaluated
+        if directory is None:
+            raise ParameterError(f"dataset {self.dataset.id!r} offers no lookups: use an intersection")
+        choice = tuple(columns)
+        with self._lock:
+            if choice not in self._evaluated:
+                self._evaluated[choice] = evaluated(
+                    keys.digests, keys.spec.digest, Rng.from_os(), Path(directory), executor=self._executor
+                )
+            return self._evaluated[choice]
+
     def describe(self) -> dict[str, Any]:
         """The catalogue's entry: names, kinds and counts, no values."""
         d = self.dataset
@@ -100,7 +119,12 @@ class HeldDataset:
             "personal": d.personal,
             "columns": [{"name": column.name, "type": column.type} for column in self.columns],
             "keys": [
-                {"columns": list(choice), "spec": keys.spec.to_json(), "distinct": len(keys)}
+                {
+                    "columns": list(choice),
+                    "spec": keys.spec.to_json(),
+                    "distinct": len(keys),
+                    "table": None if d.evaluated is None else self.evaluated(choice).id,
+                }
                 for choice, keys in choices
             ],
             "unit": None if d.unit is None else _unit_entry(d.unit),

@@ -48,11 +48,13 @@ class CatalogRequest(Document):
 
 
 class KeyChoice(Document):
-    """Columns one may match on, their key specification, and how many distinct keys there are."""
+    """Columns one may match on, their key specification, how many distinct keys there are, and the id of
+    the evaluated table where lookups are offered."""
 
     columns: Annotated[list[Name], Field(min_length=1, max_length=16)]
     spec: Annotated[str, Field(max_length=8192)]
     distinct: Count
+    table: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class ColumnEntry(Document):

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from trustcompute import dp, psi, tables
 from trustcompute.broker import delegation
 from trustcompute.broker import request as requests
@@ -61,9 +64,10 @@ from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes, U
 from trustcompute.protocol.party import Party
 from trustcompute.protocol.run import Answer, Cost, Runner, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import parties, planner
+from trustcompute.psi import lookup, parties, planner
 from trustcompute.psi.intersection import On, rows_found, split_on
-from trustcompute.psi.operation import named
+from trustcompute.psi.operation import INTERSECTIONS, named
+from trustcompute.psi.table import load_values, store_values
 from trustcompute.transport import Channel, FlightChannel
 
 T = TypeVar("T")
@@ -145,6 +149,8 @@ class Session:
         if channel.peer != self.grant.aud:
             raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
         self._states = StateStore(None if state is None else Path(state))
+        self._directory = None if state is None else Path(state)
+        self._tables: dict[str, npt.NDArray[np.uint8]] = {}  # values of evaluated tables by id
         self._catalog: Catalog | None = None
         self._log_key: NoteKey | None = None
 
@@ -242,7 +248,7 @@ class Session:
         """The protocol an interrupted job began with, or the one to begin a new one with."""
         if job is not None:
             return str(self._states.load(job).asked["operation"])
-        offered = set((self._catalog or self.catalog()).operations) & {op.id for op in psi.OPERATIONS}
+        offered = set((self._catalog or self.catalog()).operations) & {op.id for op in INTERSECTIONS}
         planned = planner.plan(
             sizes.consumer,
             sizes.provider,
@@ -327,6 +333,72 @@ class Session:
         params = releases.parameters(aggregates, groups, budget, least_units)
         types = declared_types({column.name: column.type for column in entry.columns})
         return releases.plan_of(params, unit, types), params
+
+    def lookup(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredIntersection:
+        """Look keys of ours up in a dataset of the node's, without its whole table each time (``psi.lookup.v1``).
+
+        The first call receives the dataset's evaluated table, which is kept (in ``state`` for other processes too);
+        after that a call costs 64 bytes a key. Arguments, result and errors as for ``intersect``; ``ParameterError``
+        where the node offers no lookups.
+        """
+        ours, theirs = split_on(on)
+        table = tables.open_table(table)
+        choice = _choice(self._entry(dataset), theirs)
+        if choice.table is None:
+            raise ParameterError(f"dataset {dataset!r} offers no lookups on {theirs}: use intersect")
+        spec = _spec(choice)
+        keys = tables.keys(table, ours, spec=spec, executor=self._executor)
+        sizes, held = Sizes(len(keys), choice.distinct), self._held(choice)
+        fetch = held is None if job is None else bool(self._states.load(job).asked["params"].get("fetch"))
+        done = self.compute(
+            lookup.OPERATION,
+            dataset,
+            {"columns": theirs, "keys": spec.digest, "table": choice.table, "fetch": fetch},
+            sizes,
+            lambda params, rng: lookup.consumer(
+                params, sizes, keys.digests, held, rng, executor=self._executor
+            ),
+            input_digest=hashlib.sha256(memoryview(keys.digests)).digest(),
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+        if fetch:
+            self._hold(choice.table, done.output.table)
+        return MeteredIntersection(
+            count=done.output.found.count,
+            left_rows=rows_found(done.output.found, keys),
+            protocol=lookup.OPERATION.id,
+            cost=done.cost,
+            leakage=done.leakage,
+            left=table,
+            left_keys=keys,
+            job=done.job,
+            receipt=done.receipt,
+        )
+
+    def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
+        """The values of an evaluated table, if this session or an earlier one received them."""
+        assert choice.table is not None
+        if choice.table not in self._tables and self._directory is not None:
+            path = self._directory / f"{choice.table}.table"
+            if path.exists():
+                self._tables[choice.table] = load_values(path, choice.distinct, choice.table)
+        return self._tables.get(choice.table)
+
+    def _hold(self, table_id: str, values: npt.NDArray[np.uint8]) -> None:
+        self._tables[table_id] = values
+        if self._directory is not None:
+            store_values(self._directory / f"{table_id}.table", values)
 
     def compute(
         self,

@@ -5,8 +5,11 @@
 2
 """
 
+from trustcompute.psi import lookup
 from trustcompute.psi.intersection import Intersection, intersect
-from trustcompute.psi.operation import OPERATIONS
+from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.psi.planner import Plan, plan
+
+OPERATIONS = (*INTERSECTIONS, lookup.OPERATION)
 
 __all__ = ["OPERATIONS", "Intersection", "Plan", "intersect", "plan"]

@@ -10,8 +10,8 @@ The receiver learns which of its keys the sender holds; the sender learns how ma
         H'(2·(evaluatedᵢ - rᵢ·public)) = H'(4k·H(xᵢ)), looked up in the table
         matched    a bit per table row   ───────►    (only when both sides shall know)
 
-Multiples of G and of 2k·G come from tables of their multiples and cost a fifth of a multiplication, so the receiver
-does less than half of one a key where blinds that are multiplied cost it two. Everything is sent doubled: doubles
+Multiples of G and of 2k·G come from tables of their multiples and cost a quarter of a multiplication, so the receiver
+does half of one a key where blinds that are multiplied cost it two. Everything is sent doubled: doubles
 are encoded without square roots.
 
 Blinding by addition: Jarecki, Krawczyk and Xu, "On the (In)Security of the Diffie-Hellman Oblivious PRF with

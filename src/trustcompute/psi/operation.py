@@ -87,7 +87,7 @@ def leakage(params: Params) -> Leakage:
     )
 
 
-OPERATIONS: Final = tuple(
+INTERSECTIONS: Final = tuple(
     Operation(
         id=protocol,
         check=partial(check, protocol),
@@ -103,8 +103,8 @@ OPERATIONS: Final = tuple(
 
 def named(protocol: str) -> Operation:
     """The operation of that id. Raises ``ParameterError`` naming those that exist."""
-    for found in OPERATIONS:
+    for found in INTERSECTIONS:
         if found.id == protocol:
             return found
-    known = ", ".join(found.id for found in OPERATIONS)
+    known = ", ".join(found.id for found in INTERSECTIONS)
     raise ParameterError(f"protocol must be one of auto, {known}, not {protocol!r}")

@@ -42,5 +42,5 @@ _ROLES: dict[tuple[str, str], tuple[Role, Role]] = {
 
 
 def _roles(protocol: str, params: Params) -> tuple[Role, Role]:
-    """(receiver, sender) of an operation that ``operation.OPERATIONS`` lists, for an output it has checked."""
+    """(receiver, sender) of an operation that ``INTERSECTIONS`` lists, for an output it has checked."""
     return _ROLES[protocol, params["output"]]

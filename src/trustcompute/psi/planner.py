@@ -108,8 +108,8 @@ def plan(
         raise ParameterError("bandwidth and key_space must be at least 1, earlier_runs at least 0")
     sizes = Sizes(n, m)
     params = {"columns": ["key"], "keys": KEYS_DIGEST, "output": output, "reveal": reveal}
-    operation.OPERATIONS[0].check(params, sizes)
-    able = [op for op in operation.OPERATIONS if output in operation.OUTPUTS_OF[op.id]]
+    operation.INTERSECTIONS[0].check(params, sizes)
+    able = [op for op in operation.INTERSECTIONS if output in operation.OUTPUTS_OF[op.id]]
     allowed = [op for op in able if protocols is None or op.id in protocols]
     if not allowed:
         known = " or ".join(op.id for op in able)
