@@ -4,10 +4,13 @@ job:            one by one: verify the request's signature, decide, reserve, arm
 job-verified:   the same with signatures verified before the clock starts
 job-answered:   the same with the answer in the outbox before the charge and a countersignature after it
 job-threads:    as ``job``, from 64 threads
+job-clients:    as ``job``, from 8 threads; protocol postgres (a server is started) or sqlite
 group:          as ``job``, in groups of 256, signatures verified in a second process
 group-verified: the same with signatures verified before the clock starts
 grown:          2048 jobs as ``group-verified`` in a book that has that many entries already: rows are entries
+sweep:          end that many jobs whose leases ran out
 audit:          replay a log of that many jobs and compare every balance
+audit-tiles:    the same from tiles alone, with two processes beside: rows are entries
 
 The floor beside them: as many commits of one small row as the task takes, SQLite alone.
 """
@@ -28,7 +31,8 @@ def prepare(folder: Path, task: str, rows: int) -> int:
 LAYER = Layer(
     name="broker",
     tasks=dict.fromkeys(trustcompute_broker.TASKS, (1000,))
-    | {"group": (8192,), "group-verified": (8192,), "grown": (1000, 1_000_000), "audit": (10_000,)},
+    | {"group": (8192,), "group-verified": (8192,), "grown": (1000, 1_000_000), "audit": (10_000,)}
+    | {"sweep": (100_000,), "audit-tiles": (1_000_000,)},
     roles=("process",),
     ours=trustcompute_broker.SYSTEM,
     peers=(sqlite.SYSTEM,),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Self
 
 from benchmarks.system import Call, Job, System
+from benchmarks.systems import log
 from benchmarks.systems.version import version
 from trustcompute.broker.audit import audit
 from trustcompute.broker.batch import Asked, check
 from trustcompute.broker.broker import Answer, Broker, Work
-from trustcompute.broker.commands import Incident
+from trustcompute.broker.commands import RESERVED_LEASE, Incident, Reserve
 from trustcompute.broker.grant import AssetClaim, new_grant
 from trustcompute.broker.job import Release
 from trustcompute.broker.policy import Asset
@@ -27,13 +30,26 @@ from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Usag
 
 __all__ = ["SYSTEM", "party", "version"]
 
-TASKS = ("job", "job-verified", "job-answered", "job-threads", "group", "group-verified", "grown", "audit")
+TASKS = (
+    "job",
+    "job-verified",
+    "job-answered",
+    "job-threads",
+    "group",
+    "group-verified",
+    "grown",
+    "job-clients",
+    "sweep",
+    "audit",
+    "audit-tiles",
+)
 THREADS = 64
+CLIENTS = 8
 GROWN_JOBS = 2048
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_broker",
-    protocols=dict.fromkeys(TASKS, ("sqlite",)),
+    protocols=dict.fromkeys(TASKS, ("sqlite",)) | {"job-clients": ("postgres", "sqlite")},
 )
 
 OPERATION = Operation(
@@ -53,14 +69,20 @@ TURN = hashlib.sha256(ANSWER).hexdigest()
 class Bench:
     """A broker with one dataset and one grant, and jobs asked for under it."""
 
-    def __init__(self, folder: Path, jobs: int) -> None:
+    def __init__(self, folder: Path, jobs: int, database: str | None = None) -> None:
         authority = CertificateAuthority.create("benchmark")
         node, self.consumer = authority.issue("node.example"), authority.issue("consumer.example")
-        self.broker = Broker.open(folder, node)
+        self.broker = Broker.open(folder, node, database=database)
         asset = Asset("d", "1", "0" * 64, "general", "general", personal=False, rows=1000)
         self.broker.register(asset)
         self.grant = self._grant(node)
         self.tokens = [self._request() for _ in range(jobs)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.broker.close()
 
     def _grant(self, node: Identity) -> str:
         claims = new_grant(
@@ -152,16 +174,27 @@ def _verifier(task: str) -> Iterator[Executor | None]:
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
     folder = job.path("book")
-    bench = Bench(folder, GROWN_JOBS if job.task == "grown" else job.rows)
-    with bench.broker, ThreadPoolExecutor(THREADS) as threads, _verifier(job.task) as pool:
+    if job.task == "audit-tiles":
+        log.write(folder, job.rows)
+        yield lambda: audit(folder, log.NAME, processes=2).size
+        return
+    count = CLIENTS if job.task == "job-clients" else THREADS
+    with (
+        _database(job.protocol) as database,
+        Bench(folder, GROWN_JOBS if job.task == "grown" else job.rows, database) as bench,
+        ThreadPoolExecutor(count) as threads,
+        _verifier(job.task) as pool,
+    ):
         calls: dict[str, Callable[[], int]] = {
-            "job": lambda: len([bench.run(token) for token in bench.tokens]),
+            "job": lambda: _timed(map, bench),
             "job-verified": lambda: len([bench.run_verified(each) for each in verified]),
             "job-answered": lambda: len([bench.run_answered(token) for token in bench.tokens]),
+            "job-clients": lambda: _timed(threads.map, bench),
             "job-threads": lambda: len(set(threads.map(bench.run, bench.tokens))),
             "group": lambda: bench.run_many(bench.verified(pool)),
             "group-verified": lambda: bench.run_many(verified),
             "grown": lambda: bench.run_many(verified) and job.rows,
+            "sweep": lambda: len(bench.broker.sweep()),
             "audit": lambda: audit(folder, bench.broker.log_key).jobs["posted"],
         }
         verified: list[VerifiedRequest] = []
@@ -169,9 +202,58 @@ def party(job: Job) -> Iterator[Call]:
             verified = [each for each in bench.verified() if isinstance(each, VerifiedRequest)]
         if job.task == "audit":
             calls["group"]()
+        if job.task == "sweep":
+            orphan(bench)
         if job.task == "grown":
             _grow(bench, job.rows)
         yield calls[job.task]
+
+
+@contextmanager
+def _database(protocol: str) -> Iterator[str | None]:
+    """A server of our own, durable, from the system's binaries."""
+    if protocol != "postgres":
+        yield None
+        return
+    from tests.broker.postgresql import server, why_not
+
+    if missing := why_not():
+        raise RuntimeError(missing)
+    with server(durable=True) as started:
+        yield started.new_schema()
+
+
+def _timed(mapped: Callable[..., Iterable[float]], bench: Bench) -> int:
+    """Run all jobs, and say on stderr how long single ones took."""
+
+    def timed(token: str) -> float:
+        started = time.perf_counter()
+        bench.run(token)
+        return (time.perf_counter() - started) * 1000
+
+    took = sorted(mapped(timed, bench.tokens))
+    p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+    print(f"a job: p50 {p50:.2f} ms, p99 {p99:.2f} ms", file=sys.stderr)
+    return len(took)
+
+
+def orphan(bench: Bench) -> int:
+    """Reserve a job for every token, and move the clock past their leases; returns how many."""
+    clock = Later()
+    bench.broker._writer._clock = clock
+    work = [Reserve(each, OPERATION) for each in bench.verified() if isinstance(each, VerifiedRequest)]
+    bench.broker._writer.commit_all(work)
+    clock.ahead = RESERVED_LEASE + 1
+    return len(work)
+
+
+class Later:
+    """The machine's clock, moved ahead."""
+
+    ahead = 0
+
+    def now(self) -> int:
+        return int(time.time()) + self.ahead
 
 
 def _grow(bench: Bench, entries: int) -> None:

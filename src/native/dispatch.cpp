@@ -17,16 +17,25 @@ u32 detect() {
         found |= kShaNi;
     }
     if (__builtin_cpu_supports("avx2")) found |= kAvx2;
+    if (__get_cpuid_count(1, 0, &a, &b, &c, &d) && (c & (1u << 25)) && __builtin_cpu_supports("sse4.1")) {
+        found |= kAesNi;
+        const bool avx2 = __builtin_cpu_supports("avx2");  // and the system keeps its registers
+        if (avx2 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & (1u << 9))) found |= kVaes;
+    }
+    if (__builtin_cpu_supports("pclmul") && __builtin_cpu_supports("ssse3")) found |= kClmul;
 #endif
     return found;
 }
 
 Dispatch dispatch(u32 allowed) {
-    Dispatch chosen = {kSha256Portable, kCurvePortable};
+    Dispatch chosen = {kSha256Portable, kCurvePortable, kAes128Portable, kGf128Portable};
 #if defined(__x86_64__)
     const u32 usable = allowed & detect();
     if (usable & kShaNi) chosen.sha256 = kSha256ShaNi;
     if (usable & kAvx2) chosen.curve = kCurveAvx2;
+    if (usable & kAesNi) chosen.aes = kAes128Ni;
+    if (usable & kVaes) chosen.aes = kAes128Vaes;
+    if (usable & kClmul) chosen.gf128 = kGf128Clmul;
 #else
     static_cast<void>(allowed);
 #endif

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "curve.h"
+#include "aes.h"
+#include "gf128.h"
 #include "platform.h"
 #include "sha2.h"
 
@@ -17,17 +19,23 @@ constexpr int kAbiVersion = 2;  // kernels/dispatch.py expects the same
 enum Feature : u32 {
     kShaNi = 1u << 0,
     kAvx2 = 1u << 1,
+    kAesNi = 1u << 8,
+    kVaes = 1u << 9,
+    kClmul = 1u << 10,
 };
 
 struct NamedFeature {
     const char* name;
     Feature feature;
 };
-constexpr NamedFeature kFeatures[] = {{"sha-ni", kShaNi}, {"avx2", kAvx2}};
+constexpr NamedFeature kFeatures[] = {
+    {"sha-ni", kShaNi}, {"avx2", kAvx2}, {"aes-ni", kAesNi}, {"vaes", kVaes}, {"pclmul", kClmul}};
 
 struct Dispatch {
     Sha256Functions sha256;
     CurveFunctions curve;
+    Aes128Functions aes;
+    Gf128Functions gf128;
 };
 
 // The features that this processor has and this build has code for.
@@ -64,5 +72,36 @@ struct Column {
 
 i64 digest_columns(const Dispatch& with, const u8* prefix, std::size_t prefix_size, const std::vector<Column>& columns,
                    std::size_t count, u8* out);
+
+// Set intersection from VOLE. A block is 16 bytes, at any alignment; what the functions do is said in kernels/__init__.py.
+void aes128_ctr(const Dispatch& with, const u8* keys, std::size_t count, std::size_t blocks, u8* out);
+void aes128_hash(const Dispatch& with, const u8* key, const u8* rows, std::size_t width, std::size_t count, u8* out);
+void gf128_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t step, std::size_t count, u8* out);
+
+struct OkvsShape {
+    u32 bins, sparse, dense, capacity;
+    std::size_t size() const { return std::size_t{sparse} + dense; }
+};
+
+i64 okvs_encode(const Dispatch& with, const u8* hashes, const u8* values, std::size_t keys, const u8* key,
+                const OkvsShape& shape, std::size_t first, std::size_t count, u8* out);
+void okvs_decode(const Dispatch& with, const u8* hashes, std::size_t keys, const u8* table, const u8* key,
+                 const OkvsShape& shape, u8* out);
+
+// Levels below the root of a tree with this many leaves, at least one.
+inline unsigned tree_depth(std::size_t leaves) {
+    unsigned depth = 0;
+    while ((std::size_t{1} << depth) < leaves) ++depth;
+    return depth;
+}
+
+void pprf_expand(const Dispatch& with, const u8* roots, std::size_t trees, std::size_t leaves, const u8* keys,
+                 u8* out, u8* sums);
+void pprf_puncture(const Dispatch& with, const u8* sums, const u8* points, std::size_t trees, std::size_t leaves,
+                   const u8* keys, u8* out, u8* totals);
+
+void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t size);
+void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key,
+                 std::size_t first, std::size_t count, u8* out);
 
 }  // namespace tc

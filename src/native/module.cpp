@@ -3,80 +3,15 @@
 // Called by kernels/native.py only, which makes the output arrays. Every function takes flat buffers, checks every
 // length against the others before a byte is written, and releases the GIL while it computes. Nothing here is kept
 // between calls. Limited API of CPython 3.11.
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include <new>
 #include <vector>
 
-#include "kernels.h"
+#include "bindings.h"
 
 namespace {
 
 using tc::i64;
 using tc::u8;
-
-// A buffer that is given back when it goes out of scope; filled by the formats y* and w*.
-struct Buffer {
-    Py_buffer view{};
-    Buffer() = default;
-    ~Buffer() {
-        if (view.obj != nullptr) PyBuffer_Release(&view);
-    }
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-
-    const u8* data() const { return static_cast<const u8*>(view.buf); }
-    u8* out() { return static_cast<u8*>(view.buf); }
-    std::size_t size() const { return static_cast<std::size_t>(view.len); }
-    // Whether this holds exactly `count` rows of `width` bytes, without overflow.
-    bool holds(std::size_t count, std::size_t width) const {
-        return width == 0 ? size() == 0 : size() % width == 0 && size() / width == count;
-    }
-};
-
-class ReleasedGil {
-   public:
-    ReleasedGil() : state_(PyEval_SaveThread()) {}
-    ~ReleasedGil() { PyEval_RestoreThread(state_); }
-    ReleasedGil(const ReleasedGil&) = delete;
-    ReleasedGil& operator=(const ReleasedGil&) = delete;
-
-   private:
-    PyThreadState* state_;
-};
-
-PyObject* wrong_length(const char* what) {
-    PyErr_Format(PyExc_ValueError, "the buffers do not fit together: %s", what);
-    return nullptr;
-}
-
-// None, or the row a kernel found at fault.
-PyObject* outcome(i64 row) {
-    if (row == tc::kFine) Py_RETURN_NONE;
-    if (row == tc::kMalformed) return wrong_length("offsets must not fall and must lie inside their data");
-    if (row == tc::kBadBase) {
-        PyErr_SetString(PyExc_ValueError, "the base is not the canonical encoding of an element");
-        return nullptr;
-    }
-    return PyLong_FromLongLong(row);
-}
-
-// Run a kernel without the GIL. Allocation is all that can fail in one.
-template <class Kernel>
-PyObject* run(Kernel kernel) {
-    i64 row = tc::kFine;
-    bool out_of_memory = false;
-    {
-        const ReleasedGil released;
-        try {
-            row = kernel();
-        } catch (const std::bad_alloc&) {
-            out_of_memory = true;
-        }
-    }
-    return out_of_memory ? PyErr_NoMemory() : outcome(row);
-}
+using namespace tc::bindings;
 
 // One scalar a row, or one for all of them.
 bool scalars_fit(const Buffer& scalars, std::size_t count, std::size_t& step) {
@@ -331,6 +266,7 @@ PyMethodDef kMethods[] = {
 // FEATURES: ((name, bit), ...) of the instruction sets this build knows.
 int fill(PyObject* module) {
     if (PyModule_AddIntConstant(module, "ABI_VERSION", tc::kAbiVersion) < 0) return -1;
+    if (PyModule_AddFunctions(module, kVoleMethods) < 0) return -1;
     constexpr Py_ssize_t number = sizeof tc::kFeatures / sizeof tc::kFeatures[0];
     PyObject* features = PyTuple_New(number);
     if (features == nullptr) return -1;

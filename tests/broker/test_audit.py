@@ -41,7 +41,7 @@ def busy(world: Any) -> Any:
     broker.forfeit(jobs[1].id, "gone", Fault.PEER)
     with pytest.raises(Refused):
         broker.reserve(world.verified(broker, grant, purpose="other"), world.operation)
-    broker.incident("x", "bank.example")
+    broker.redact(broker.incident("x", "bank.example"))
     world.clock.time += 3601
     broker.sweep()
     world.clock.time += 86400
@@ -256,6 +256,8 @@ def test_an_honest_log_passes(written: Any) -> None:
         ([*START, use("1", usage={"euros": 1})], 3, "missing or malformed"),
         ([*START, use("1", usage={"calls": -1})], 3, "missing or malformed"),
         ([*START, use("1", usage={"calls": "1"})], 3, "missing or malformed"),
+        ([*START, use("1"), use("2", usage={"calls": True})], 4, "missing or malformed"),
+        ([*START, use("1", usage={"calls": [1]})], 3, "missing or malformed"),
         (
             [*START, use("1", dataset="unknown", accounts=["grant:g", "dataset:unknown"])],
             3,

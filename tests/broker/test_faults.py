@@ -16,6 +16,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from trustcompute.broker.store.sqlite import BOOK_FILE
 from trustcompute.errors import JobForfeited, Refused, TrustcomputeError
 from trustcompute.primitives.signing import token_hash
 
+FSYNC = os.fsync
 JOBS = 6
 KILLS = 3  # in a row, for each seed
 
@@ -82,6 +84,7 @@ class Killer:
 
     def __init__(self, target: int | None) -> None:
         self.count, self._target = 0, target
+        self.say: Callable[..., None] | None = None
 
     def __call__(self, *_: Any) -> None:
         self.count += 1
@@ -103,9 +106,20 @@ class Killer:
     def _before(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             self()
-            return real(*args, **options)
+            done = real(*args, **options)
+            if real is FSYNC:
+                self._synced(args[0])
+            return done
 
         return call
+
+    def _synced(self, handle: int) -> None:
+        """Say which files of the outbox a sync of its directory made last: their content was synced before."""
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if self.say is not None and path.name == "outbox":
+            for each in path.iterdir():
+                if not each.name.endswith(".tmp"):
+                    self.say("synced", each.name)
 
 
 def in_child(world: Any, grant: str, tokens: list[str], target: int | None) -> tuple[bool, list[list[Any]]]:
@@ -124,6 +138,7 @@ def in_child(world: Any, grant: str, tokens: list[str], target: int | None) -> t
                 size = wal.stat().st_size if wal.exists() else 0
                 os.write(sending, json.dumps([*words, size]).encode() + b"\n")
 
+            killer.say = say
             workload(world, grant, tokens, say)
             say("writes", killer.count)
             status = 0
@@ -156,7 +171,7 @@ def look(world: Any, said: list[list[Any]]) -> Counter[str]:
     """Open the book again and hold it against everything that was said so far."""
     broker = world.open()
     report = broker.audit()  # log, meter, checkpoints and states agree
-    heard = {(words[0], words[1]) for words in said if len(words) > 2}
+    heard = {(words[0], words[1]) for words in said if len(words) > 2 and words[0] != "synced"}
     calls = 0
     for _, job in {pair for pair in heard if pair[0] == "reserved"}:
         record = broker.job(job)
@@ -217,3 +232,15 @@ def test_killed_at_any_write(world: Any, seed: int) -> None:
         look(world, said)
     final = look(world, said)
     assert kills >= 1 and sum(final.values()) == JOBS
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power-lost"])
+def test_a_hundred_seeded_crashes(tmp_path: Path, power: bool) -> None:
+    from tests.broker.campaign_crash import campaign
+
+    states = campaign(tmp_path, range(100), power=power)
+    assert states["posted"] > 25 and states["forfeited"] > 5 and states["voided"] > 5, (
+        "crashes in every state"
+    )

@@ -167,7 +167,7 @@ def test_a_node_that_restarts_half_way_forfeits_and_says_so(world):
 def test_a_party_that_fails_inside_the_node_is_the_providers_fault(world, monkeypatch):
     monkeypatch.setattr("trustcompute.psi.ecdh.oprf.evaluate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        world.intersect()
+        world.intersect(protocol="psi.ecdh.v1")
     assert states(world) == {JobState.FORFEITED}
     assert world.used() == 1
     assert world.broker.statement(0, world.clock.now() + 1).lines == ()

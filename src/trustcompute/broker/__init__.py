@@ -6,9 +6,12 @@ recorded so that nobody can deny or alter it, and becomes money owed.
     policy, meter     deciding and counting
     job               the states of a job
     writer, commands  the one code path that changes the book, and what it can be told to do
+    batch             many requests verified at once, in other processes
     log, receipt      the record and its proofs
+    tiles, witness    the record as files that anybody can check, and those who vouch that it only grew
     clearing, audit   statements, and everything re-derived
-    outbox, store     answers kept for retries, and the book, on disk
+    outbox, store     answers kept for retries, and the book, on disk or in a database
+    backup            copies of both while they are in use
 
 The broker knows computations only as ``protocol.operation.Operation``.
 """

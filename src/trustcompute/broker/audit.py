@@ -9,9 +9,9 @@ is named.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +31,7 @@ from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
 from trustcompute.protocol.operation import MAX_AMOUNT
 
 SPAN_ENTRIES: Final = tiles.SPAN * tiles.WIDTH
+SPANS_AHEAD: Final = 8  # some 10 MB each, parsed
 
 
 class EntryError(AuditError):
@@ -82,9 +83,8 @@ def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: in
     with _executor(processes) as executor:
         tree = tiles.verify_tree(source, signed, executor)
         spans = [(str(source), signed.size, start) for start in range(0, signed.size, SPAN_ENTRIES)]
-        decoded = map(decode_span, spans) if executor is None else executor.map(decode_span, spans)
         replay = _Replay(key, tree)
-        for found, error in decoded:
+        for found, error in _decoded(executor, spans):
             for entry in found:
                 replay.replay(entry)
             if error is not None:
@@ -108,6 +108,22 @@ def decode_span(span: tuple[str, int, int]) -> tuple[list[Entry], AuditError | N
                 return found, AuditError(str(error))
             found.append(Entry(index, b"", entry.fields))
     return found, None
+
+
+def _decoded(
+    executor: Executor | None, spans: Sequence[tuple[str, int, int]]
+) -> Iterator[tuple[list[Entry], AuditError | None]]:
+    """The spans in order; not more of them at once than memory is meant for."""
+    if executor is None:
+        yield from map(decode_span, spans)
+        return
+    ahead: deque[Future[tuple[list[Entry], AuditError | None]]] = deque()
+    for span in spans:
+        ahead.append(executor.submit(decode_span, span))
+        if len(ahead) == SPANS_AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 @contextlib.contextmanager
@@ -135,6 +151,21 @@ def read_log(source: Path) -> list[Entry]:
     else:
         bodies = [stored.body for stored in tiles.read_unverified(source)]
     return [log.decode(index, body) for index, body in enumerate(bodies)]
+
+
+def export(source: Path, target: Path) -> int:
+    """Write the log of a book's directory as tiles, also while a node writes it; returns its size.
+
+    Raises ``StoreError``, ``InputError``. What was signed is not verified: ``audit`` of the target does that.
+    """
+    store = SqliteStore.read_only(source)
+    try:
+        with store.read() as reader:
+            tree = merkle.Tree(reader.leaves())
+            tiles.write(target, reader.entries(), tree, reader.last_checkpoint() or "")
+            return len(tree)
+    finally:
+        store.close()
 
 
 def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
@@ -303,8 +334,9 @@ class _Replay:
                 "it was not debited to its grant, all its ancestors and the dataset", entry.index
             )
         for name in accounts:
-            for unit, amount in usage.items():
-                limit = self._limits[name].get(unit, meter.NO_LIMIT)
+            limits = self._limits[name]
+            for unit, amount in meter.used(usage):
+                limit = limits.get(unit, meter.NO_LIMIT)
                 for when, bound in ((TOTAL, limit.total), (window, limit.per_day)):
                     key = BalanceKey(name, when, unit)
                     self.balances[key] += amount

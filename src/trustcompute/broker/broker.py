@@ -30,6 +30,7 @@ from typing import Any, Final, Self
 
 from trustcompute.broker import audit as auditing
 from trustcompute.broker import (
+    backup,
     batch,
     clearing,
     commands,
@@ -46,27 +47,33 @@ from trustcompute.broker.batch import Asked
 from trustcompute.broker.clearing import Clearing, Period, Statement
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
-from trustcompute.broker.log import Entry
-from trustcompute.broker.outbox import Outbox
+from trustcompute.broker.log import Entry, Opening
+from trustcompute.broker.outbox import Outbox, keep
 from trustcompute.broker.policy import Asset, Decision
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import VerifiedRequest
 from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
+from trustcompute.broker.witness import Quorum, Witnessing, ask
 from trustcompute.broker.writer import MAX_GROUP, Book, Clock, Command, Writer
 from trustcompute.errors import (
     GrantError,
     JobForfeited,
     LocalProtocolError,
     ParameterError,
+    StoreError,
+    TransportError,
     TrustcomputeError,
+    VerificationError,
 )
-from trustcompute.primitives.checkpoint import NoteKey
+from trustcompute.primitives import checkpoint
+from trustcompute.primitives.checkpoint import CosignerKey, NoteKey
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.signing import VerifyKey, token_hash
 from trustcompute.protocol.operation import Operation, Params, Sizes, Usage
 
 OUTBOX: Final = "outbox"
+COSIGNED_FILE: Final = "cosigned"
 CACHED_GRANTS: Final = 1024
 MAX_CODE: Final = 200  # characters of a reason or a detail
 
@@ -124,6 +131,8 @@ class Broker:
         self.identity = identity
         self.outbox = outbox
         self._store = store
+        self._directory = outbox.directory.parent
+        self._sizes: dict[CosignerKey, int] = {}  # of the log, when each witness last cosigned it
         origin = log.origin_of(identity.name)
         self._writer = Writer(store, origin, identity.key, clock)
         keys = (identity.key.public, *trusted)
@@ -415,7 +424,7 @@ class Broker:
         """End jobs whose lease has run out; forget answers countersigned or over seven days old."""
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            late = [job.id for job in reader.open_jobs() if job.lease < now]
+            late = reader.late(now)
         ended = self._writer.commit_all([commands.Expire(job) for job in late])
         self._prune()
         return ended
@@ -452,18 +461,73 @@ class Broker:
         with self._writer.view() as (reader, _):
             return reader.evidence(job)
 
-    def receipt(self, job: str) -> Receipt:
-        """The entry that ended a job, and its proof under the newest checkpoint. Derived, not stored."""
+    def receipt(self, job: str, quorum: Quorum | None = None) -> Receipt:
+        """The entry that ended a job, and its proof under the newest checkpoint. Derived, not stored.
+
+        quorum: the proof is under the newest checkpoint that this many witnesses cosigned (``cosign``). Raises
+        ``VerificationError`` where none of these covers the entry yet.
+        """
         with self._writer.view() as (reader, tree):
             record = reader.jobs([job]).get(job)
             if record is None or record.entry is None:
                 raise LocalProtocolError(f"job {job} has no entry in the log")
-            return _receipt(reader, tree, record.entry)
+            if quorum is None:
+                return _receipt(reader, tree, record.entry)
+            signed = quorum.verify(self._cosigned(), self.log_key)
+            if record.entry >= signed.size:
+                raise VerificationError(
+                    f"entry {record.entry} is under no cosigned checkpoint yet: cosign again"
+                )
+            proof = tree.inclusion_proof(record.entry, signed.size)
+            return Receipt(reader.entry(record.entry), record.entry, tuple(proof), self._cosigned())
+
+    def cosign(self, witnesses: Sequence[Witnessing], quorum: Quorum) -> str:
+        """Ask witnesses to cosign the newest checkpoint; returns it with all their signatures, and keeps it.
+
+        Whom it cannot reach, or who refuses, is left out. Raises ``VerificationError`` where the rest are fewer
+        than the quorum: nothing is kept then.
+        """
+        note = self.checkpoint()
+        size = checkpoint.parse_unverified(note).size
+        cosigned = note
+        for witness in witnesses:
+            with contextlib.suppress(VerificationError, TransportError):
+                line = ask(witness, note, lambda old: self.consistency_proof(old, size), self._seen(witness))
+                cosigned = checkpoint.add_signature(cosigned, line)
+                self._sizes[witness.cosigner] = size
+        quorum.verify(cosigned, self.log_key)
+        keep(self._directory / COSIGNED_FILE, cosigned.encode())
+        return cosigned
+
+    def _seen(self, witness: Witnessing) -> int:
+        return self._sizes.get(witness.cosigner, 0)
+
+    def _cosigned(self) -> str:
+        try:
+            return (self._directory / COSIGNED_FILE).read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise VerificationError("no checkpoint was cosigned yet: call cosign") from error
+        except OSError as error:
+            raise StoreError(f"the cosigned checkpoint cannot be read: {error.strerror}") from error
 
     def incident(self, kind: str, peer: str, *, job: str | None = None, detail: str = "") -> int:
         """Log what an operator should know of; returns its index. kind, detail: codes, no payloads."""
         index: int = self._writer.commit_one(commands.Incident(kind[:MAX_CODE], peer, job, detail[:MAX_CODE]))
         return index
+
+    def openings(self, index: int) -> list[Opening]:
+        """What opens the commitments of an entry, to show somebody one of them; none where it was redacted."""
+        with self._writer.view() as (reader, _):
+            return reader.openings(index)
+
+    def redact(self, index: int) -> None:
+        """Destroy the salts and values behind an entry's commitments, for good; that it was done is logged.
+
+        The entry, its proofs and receipts stay as they are. Copies in back-ups, and in the tokens kept as
+        evidence, are not touched. Raises ``ParameterError`` for an entry there is not.
+        """
+        self._writer.commit_one(commands.Redact(index))
+        self._store.scrub()
 
     # Clearing and audit
 
@@ -499,6 +563,15 @@ class Broker:
         """Recompute everything from the entries and compare it with the book. Raises ``AuditError``."""
         with self._writer.view() as (reader, _):
             return auditing.audit_book(reader, self.log_key)
+
+    def backup(self, directory: Path) -> None:
+        """Copy the book and the outbox into a new directory while jobs run: ``open`` it to restore it.
+
+        The copy is the book of one moment, and every answer that is charged in it lies in its outbox. Raises
+        ``StoreError`` for a directory that is not empty, no space, or a book in PostgreSQL, which is backed up
+        with its server's tools.
+        """
+        backup.write(self._store, self.outbox, directory)
 
     def export(self, directory: Path) -> None:
         """Write the log as tiles, or what an earlier export lacks: ``audit(directory, key)`` needs nothing else."""

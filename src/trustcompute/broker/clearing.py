@@ -10,6 +10,7 @@ by the peer's own fault.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections import defaultdict
@@ -152,7 +153,12 @@ class Statement:
 
 def rate(price: PricePlan, usage: Usage) -> Fraction:
     """What this usage costs, exact, in minor units of the plan's currency."""
-    return Fraction(price.per_call) * usage.calls + Fraction(price.per_row) * usage.rows
+    return _rated(price.per_call, price.per_row, usage.calls, usage.rows)
+
+
+@functools.lru_cache(maxsize=4096)
+def _rated(per_call: str, per_row: str, calls: int, rows: int) -> Fraction:
+    return Fraction(per_call) * calls + Fraction(per_row) * rows
 
 
 def apportion(period: Period, owed: Mapping[Account, Fraction]) -> dict[Account, int]:

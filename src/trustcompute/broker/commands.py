@@ -431,6 +431,26 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
+class Redact:
+    """Forget what opens an entry's commitments; their hashes stay, so every proof still holds."""
+
+    index: int
+    touched: Touched = NOTHING
+
+    def apply(self, book: Book) -> int:
+        if not 0 <= self.index < book.size:
+            raise ParameterError(f"the log has {book.size} entries, none with index {self.index}")
+        openings = book.reader.openings(self.index)
+        if not openings:
+            return self.index
+        fields = sorted(opening.field for opening in openings)
+        book.record("entry.redacted", {"entry": self.index, "redacted": fields})
+        for opening in openings:
+            book.forget(opening)
+        return self.index
+
+
+@dataclass(frozen=True, slots=True)
 class ClosePeriod:
     """Round what is owed for a period and record it; the same period again gives its statement."""
 

@@ -34,6 +34,7 @@ TYPES: Final = frozenset(
         "job.expired",
         "job.forfeited",
         "job.countersigned",
+        "entry.redacted",
         "incident",
         "period.lines",
         "period.closed",

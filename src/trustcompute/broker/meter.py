@@ -94,7 +94,7 @@ def shortfalls(
 ) -> Iterator[Shortfall]:
     """Every limit that stands in the way of reserving ``usage`` now."""
     for account in accounts:
-        for unit, asked in _used(usage):
+        for unit, asked in used(usage):
             limit = account.limit(unit)
             if limit.per_call is not None and asked > limit.per_call:
                 yield Shortfall(account, unit, "per_call", asked, limit.per_call)
@@ -108,7 +108,7 @@ def shortfalls(
 def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances) -> None:
     """Reserve ``usage``, after ``shortfalls`` found nothing. Limits now in force go beside the balances."""
     for account in accounts:
-        for unit, amount in _used(usage):
+        for unit, amount in used(usage):
             limit = account.limit(unit)
             for window, bound in ((day, limit.per_day), (TOTAL, limit.total)):
                 key = BalanceKey(account.name, window, unit)
@@ -119,15 +119,15 @@ def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
 
 def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
     """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0)."""
-    for unit, amount in _used(charged):
+    for unit, amount in used(charged):
         if amount > getattr(reserved, unit):
             raise LocalProtocolError(
                 f"the computation used {amount} {unit}, but reserved {getattr(reserved, unit)}: "
                 "its operation's bound is wrong; nothing was charged or released"
             )
-    spent = [(unit, amount, getattr(charged, unit)) for unit, amount in _used(reserved)]
+    spent = [(unit, amount, getattr(charged, unit)) for unit, amount in used(reserved)]
     for name in accounts:
-        for unit, amount, used in spent:
+        for unit, amount, cost in spent:
             for window in (day, TOTAL):
                 key = BalanceKey(name, window, unit)
                 old = balances.get(key, UNUSED)
@@ -135,7 +135,7 @@ def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, b
                     raise StoreError(
                         f"the book holds less {unit} in reserve for {name} than its open jobs: audit it"
                     )
-                balances[key] = Balance(old.posted + used, old.pending - amount, old.limit)
+                balances[key] = Balance(old.posted + cost, old.pending - amount, old.limit)
 
 
 def left(accounts: Sequence[Account], day: int, balances: Balances) -> dict[str, dict[str, int]]:
@@ -156,20 +156,29 @@ def left(accounts: Sequence[Account], day: int, balances: Balances) -> dict[str,
 
 def usage_document(usage: Usage) -> dict[str, Any]:
     """Usage as documents and the book carry it: units that are not zero."""
-    return {unit: canonical.integer(amount) for unit, amount in _used(usage)}
+    return {unit: canonical.integer(amount) for unit, amount in used(usage)}
 
 
 def parse_usage(document: Mapping[str, Any]) -> Usage:
     """The inverse of ``usage_document``. Raises ``DocumentError``."""
-    unknown = set(document) - set(UNITS)
-    if unknown:
+    try:
+        return _parsed(tuple((unit, amount, type(amount)) for unit, amount in document.items()))
+    except TypeError as error:  # an amount that cannot be hashed is no amount
+        raise canonical.DocumentError("an amount of usage must be an integer", "usage") from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(items: tuple[tuple[str, Any, type], ...]) -> Usage:
+    """Most jobs of a log use one of a few amounts. The types are there because ``True`` equals 1."""
+    if not {unit for unit, _, _ in items} <= set(UNITS):
         raise canonical.DocumentError(f"unknown unit of usage: the units are {', '.join(UNITS)}", "usage")
     try:
-        return Usage(**{unit: canonical.parse_integer(amount, unit) for unit, amount in document.items()})
+        return Usage(**{unit: canonical.parse_integer(amount, unit) for unit, amount, _ in items})
     except ValueError as error:
         raise canonical.DocumentError(str(error), "usage") from error
 
 
-@functools.lru_cache(maxsize=1024)
-def _used(usage: Usage) -> tuple[tuple[str, int], ...]:
+@functools.lru_cache(maxsize=4096)
+def used(usage: Usage) -> tuple[tuple[str, int], ...]:
+    """(unit, amount) for every unit that is used."""
     return tuple((unit, amount) for unit in UNITS if (amount := getattr(usage, unit)))

@@ -48,31 +48,23 @@ class Outbox:
         except OSError as error:
             raise StoreError(f"cannot create the outbox {directory}: {error.strerror}") from error
 
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
     def write(self, job: str, run: int, turn: int, frames: Iterable[Frame]) -> str:
         """Keep a turn durably; returns SHA-256 (hex) of the file. Writing the same turn again replaces it.
 
         frames: for each frame its parts, as buffers of bytes. Raises ``StoreError`` when the disk refuses.
         """
-        path = self._directory / file_name(job, run, turn)
-        temporary = path.with_name(path.name + ".tmp")
         digest = hashlib.sha256()
-        try:
-            temporary.unlink(missing_ok=True)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                for piece in _pieces(frames):
-                    digest.update(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            self._sync()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise StoreError(
-                f"cannot keep an answer in {self._directory}: {error.strerror}; free space"
-            ) from error
+
+        def pieces() -> Iterator[Buffer]:
+            for piece in _pieces(frames):
+                digest.update(piece)
+                yield piece
+
+        keep_pieces(self._directory / file_name(job, run, turn), pieces())
         return digest.hexdigest()
 
     def read(self, job: str, run: int, turn: int) -> list[list[bytes]]:
@@ -102,12 +94,37 @@ class Outbox:
         for name in names:
             (self._directory / name).unlink(missing_ok=True)
 
-    def _sync(self) -> None:
-        handle = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+
+def keep(path: Path, data: bytes) -> None:
+    """Put a file in its place, whole and durably, for its owner alone. Raises ``StoreError``."""
+    keep_pieces(path, [data])
+
+
+def keep_pieces(path: Path, pieces: Iterable[Buffer]) -> None:
+    """As ``keep``, for what is made piece by piece."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot keep an answer in {path.parent}: {error.strerror}; free space") from error
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _pieces(frames: Iterable[Frame]) -> Iterator[Buffer]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from trustcompute.broker import log
 from trustcompute.broker.log import Entry
+from trustcompute.broker.witness import Quorum
 from trustcompute.errors import AuditError, InputError, VerificationError
 from trustcompute.primitives import canonical, checkpoint, merkle
 from trustcompute.primitives.checkpoint import MAX_NOTE, NoteKey
@@ -35,12 +36,15 @@ class Receipt:
     proof: tuple[bytes, ...]
     checkpoint: str
 
-    def verify(self, key: NoteKey) -> Entry:
+    def verify(self, key: NoteKey, quorum: Quorum | None = None) -> Entry:
         """The entry, if the log of this key contains it. Raises ``VerificationError``.
 
-        key: ``log.log_key(name, key)`` of the node that keeps the log, or parsed from its text form.
+        key: ``log.log_key(name, key)`` of the node that keeps the log, or parsed from its text form;
+        quorum: the witnesses of whom enough must have cosigned, or the receipt is not believed.
         """
-        signed = checkpoint.verify(self.checkpoint, key)
+        signed = (
+            checkpoint.verify(self.checkpoint, key) if quorum is None else quorum.verify(self.checkpoint, key)
+        )
         merkle.verify_inclusion(
             merkle.leaf_hash(self.entry), self.index, signed.size, self.proof, signed.root
         )

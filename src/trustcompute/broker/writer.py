@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from trustcompute.broker import log, meter
@@ -30,6 +31,7 @@ from trustcompute.primitives import checkpoint
 from trustcompute.primitives.signing import SigningKey
 
 MAX_GROUP: Final = 256
+MAX_RECENT: Final = 4096  # jobs; some 2 KB each
 
 
 class Clock(Protocol):
@@ -66,13 +68,23 @@ class Command(Protocol):
 class Book:
     """The working copy of what one transaction touches. now: its time, not before that of the last entry."""
 
-    def __init__(self, reader: Reader, touched: Sequence[Touched], now: int, size: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        touched: Sequence[Touched],
+        now: int,
+        size: int,
+        known: Mapping[str, JobRecord] = MappingProxyType({}),
+    ) -> None:
+        """known: jobs as the reader would give them, so that they need not be read."""
         self.now, self.day = now, meter.day_of(now)
         self.reader = reader
         self._size = size
         self._changes = Changes()
         self._pending: list[bytes] = []
-        self.jobs = reader.jobs({job for each in touched for job in each.jobs})
+        names = {job for each in touched for job in each.jobs}
+        self.jobs = {job: known[job] for job in names if job in known}
+        self.jobs |= reader.jobs(names - self.jobs.keys())
         self._stored = frozenset(self.jobs)
         self._put: dict[str, JobRecord] = {}
         self._named = {name for each in touched for name in each.grants}
@@ -151,6 +163,10 @@ class Book:
     def keep(self, evidence: Evidence) -> None:
         self._changes.evidence.append(evidence)
 
+    def forget(self, opening: log.Opening) -> None:
+        """Delete what opens a commitment."""
+        self._changes.forgotten.append((opening.index, opening.field))
+
     def record(
         self, kind: str, fields: Mapping[str, Any], concealed: Mapping[str, bytes] | None = None
     ) -> int:
@@ -203,6 +219,7 @@ class Writer:
         self._store, self._clock = store, clock
         self._mutex = threading.Lock()
         self._doubtful = False
+        self._recent: OrderedDict[str, JobRecord] = OrderedDict()  # jobs as they were last committed
         self._queue: deque[_Ticket] = deque()
         self._queue_mutex = threading.Lock()
         self._led = False  # somebody commits, and will look at the queue again
@@ -217,14 +234,32 @@ class Writer:
         """
         if not 1 <= len(commands) <= MAX_GROUP:
             raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
-        with self._mutex, self._doubting(), self._store.transaction() as transaction:
-            self._catch_up(transaction)
-            book = Book(transaction, [command.touched for command in commands], self.now(), self._log.size)
-            outcomes = [_attempt(command, book) for command in commands]
-            changes = book.changes(self._log)
-            if changes is not None:
-                transaction.write(changes)
+        touched = [command.touched for command in commands]
+        with self._mutex:
+            known = self._recall(touched)
+            with self._doubting(), self._store.transaction() as transaction:
+                self._catch_up(transaction)
+                book = Book(transaction, touched, self.now(), self._log.size, known)
+                outcomes = [_attempt(command, book) for command in commands]
+                changes = book.changes(self._log)
+                if changes is not None:
+                    transaction.write(changes)
+            self._remember(book.jobs)
         return outcomes
+
+    # A job's next step comes soon, and nobody else writes a book that is not shared: what was committed last need
+    # not be read. It is forgotten before a transaction and remembered after its commit, so whatever goes wrong in
+    # between, an interrupt too, leaves nothing behind that is no longer true.
+
+    def _recall(self, touched: Sequence[Touched]) -> dict[str, JobRecord]:
+        names = {job for each in touched for job in each.jobs}
+        return {job: self._recent.pop(job) for job in names if job in self._recent}
+
+    def _remember(self, jobs: Mapping[str, JobRecord]) -> None:
+        if not self._store.shared:
+            self._recent |= jobs
+            while len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
 
     def commit_all(self, commands: Sequence[Command]) -> list[Any]:
         """Run any number of commands, in as few transactions as it takes; raises the first error there is."""

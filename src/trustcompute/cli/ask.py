@@ -80,8 +80,8 @@ def intersect(
     output: Annotated[str, typer.Option(help="rows or count.")] = "rows",
     reveal: Annotated[str, typer.Option(help="Who learns it: consumer (us), provider or both.")] = "consumer",
     protocol: Annotated[
-        str, typer.Option(help="psi.ecdh.v1, or psi.dh.v1: the same rows in less time.")
-    ] = "psi.ecdh.v1",
+        str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1.")
+    ] = "auto",
     purpose: Annotated[
         str | None, typer.Option(help="One of the grant's purposes, if it names several.")
     ] = None,
@@ -113,7 +113,7 @@ def intersect(
             on=parse_on(on),
             output=_one_of("output", output, ("rows", "count")),
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
-            protocol=protocol,
+            protocol=_one_of("protocol", protocol, ("auto", "psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1")),
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -139,6 +139,7 @@ def intersect(
             *([("written to", out)] if out is not None else []),
             ("sent", f"{found.cost.bytes_sent:,} bytes"),
             ("received", f"{found.cost.bytes_received:,} bytes"),
+            ("protocol", found.protocol),
             ("they learnt", found.leakage.provider),
             ("we learnt", found.leakage.consumer),
             ("job", found.job),

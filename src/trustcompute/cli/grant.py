@@ -37,7 +37,8 @@ def issue(
     out: Annotated[Path, typer.Option(help="Where to write the token.")],
     node: Annotated[str | None, typer.Option(help="The node's name; ours if left out.")] = None,
     operation: Annotated[list[str], typer.Option(help="An allowed operation; repeat for more.")] = [
-        "psi.ecdh.v1"
+        "psi.ecdh.v1",
+        "psi.vole.v1",
     ],
     column: Annotated[list[str], typer.Option(help="A column that may be matched on; any if left out.")] = [],
     output: Annotated[list[str], typer.Option(help="An allowed output form.")] = ["matched_ids"],

@@ -34,7 +34,7 @@ def node(
         signal.signal(number, lambda *_: stop.set())
     results = None if config.results is None else config.path(config.results)
     with (
-        Broker.open(config.path(config.book), identity) as broker,
+        Broker.open(config.path(config.book), identity, database=config.database) as broker,
         ThreadPoolExecutor(os.cpu_count()) as executor,
         Node(
             identity,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,21 +14,22 @@ import typer
 from cryptography import x509
 
 from trustcompute.broker import audit as auditing
-from trustcompute.broker import delegation
+from trustcompute.broker import backup, delegation, tiles
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.clearing import Clearing, Period, Statement
 from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import log_key, origin_of
 from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.witness import Quorum, Witness, serve
 from trustcompute.cli.options import AsJson
-from trustcompute.cli.output import money, out, print_fields, print_json, print_table
-from trustcompute.cli.settings import load_settings, read_text
+from trustcompute.cli.output import err, money, out, print_fields, print_json, print_table
+from trustcompute.cli.settings import load_settings, read_text, write_text
 from trustcompute.errors import ParameterError, VerificationError
-from trustcompute.primitives.checkpoint import NoteKey
+from trustcompute.primitives.checkpoint import CosignerKey, NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
 
 receipt_app = typer.Typer(help="Check receipts, offline.", no_args_is_help=True)
-log_app = typer.Typer(help="Audit a log.", no_args_is_help=True)
+log_app = typer.Typer(help="Audit, export, copy and witness a log.", no_args_is_help=True)
 
 DAY = 86_400
 
@@ -44,12 +48,20 @@ def receipt_verify(
         Path | None,
         typer.Option(help="The grant: checks that its node keeps the log, and that it was charged."),
     ] = None,
+    witness: Annotated[
+        list[str] | None, typer.Option(help="Key of a witness, as name+id+base64; may be repeated.")
+    ] = None,
+    quorum: Annotated[
+        int | None, typer.Option(help="How many of the witnesses must have cosigned; all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that a log contains what a receipt says, with nothing but the log's key."""
     kept = receipt.with_name(receipt.name.replace(".receipt.json", ".log-key"))
     note_key = read_log_key(key or kept)
-    entry = Receipt.load(receipt).verify(note_key)
+    witnesses = tuple(CosignerKey.parse(each) for each in witness or ())
+    needed = Quorum(witnesses, len(witnesses) if quorum is None else quorum) if witnesses or quorum else None
+    entry = Receipt.load(receipt).verify(note_key, needed)
     if grant is not None:
         token = read_text(grant).strip()
         claims = delegation.read(token)
@@ -76,11 +88,19 @@ def receipt_verify(
 def log_audit(
     book: Annotated[Path, typer.Argument(help="Directory of the book, or of an exported log.")],
     key: KeyFile,
+    known: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint that somebody else holds; may be repeated.")
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that read and hash an exported log; one for each core."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recompute the tree, every balance and every statement from the entries; name the first that is wrong."""
     started = time.monotonic()
-    report = auditing.audit(book, read_log_key(key))
+    notes = [read_text(path) for path in known or ()]
+    report = auditing.audit(book, read_log_key(key), known=notes, processes=processes or os.cpu_count() or 1)
     if as_json:
         print_json(
             {
@@ -109,6 +129,80 @@ def log_audit(
     )
 
 
+@log_app.command("export")
+def log_export(
+    book: Annotated[Path, typer.Argument(help="Directory of the book; a node may be writing it.")],
+    to: Annotated[Path, typer.Argument(help="Directory for the tiles; what is there already is kept.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the log as tiles, entry bundles and a checkpoint (C2SP tlog-tiles), or what is new since last time."""
+    size = auditing.export(book, to)
+    if as_json:
+        print_json({"entries": size, "directory": str(to)})
+        return
+    print_fields([("exported", f"{size:,} entries to {to}")])
+
+
+@log_app.command("mirror")
+def log_mirror(
+    source: Annotated[
+        Path, typer.Argument(help="Directory of an exported log, as its operator hands it out.")
+    ],
+    to: Annotated[Path, typer.Argument(help="Directory of the copy that only grows.")],
+    key: KeyFile,
+    as_json: AsJson = False,
+) -> None:
+    """Check another's exported log and take it over; refused where it does not continue the copy."""
+    signed = tiles.mirror(source, to, read_log_key(key))
+    if as_json:
+        print_json({"entries": signed.size, "root": signed.root.hex(), "directory": str(to)})
+        return
+    print_fields([("copied", f"{signed.size:,} entries of {signed.origin}"), ("root", signed.root.hex())])
+
+
+@log_app.command("backup")
+def log_backup(
+    book: Annotated[Path, typer.Argument(help="Directory of the book; a node may be writing it.")],
+    to: Annotated[Path, typer.Argument(help="A new directory.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy a book and its outbox while a node runs; the copy is opened like any book."""
+    backup.back_up(book, to)
+    if as_json:
+        print_json({"directory": str(to)})
+        return
+    print_fields([("copied", f"{book} to {to}")])
+
+
+@log_app.command("witness")
+def log_witness(
+    directory: Annotated[Path, typer.Argument(help="Where the witness remembers what it has seen.")],
+    identity: Annotated[Path, typer.Option(help="The witness's identity: its name and key.")],
+    log: Annotated[
+        list[Path], typer.Option(help="Key of a log to watch: its text form, or the node's certificate.")
+    ],
+    listen: Annotated[str, typer.Option(help="Host and port; put TLS in front.")] = "127.0.0.1:8816",
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the address to this file once it listens.")
+    ] = None,
+) -> None:
+    """Cosign the checkpoints of logs that only grow (C2SP tlog-witness), until interrupted."""
+    mine = Identity.load(identity)
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise ParameterError("--listen reads host:port")
+    keys = [read_log_key(path) for path in log]
+    witness = Witness(directory, f"{mine.name}/witness", mine.key, keys, lambda: int(time.time()))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with serve(witness, host, int(port)) as server:
+        err.print(f"{witness.cosigner} answers at http://{host}:{server.server_port}")
+        if ready_file is not None:
+            write_text(ready_file, f"http://{host}:{server.server_port}")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
 def statement(
     settings: Annotated[
         Path, typer.Argument(help="The node's configuration (TOML). The node must not be running.")
@@ -125,7 +219,7 @@ def statement(
     """Print what is owed for a period, from the log alone."""
     config = load_settings(settings)
     identity = Identity.load(config.path(config.identity))
-    with Broker.open(config.path(config.book), identity) as broker:
+    with Broker.open(config.path(config.book), identity, database=config.database) as broker:
         period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
         made = (
             broker.close_period(period.start, period.end)

@@ -2,6 +2,7 @@
 
     identity = "identity"            # directory with key.pem, certificate.pem, authority.pem
     book = "book"                    # directory of the broker's book; made if absent
+    database = "host=…"              # keep the book in PostgreSQL, and only the outbox in the directory; optional
     listen = "127.0.0.1:8815"
     results = "results"              # where results revealed to this side are written; optional
 
@@ -82,6 +83,7 @@ class NodeSettings(BaseModel):
 
     identity: str
     book: str
+    database: str | None = None
     listen: Annotated[str, Field(pattern=r"^[^:\s]+:[0-9]{1,5}$")] = "127.0.0.1:8815"
     results: str | None = None
     dataset: list[DatasetSettings] = []

@@ -1,4 +1,4 @@
-"""The hot loops, each over a whole batch: ristretto255, its scalars, and hashing.
+"""The hot loops, each over a whole batch: ristretto255, hashing, and what set intersection from VOLE takes.
 
 Called by ``trustcompute.primitives`` and ``trustcompute.tables``. Every function takes and returns
 C-contiguous NumPy arrays, keeps no state and runs on one thread; the compiled ones release the GIL, so
@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from trustcompute.errors import ParameterError
 from trustcompute.kernels import arrays
-from trustcompute.kernels.arrays import U8, Column, FixedColumn, VariableColumn
+from trustcompute.kernels.arrays import I64, U8, Column, FixedColumn, OkvsShape, VariableColumn
 from trustcompute.kernels.dispatch import Backend, chosen
-from trustcompute.kernels.errors import InvalidPoint, InvalidScalar
+from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
 
 __all__ = [
     "Backend",
@@ -29,11 +31,22 @@ __all__ = [
     "FixedColumn",
     "InvalidPoint",
     "InvalidScalar",
+    "OkvsFailure",
+    "OkvsShape",
     "VariableColumn",
     "active",
+    "aes128_ctr",
+    "aes128_hash",
+    "code_convolve",
+    "code_expand",
     "digest_columns",
     "expand_message_xmd",
+    "gf128_mul",
+    "okvs_decode",
+    "okvs_encode",
     "oprf_finalize",
+    "pprf_expand",
+    "pprf_puncture",
     "ristretto255_check",
     "ristretto255_from_uniform",
     "ristretto255_hash",
@@ -204,3 +217,115 @@ def digest_columns(prefix: bytes, columns: Sequence[Column]) -> U8:
         raise ParameterError(f"prefix must be bytes, not {type(prefix).__name__}")
     count, checked = arrays.table(columns)
     return chosen()[1].digest_columns(prefix, count, checked)
+
+
+def aes128_ctr(keys: U8, blocks: int) -> U8:
+    """AES-128 in counter mode from zero, a row for each key: uint8[n, 16] -> uint8[n, 16·blocks].
+
+    Counters are 128-bit little-endian integers; blocks: 0 to 2³².
+    """
+    if not 0 <= blocks <= 2**32:
+        raise ParameterError(f"counter mode gives 0 to 2^32 blocks, not {blocks}")
+    return chosen()[1].aes128_ctr(arrays.blocks("keys", keys), blocks)
+
+
+def aes128_hash(key: bytes, rows: U8) -> U8:
+    """A hash of whole blocks with one public key: uint8[n, 16·w] -> uint8[n, 16].
+
+    Matyas-Meyer-Oseas chaining from zero: h' = AES(h ⊕ x) ⊕ h ⊕ x. All rows have one length; who hashes several
+    lengths takes a key for each. About 64 bits against collisions of inputs chosen with the key in hand, n²·2⁻¹²⁸ for
+    inputs fixed before the key is drawn.
+    """
+    rows = arrays.rows("rows", rows)
+    if rows.shape[1] % 16 or not rows.shape[1]:
+        raise ParameterError(f"rows must be one or more blocks of 16 bytes wide, not {rows.shape[1]}")
+    return chosen()[1].aes128_hash(arrays.cipher_key("key", key), rows)
+
+
+def gf128_mul(a: U8, b: U8) -> U8:
+    """a·b in GF(2¹²⁸), row by row or by the only row of b: uint8[n, 16], uint8[n, 16] -> uint8[n, 16].
+
+    The field is that of x¹²⁸ + x⁷ + x² + x + 1; bit i of a little-endian row is the coefficient of xⁱ.
+    """
+    a, b = arrays.blocks("a", a), arrays.blocks("b", b)
+    return chosen()[1].gf128_mul(a, arrays.blocks("b", b, None if len(b) == 1 else len(a)))
+
+
+def okvs_encode(hashes: U8, values: U8, key: bytes, shape: OkvsShape, bins: range) -> U8:
+    """The named bins, one after the other, of a store that decodes every hash to its value: uint8[len(bins)·size, 16].
+
+    hashes uint8[n, 16], different and pseudorandom (who chose them did not know ``key``); values uint8[n, 16]. Keys
+    of other bins are passed over. Raises ``OkvsFailure`` naming the first bin that cannot be encoded. Memory accesses
+    depend on the hashes.
+    """
+    hashes, shape = arrays.blocks("hashes", hashes), arrays.okvs_shape(shape)
+    if bins.step != 1 or bins.start < 0 or not bins.start <= bins.stop <= shape.bins:
+        raise ParameterError(f"bins must be a range within 0..{shape.bins - 1} in steps of one")
+    values = arrays.blocks("values", values, len(hashes))
+    return chosen()[1].okvs_encode(hashes, values, arrays.cipher_key("key", key), shape, bins)
+
+
+def okvs_decode(hashes: U8, table: U8, key: bytes, shape: OkvsShape) -> U8:
+    """The value of each hash in a store: uint8[n, 16], uint8[bins·size, 16] -> uint8[n, 16].
+
+    Linear in the table. Memory accesses depend on the hashes.
+    """
+    hashes, shape = arrays.blocks("hashes", hashes), arrays.okvs_shape(shape)
+    table = arrays.blocks("table", table, shape.cells)
+    return chosen()[1].okvs_decode(hashes, table, arrays.cipher_key("key", key), shape)
+
+
+def pprf_expand(roots: U8, leaves: int, keys: bytes) -> tuple[U8, U8]:
+    """Trees from their roots: uint8[t, 16] -> leaves uint8[t·leaves, 16], sums uint8[t·⌈log2 leaves⌉·2, 16].
+
+    sums: for each tree and level, all left children added up, then all right ones. keys: two AES keys (32 bytes),
+    the one of left and the one of right children.
+    """
+    roots = arrays.blocks("roots", roots)
+    arrays.tree_depth(leaves)
+    return chosen()[1].pprf_expand(roots, leaves, arrays.cipher_key("keys", keys, 32))
+
+
+def pprf_puncture(sums: U8, points: I64, leaves: int, keys: bytes) -> tuple[U8, U8]:
+    """All leaves but one of each tree, that one zero, and what they add up to.
+
+    sums uint8[t·⌈log2 leaves⌉, 16], points int64[t] -> leaves uint8[t·leaves, 16], totals uint8[t, 16].
+
+    points: the leaf each tree lacks, in 0..leaves-1; sums: of each level the sum of the side that the way to this
+    leaf does *not* take. Memory accesses depend on the points: not to be run where somebody measures them.
+    """
+    depth = arrays.tree_depth(leaves)
+    if not isinstance(points, np.ndarray) or points.dtype != np.int64 or points.ndim != 1:
+        raise ParameterError("points must be an int64 array")
+    if len(points) and (points.min() < 0 or points.max() >= leaves):
+        raise ParameterError(f"points must lie in 0..{leaves - 1}")
+    sums = arrays.blocks("sums", sums, len(points) * depth)
+    points = np.ascontiguousarray(points)
+    return chosen()[1].pprf_puncture(sums, points, leaves, arrays.cipher_key("keys", keys, 32))
+
+
+def code_convolve(vector: U8, key: bytes) -> U8:
+    """The convolution of the expand-convolute code: uint8[k, 16] -> uint8[k, 16], k at least 64.
+
+    Linear; a permutation of all vectors. key: the public key of everything random in the code.
+    """
+    return chosen()[1].code_convolve(_code_vector(vector), arrays.cipher_key("key", key))
+
+
+def code_expand(vector: U8, systematic: U8, key: bytes, first: int) -> U8:
+    """Outputs first, first + 1, ... of the code: uint8[k, 16], uint8[n, 16] -> uint8[n, 16].
+
+    vector: the convolved half, all of it; systematic: rows first ... first + n - 1 of the other half. Each output is
+    its systematic row and 21 rows of the vector added up. What is read where is public.
+    """
+    vector, systematic = _code_vector(vector), arrays.blocks("systematic", systematic)
+    if first < 0 or first + len(systematic) > len(vector):
+        raise ParameterError(f"the code has {len(vector)} outputs")
+    return chosen()[1].code_expand(vector, systematic, arrays.cipher_key("key", key), first)
+
+
+def _code_vector(vector: U8) -> U8:
+    vector = arrays.blocks("vector", vector)
+    if not arrays.MIN_CODE <= len(vector) < 2**32:
+        raise ParameterError(f"the code takes {arrays.MIN_CODE} to 2^32 - 1 rows, not {len(vector)}")
+    return vector

@@ -22,6 +22,34 @@ MAX_EXPANDED = 255 * 64
 """RFC 9380 §5.3.1: expand_message_xmd yields at most 255 blocks of its hash."""
 MAX_CELL = 2**32 - 1
 """``digest_columns`` writes the length of a cell as four bytes."""
+MAX_CELLS = 2**16 - 1
+"""Cells of one bin of a key-value store: the extension keeps them in 16 bits."""
+MAX_DENSE = 16
+"""Dense cells of one bin; three are usual."""
+CODE_WEIGHT, CODE_TAPS = 21, 24
+"""The expand-convolute code: entries an output adds up, and random taps of its convolution."""
+MIN_CODE = 64
+"""The shortest vector the code takes: longer than two windows of its convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class OkvsShape:
+    """A key-value store of ``bins`` bins, each with ``sparse`` + ``dense`` cells and at most ``capacity`` keys."""
+
+    bins: int
+    sparse: int
+    dense: int
+    capacity: int
+
+    @property
+    def size(self) -> int:
+        """Cells of a bin."""
+        return self.sparse + self.dense
+
+    @property
+    def cells(self) -> int:
+        """Cells of all bins."""
+        return self.bins * self.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,3 +133,40 @@ def _column(column: Column) -> Column:
     if len(widths) and widths.max() > MAX_CELL:
         raise ParameterError(f"a cell may hold at most {MAX_CELL} bytes")
     return VariableColumn(column.tag, np.ascontiguousarray(offsets), np.ascontiguousarray(data))
+
+
+def blocks(name: str, array: object, count: int | None = None) -> U8:
+    """``array`` as uint8[n, 16], with n = ``count`` where that is given."""
+    found = rows(name, array, 16)
+    if count is not None and len(found) != count:
+        raise ParameterError(f"{name} must have {count} rows, not {len(found)}")
+    return found
+
+
+def cipher_key(name: str, key: object, width: int = 16) -> bytes:
+    """A key of AES-128, or two of them."""
+    if not isinstance(key, bytes) or len(key) != width:
+        raise ParameterError(f"{name} must be {width} bytes")
+    return key
+
+
+def okvs_shape(shape: OkvsShape) -> OkvsShape:
+    if not 1 <= shape.bins < 2**31 or shape.sparse < 3 or not 0 <= shape.dense <= MAX_DENSE:
+        raise ParameterError(
+            f"a key-value store has bins, 3 or more sparse and at most {MAX_DENSE} dense cells"
+        )
+    if shape.size > MAX_CELLS or not 0 <= shape.capacity <= MAX_CELLS:
+        raise ParameterError(f"a bin has at most {MAX_CELLS} cells and keys")
+    return shape
+
+
+def tree_depth(leaves: int) -> int:
+    """Levels below the root of a tree with this many leaves."""
+    if not 1 <= leaves <= 2**30:
+        raise ParameterError(f"a tree has 1 to 2^30 leaves, not {leaves}")
+    return (leaves - 1).bit_length()
+
+
+def tree_level(leaves: int, level: int) -> int:
+    """Nodes of a level that have a leaf below them; level 0 is the root."""
+    return -(-leaves >> (tree_depth(leaves) - level))

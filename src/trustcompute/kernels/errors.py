@@ -31,3 +31,17 @@ class InvalidScalar(KernelError):
     @classmethod
     def at(cls, index: int) -> InvalidScalar:
         return cls(f"row {index} is zero modulo the group order and has no inverse", index)
+
+
+class OkvsFailure(KernelError):
+    """Bin ``index`` has too many keys, or its equations have no solution: as unlikely as its shape was chosen for."""
+
+    code = "kernel.okvs"
+
+    def __init__(self, message: str, index: int = -1) -> None:
+        super().__init__(message)
+        self.index = index
+
+    @classmethod
+    def at(cls, index: int) -> OkvsFailure:
+        return cls(f"bin {index} of the key-value store cannot be encoded", index)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from trustcompute.kernels import _native
-from trustcompute.kernels.arrays import U8, Column, FixedColumn
-from trustcompute.kernels.errors import InvalidPoint, InvalidScalar
+from trustcompute.kernels.arrays import I64, U8, Column, FixedColumn, OkvsShape, tree_depth
+from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
 
 
 def _empty(count: int, width: int) -> U8:
@@ -115,4 +115,52 @@ class Native:
             for c in columns
         )
         _native.digest_columns(self._use, prefix, items, out)
+        return out
+
+    def aes128_ctr(self, keys: U8, blocks: int) -> U8:
+        out = _empty(len(keys), 16 * blocks)
+        _native.aes128_ctr(self._use, keys, blocks, out)
+        return out
+
+    def aes128_hash(self, key: bytes, rows: U8) -> U8:
+        out = _empty(len(rows), 16)
+        _native.aes128_hash(self._use, key, rows, rows.shape[1], out)
+        return out
+
+    def gf128_mul(self, a: U8, b: U8) -> U8:
+        out = _empty(len(a), 16)
+        _native.gf128_mul(self._use, a, b, out)
+        return out
+
+    def okvs_encode(self, hashes: U8, values: U8, key: bytes, shape: OkvsShape, bins: range) -> U8:
+        out = _empty(len(bins) * shape.size, 16)
+        sizes = (shape.bins, shape.sparse, shape.dense, shape.capacity, bins.start, len(bins))
+        row = _native.okvs_encode(self._use, hashes, values, key, *sizes, out)
+        if row is not None:
+            raise OkvsFailure.at(row)
+        return out
+
+    def okvs_decode(self, hashes: U8, table: U8, key: bytes, shape: OkvsShape) -> U8:
+        out = _empty(len(hashes), 16)
+        _native.okvs_decode(self._use, hashes, table, key, shape.bins, shape.sparse, shape.dense, out)
+        return out
+
+    def pprf_expand(self, roots: U8, leaves: int, keys: bytes) -> tuple[U8, U8]:
+        out, sums = _empty(len(roots) * leaves, 16), _empty(len(roots) * tree_depth(leaves) * 2, 16)
+        _native.pprf_expand(self._use, roots, leaves, keys, out, sums)
+        return out, sums
+
+    def pprf_puncture(self, sums: U8, points: I64, leaves: int, keys: bytes) -> tuple[U8, U8]:
+        out, totals = _empty(len(points) * leaves, 16), _empty(len(points), 16)
+        _native.pprf_puncture(self._use, sums, points, leaves, keys, out, totals)
+        return out, totals
+
+    def code_convolve(self, vector: U8, key: bytes) -> U8:
+        out = vector.copy()
+        _native.code_convolve(self._use, key, out)
+        return out
+
+    def code_expand(self, vector: U8, systematic: U8, key: bytes, first: int) -> U8:
+        out = _empty(len(systematic), 16)
+        _native.code_expand(self._use, vector, systematic, key, first, out)
         return out

@@ -61,7 +61,7 @@ from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes, U
 from trustcompute.protocol.party import Party
 from trustcompute.protocol.run import Answer, Cost, Runner, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import parties
+from trustcompute.psi import parties, planner
 from trustcompute.psi.intersection import On, rows_found, split_on
 from trustcompute.psi.operation import named
 from trustcompute.transport import Channel, FlightChannel
@@ -188,7 +188,7 @@ class Session:
         on: On,
         output: Literal["rows", "count"] = "rows",
         reveal: Literal["consumer", "provider", "both"] = "consumer",
-        protocol: str = "psi.ecdh.v1",
+        protocol: planner.Protocol = "auto",
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -196,14 +196,14 @@ class Session:
         """Intersect a table of ours with a dataset of the node's.
 
         on: key columns: a name both sides use, several, or a mapping of our columns to theirs.
-        output, reveal, protocol: as in ``psi.intersect``; ``consumer`` is this side, and the grant names protocols.
+        output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
+        protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
         Raises ``Refused`` (the grant, the policy or the meter says no: nothing is spent), ``JobInterrupted`` (the
         peer cannot be reached: try again with ``job=``), ``JobForfeited``, ``TableError``, ``TransportError``.
         """
-        operation = named(protocol)
         ours, theirs = split_on(on)
         table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
         choice = _choice(self._entry(dataset), theirs)
@@ -211,10 +211,12 @@ class Session:
         keys = tables.keys(table, ours, spec=spec, executor=self._executor)
 
         sizes = Sizes(len(keys), choice.distinct)
+        asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal}
+        operation = named(self._planned(sizes, asked, job) if protocol == "auto" else protocol)
         done = self.compute(
             operation,
             dataset,
-            {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal},
+            asked,
             sizes,
             lambda params, rng: parties.consumer(
                 operation.id, params, sizes, keys.digests, rng, executor=self._executor
@@ -235,6 +237,20 @@ class Session:
             job=done.job,
             receipt=done.receipt,
         )
+
+    def _planned(self, sizes: Sizes, asked: Params, job: str | None) -> str:
+        """The protocol an interrupted job began with, or the one to begin a new one with."""
+        if job is not None:
+            return str(self._states.load(job).asked["operation"])
+        offered = set((self._catalog or self.catalog()).operations) & {op.id for op in psi.OPERATIONS}
+        planned = planner.plan(
+            sizes.consumer,
+            sizes.provider,
+            output=asked["output"],
+            reveal=asked["reveal"],
+            protocols=sorted(offered) or None,  # where none is, the node says who could allow one
+        )
+        return planned.protocol
 
     def release(
         self,

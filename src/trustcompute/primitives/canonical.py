@@ -126,7 +126,12 @@ def _check(value: Any, path: str, depth: int) -> None:  # noqa: PLR0912
         for key, item in value.items():
             if not isinstance(key, str) or not key.isascii():
                 raise DocumentError(f"the key {_shown(key)} is not an ASCII string", path)
-            if type(item) is not str or not item.isascii():  # most values are, and need no path
+            plain = (
+                item.isascii()
+                if type(item) is str
+                else type(item) is int and -MAX_INTEGER <= item <= MAX_INTEGER
+            )
+            if not plain:  # most values are, and need no path
                 _check(item, f"{path}.{key}" if path else key, depth - 1)
     elif isinstance(value, list | tuple):
         for item in value:

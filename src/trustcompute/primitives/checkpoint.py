@@ -2,7 +2,8 @@
 
 The broker signs one with every commit; receipts carry one; whoever knows the log's key verifies it offline.
 The note's key name equals the origin, as the specification recommends. Signatures by other keys (witnesses)
-are kept and ignored, as the specification demands; the log's own must be there and verify.
+are kept and ignored, as the specification demands; the log's own must be there and verify. Whoever wants
+witnesses asks for them by key (``verify_cosignature``, https://c2sp.org/tlog-cosignature).
 
 The note format is https://c2sp.org/signed-note, the text https://c2sp.org/tlog-checkpoint. Signed text begins
 with the origin and holds line feeds, which no JWS signing input has: one key may sign both.
@@ -23,7 +24,8 @@ from trustcompute.primitives.signing import SIGNATURE_BYTES, SigningKey, VerifyK
 
 MAX_NOTE: Final = 64 * 1024  # sixteen signatures, which a verifier must accept, of up to 4 KiB each
 MAX_SIGNATURES: Final = 16
-_ED25519: Final = b"\x01"  # signature type of the note format
+_ED25519: Final = b"\x01"  # signature types of the note format
+_COSIGNATURE: Final = b"\x04"
 _NAME = re.compile(r"[^\s+\x00-\x20\x7f]{1,255}\Z")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
@@ -77,6 +79,79 @@ class NoteKey:
         except (ValueError, ParameterError, VerificationError) as error:
             raise VerificationError("a log's key reads name+id+base64 and must be an Ed25519 key") from error
         return key
+
+
+@dataclass(frozen=True, slots=True)
+class CosignerKey:
+    """A witness's key and name. ``str`` of it is the form other log tools exchange (vkey, type 0x04)."""
+
+    name: str
+    key: VerifyKey
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ParameterError("the name of a witness is 1 to 255 characters without spaces or +")
+
+    @property
+    def id(self) -> bytes:
+        """SHA-256(name ‖ line feed ‖ 0x04 ‖ public key)[:4]."""
+        return hashlib.sha256(self.name.encode() + b"\n" + _COSIGNATURE + self.key.raw).digest()[:4]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.id.hex()}+{base64.b64encode(_COSIGNATURE + self.key.raw).decode()}"
+
+    @classmethod
+    def parse(cls, text: str) -> CosignerKey:
+        """From ``str`` of it. Raises ``VerificationError``."""
+        parts = text.strip().split("+", 2)
+        try:
+            encoded = (
+                base64.b64decode(parts[2], validate=True) if len(parts) == 3 and len(text) <= 512 else b""
+            )
+            key = cls(parts[0], VerifyKey(encoded[1:]))
+            if encoded[:1] != _COSIGNATURE or key.id.hex() != parts[1]:
+                raise ValueError("not a witness's key")
+        except (ValueError, ParameterError, VerificationError) as error:
+            raise VerificationError("a witness's key reads name+id+base64, of type 4 (Ed25519)") from error
+        return key
+
+
+def cosign(note: str, name: str, key: SigningKey, time: int) -> str:
+    """A witness's line for a note (C2SP tlog-cosignature, v1). time: seconds since 1970.
+
+    It states that the witness has seen no other log of this origin: only ``broker.witness`` may say so.
+    """
+    text, _ = _split(note)
+    signature = key.sign(_cosigned(text, time))
+    cosigner = CosignerKey(name, key.public)
+    line = base64.b64encode(cosigner.id + time.to_bytes(8, "big") + signature).decode()
+    return f"— {name} {line}\n"
+
+
+def verify_cosignature(note: str, key: CosignerKey) -> int:
+    """When this witness cosigned the note. Raises ``VerificationError`` unless it did."""
+    text, signatures = _split(note)
+    for line in signatures:
+        name, signature = _signature(line)
+        if name != key.name or signature[:4] != key.id:
+            continue
+        if len(signature) != 12 + SIGNATURE_BYTES:
+            raise VerificationError(f"the cosignature of {key.name} has a wrong length")
+        time = int.from_bytes(signature[4:12], "big")
+        key.key.verify(signature[12:], _cosigned(text, time))
+        return time
+    raise VerificationError(f"the checkpoint is not cosigned by the witness {key.name}")
+
+
+def add_signature(note: str, line: str) -> str:
+    """The note with one more signature line. Raises ``VerificationError`` for what is not one."""
+    _signature(line.removesuffix("\n"))
+    _split(joined := note + line)
+    return joined
+
+
+def _cosigned(text: str, time: int) -> bytes:
+    return f"cosignature/v1\ntime {time}\n{text}".encode()
 
 
 def sign(checkpoint: Checkpoint, key: SigningKey) -> str:

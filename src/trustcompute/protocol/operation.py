@@ -47,8 +47,8 @@ class Usage:
     delta: int = 0
 
     def __post_init__(self) -> None:
-        for unit, amount in self.items():
-            if not 0 <= amount <= MAX_AMOUNT:
+        for unit in UNITS:
+            if not 0 <= (amount := getattr(self, unit)) <= MAX_AMOUNT:
                 raise ValueError(f"usage of {unit} must lie in 0..2^63-1, not {amount}")
 
     def items(self) -> list[tuple[str, int]]:

@@ -7,5 +7,6 @@
 
 from trustcompute.psi.intersection import Intersection, intersect
 from trustcompute.psi.operation import OPERATIONS
+from trustcompute.psi.planner import Plan, plan
 
-__all__ = ["OPERATIONS", "Intersection", "intersect"]
+__all__ = ["OPERATIONS", "Intersection", "Plan", "intersect", "plan"]

@@ -17,7 +17,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import matching, operation, parties
+from trustcompute.psi import matching, operation, parties, planner
 from trustcompute.psi.ecdh import Found
 
 On = str | Sequence[str] | Mapping[str, str]
@@ -84,7 +84,7 @@ def intersect(
     on: On,
     output: Literal["rows", "count"] = "rows",
     reveal: Literal["left", "right", "both"] = "left",
-    protocol: str = "psi.ecdh.v1",
+    protocol: planner.Protocol = "auto",
     casefold: bool = False,
     executor: Executor | None = None,
 ) -> Intersection:
@@ -95,7 +95,7 @@ def intersect(
     on: the key: a column both tables have, several, or a mapping of left columns to right ones.
     output: ``rows`` (which rows match) or ``count`` (how many distinct keys, and not which).
     reveal: who learns it.
-    protocol: ``psi.ecdh.v1``, or ``psi.dh.v1``: the same rows in less time (no count).
+    protocol: ``psi.ecdh.v1``, ``psi.dh.v1`` and ``psi.vole.v1`` (rows only), or ``auto``: what ``psi.plan`` says.
     casefold: compare text without regard to case.
 
     Nulls and blanks never match. Raises ``TableError`` for tables and columns that cannot be used.
@@ -116,7 +116,12 @@ def intersect(
     sizes = Sizes(len(left_keys), len(right_keys))
     role = {"left": "consumer", "right": "provider"}.get(reveal, reveal)
     asked = {"columns": right_on, "keys": left_keys.spec.digest, "output": output, "reveal": role}
-    op = operation.named(protocol)
+    if protocol == "auto":
+        op = operation.named(
+            planner.plan(sizes.consumer, sizes.provider, output=output, reveal=role).protocol
+        )
+    else:
+        op = operation.named(protocol)
     params = op.check(asked, sizes)
     run = run_local(
         parties.consumer(op.id, params, sizes, left_keys.digests, Rng.from_os(), executor=executor),

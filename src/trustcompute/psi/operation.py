@@ -7,20 +7,23 @@ sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``prov
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Sizes, Usage
-from trustcompute.psi import ecdh, matching
+from trustcompute.psi import ecdh, matching, vole
 
 MAX_KEY_COLUMNS: Final = 16
 OUTPUTS: Final = ("rows", "count")
 REVEALS: Final = ("consumer", "provider", "both")
+ECDH, DH, VOLE = "psi.ecdh.v1", "psi.dh.v1", vole.ID
+OUTPUTS_OF: Final = {ECDH: OUTPUTS, DH: ("rows",), VOLE: ("rows",)}  # what each protocol can find
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def check(params: Params, sizes: Sizes) -> dict[str, Any]:
+def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming the parameter and what it may be."""
     unknown = set(params) - {"columns", "keys", "output", "reveal"}
     if unknown:
@@ -39,39 +42,34 @@ def check(params: Params, sizes: Sizes) -> dict[str, Any]:
     output, reveal = params.get("output", "rows"), params.get("reveal", "consumer")
     if output not in OUTPUTS:
         raise ParameterError(f"output must be one of {', '.join(OUTPUTS)}")
+    if output not in OUTPUTS_OF[protocol]:
+        raise ParameterError(f"{protocol} gives output 'rows' only: for a count ask for {ECDH}")
     if reveal not in REVEALS:
         raise ParameterError(f"reveal must be one of {', '.join(REVEALS)}")
     matching.width(sizes.consumer, sizes.provider)
     return {"columns": columns, "keys": keys, "output": output, "reveal": reveal}
 
 
-def check_dh(params: Params, sizes: Sizes) -> dict[str, Any]:
-    """As ``check``; each key has a blind of its own, so there is no way to count without learning which."""
-    canonical = check(params, sizes)
-    if canonical["output"] != "rows":
-        raise ParameterError("psi.dh.v1 gives output 'rows' only: for a count ask for psi.ecdh.v1")
-    return canonical
-
-
 def output_form(params: Params) -> OutputForm:
     return OutputForm.MATCHED_IDS if params["output"] == "rows" else OutputForm.COUNT
 
 
-def bound(params: Params, sizes: Sizes) -> Usage:
+def roles(params: Params, sizes: Sizes) -> ecdh.Params:
+    """Who receives and who sends follows from who learns."""
+    if params["reveal"] == "provider":
+        return ecdh.Params(sizes.provider, sizes.consumer, answer=False)
+    return ecdh.Params(sizes.consumer, sizes.provider, answer=params["reveal"] == "both")
+
+
+def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
     """Calls, the consumer's keys, and the bytes of all message bodies: a function of what is declared."""
-    receiver_rows = sizes.provider if params["reveal"] == "provider" else sizes.consumer
-    sender_rows = sizes.consumer if params["reveal"] == "provider" else sizes.provider
-    table = sender_rows * matching.width(sizes.consumer, sizes.provider)
+    p = roles(params, sizes)
+    points = 2 * ecdh.POINT * p.receiver_rows + p.sender_rows * p.width
+    sent = {ECDH: points, DH: points + ecdh.POINT, VOLE: vole.message_bytes(p)}[protocol]
     answer = 0
     if params["reveal"] == "both":
-        answer = 8 if params["output"] == "count" else -(-sizes.provider // 8)
-    return Usage(calls=1, rows=sizes.consumer, bytes=2 * ecdh.POINT * receiver_rows + table + answer)
-
-
-def bound_dh(params: Params, sizes: Sizes) -> Usage:
-    """As ``bound``, and the sender's public element."""
-    usage = bound(params, sizes)
-    return Usage(calls=usage.calls, rows=usage.rows, bytes=usage.bytes + ecdh.POINT)
+        answer = 8 if params["output"] == "count" else -(-p.sender_rows // 8)
+    return Usage(calls=1, rows=sizes.consumer, bytes=sent + answer)
 
 
 def leakage(params: Params) -> Leakage:
@@ -89,32 +87,24 @@ def leakage(params: Params) -> Leakage:
     )
 
 
-OPERATIONS: Final = (
+OPERATIONS: Final = tuple(
     Operation(
-        id="psi.ecdh.v1",
-        check=check,
+        id=protocol,
+        check=partial(check, protocol),
         output=output_form,
-        bound=bound,
+        bound=partial(bound, protocol),
         leakage=leakage,
         consumer="consumer",
         provider="provider",
-    ),
-    Operation(
-        id="psi.dh.v1",
-        check=check_dh,
-        output=output_form,
-        bound=bound_dh,
-        leakage=leakage,
-        consumer="consumer",
-        provider="provider",
-    ),
+    )
+    for protocol in (ECDH, DH, VOLE)
 )
 
 
 def named(protocol: str) -> Operation:
-    """The operation of that id; raises ``ParameterError`` naming those there are."""
-    for operation in OPERATIONS:
-        if operation.id == protocol:
-            return operation
-    known = ", ".join(operation.id for operation in OPERATIONS)
-    raise ParameterError(f"protocol must be one of {known}, not {protocol!r}")
+    """The operation of that id. Raises ``ParameterError`` naming those that exist."""
+    for found in OPERATIONS:
+        if found.id == protocol:
+            return found
+    known = ", ".join(found.id for found in OPERATIONS)
+    raise ParameterError(f"protocol must be one of auto, {known}, not {protocol!r}")

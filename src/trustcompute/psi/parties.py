@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import cardinality, dh, ecdh
+from trustcompute.psi import cardinality, dh, ecdh, operation, vole
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.matching import U8
 
@@ -21,7 +21,7 @@ def consumer(
     """The asking side's party. protocol: an operation's id; params: canonical; keys: uint8[sizes.consumer, 32]
     distinct key digests."""
     role = _roles(protocol, params)[1 if params["reveal"] == "provider" else 0]
-    return role(keys, _params(params, sizes), rng, executor)
+    return role(keys, operation.roles(params, sizes), rng, executor)
 
 
 def provider(
@@ -30,22 +30,17 @@ def provider(
     """The answering side's party. protocol: an operation's id; params: canonical; keys: uint8[sizes.provider, 32]
     distinct key digests."""
     role = _roles(protocol, params)[0 if params["reveal"] == "provider" else 1]
-    return role(keys, _params(params, sizes), rng, executor)
+    return role(keys, operation.roles(params, sizes), rng, executor)
 
 
 _ROLES: dict[tuple[str, str], tuple[Role, Role]] = {
-    ("psi.ecdh.v1", "rows"): (ecdh.receiver, ecdh.sender),
-    ("psi.ecdh.v1", "count"): (cardinality.receiver, cardinality.sender),
-    ("psi.dh.v1", "rows"): (dh.receiver, dh.sender),
+    (operation.ECDH, "rows"): (ecdh.receiver, ecdh.sender),
+    (operation.ECDH, "count"): (cardinality.receiver, cardinality.sender),
+    (operation.DH, "rows"): (dh.receiver, dh.sender),
+    (operation.VOLE, "rows"): (vole.receiver, vole.sender),
 }
 
 
 def _roles(protocol: str, params: Params) -> tuple[Role, Role]:
     """(receiver, sender) of an operation that ``operation.OPERATIONS`` lists, for an output it has checked."""
     return _ROLES[protocol, params["output"]]
-
-
-def _params(params: Params, sizes: Sizes) -> ecdh.Params:
-    if params["reveal"] == "provider":
-        return ecdh.Params(sizes.provider, sizes.consumer, answer=False)
-    return ecdh.Params(sizes.consumer, sizes.provider, answer=params["reveal"] == "both")

@@ -56,6 +56,7 @@ class Changes:
     assets: list[Asset] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     openings: list[Opening] = field(default_factory=list)
+    forgotten: list[tuple[int, str]] = field(default_factory=list)  # openings, by index and field
     entries: list[StoredEntry] = field(default_factory=list)
     checkpoint: str | None = None
 
@@ -71,6 +72,10 @@ class Reader(Protocol):
 
     def open_jobs(self) -> list[JobRecord]:
         """Jobs that are reserved or armed, by id."""
+        ...
+
+    def late(self, now: int) -> list[str]:
+        """Ids of open jobs whose lease ended before ``now``, in order."""
         ...
 
     def unacknowledged(self, since: int) -> list[JobRecord]:
@@ -130,6 +135,10 @@ class Store(Protocol):
     def shared(self) -> bool: ...
 
     def read(self) -> AbstractContextManager[Reader]: ...
+
+    def scrub(self) -> None:
+        """Overwrite what was deleted, as far as the store can."""
+        ...
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Commits durably where the block ends, takes everything back where it raises."""

@@ -156,6 +156,12 @@ class PostgresStore:
             )
             yield transaction
 
+    def scrub(self) -> None:
+        """Free the space of deleted openings; the server's own write-ahead log and back-ups are its operator's."""
+        with self._mutex, _explained():
+            self._check()
+            self._connection.execute("VACUUM openings")
+
     def close(self) -> None:
         with self._mutex:
             self._closed = True
@@ -207,6 +213,12 @@ class PostgresTransaction:
     def open_jobs(self) -> list[JobRecord]:
         query = _GET_JOBS + "WHERE state IN ('reserved', 'armed') ORDER BY id"
         return [job_of(row) for row in self._connection.execute(query)]
+
+    def late(self, now: int) -> list[str]:
+        query: LiteralString = (
+            "SELECT id FROM jobs WHERE state IN ('reserved', 'armed') AND lease < %s ORDER BY id"
+        )
+        return [row[0] for row in self._connection.execute(query, (now,))]
 
     def unacknowledged(self, since: int) -> list[JobRecord]:
         query = _GET_JOBS + "WHERE state = 'posted' AND countersigned IS NULL AND lease >= %s"
@@ -295,6 +307,7 @@ class PostgresTransaction:
                 "INSERT INTO openings VALUES (%s, %s, %s, %s)",
                 ((row.index, row.field, row.salt, row.value) for row in changes.openings),
             )
+            self._put("DELETE FROM openings WHERE idx = %s AND field = %s", changes.forgotten)
             self._put(
                 "INSERT INTO entries VALUES (%s, %s, %s)",
                 ((row.index, row.leaf, row.body) for row in changes.entries),

@@ -146,6 +146,25 @@ class SqliteStore:
         with self._block("BEGIN IMMEDIATE") as transaction:
             yield transaction
 
+    def copy(self, directory: Path) -> None:
+        """Copy the book as it is at one moment into a directory; commits wait meanwhile."""
+        with self._mutex, _explained():
+            if self._closed:
+                raise StoreError("the book is closed")
+            self._connection.execute("VACUUM INTO ?", (str(directory / BOOK_FILE),))
+        with (directory / BOOK_FILE).open("rb+") as file:
+            file.flush()
+            os.fsync(file.fileno())
+
+    def scrub(self) -> None:
+        """Copy the write-ahead log into the book and cut it off: ``secure_delete`` has zeroed what was deleted."""
+        with self._mutex, _explained():
+            busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise StoreError(
+                "a reader holds the book: what was deleted is still in its write-ahead log; try again"
+            )
+
     def close(self) -> None:
         with self._mutex:
             self._closed = True
@@ -190,6 +209,10 @@ class SqliteTransaction:
     def open_jobs(self) -> list[JobRecord]:
         query = f"{_GET_JOBS} WHERE state IN ('reserved', 'armed') ORDER BY id"
         return [job_of(row) for row in self._connection.execute(query)]
+
+    def late(self, now: int) -> list[str]:
+        query = "SELECT id FROM jobs WHERE state IN ('reserved', 'armed') AND lease < ? ORDER BY id"
+        return [row[0] for row in self._connection.execute(query, (now,))]
 
     def unacknowledged(self, since: int) -> list[JobRecord]:
         query = f"{_GET_JOBS} WHERE state = 'posted' AND countersigned IS NULL AND lease >= ?"
@@ -284,6 +307,7 @@ class SqliteTransaction:
             "INSERT INTO openings VALUES (?, ?, ?, ?)",
             [(row.index, row.field, row.salt, row.value) for row in changes.openings],
         )
+        self._put("DELETE FROM openings WHERE idx = ? AND field = ?", changes.forgotten)
         self._put(
             "INSERT INTO entries VALUES (?, ?, ?)",
             [(row.index, row.leaf, row.body) for row in changes.entries],
@@ -339,6 +363,7 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     return connection
 

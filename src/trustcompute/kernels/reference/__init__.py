@@ -6,6 +6,8 @@ Big integers hold the GIL, so threads do not help; a process pool does (``primit
 either).
 """
 
+from trustcompute.kernels.reference.aes import aes128_ctr, aes128_hash
+from trustcompute.kernels.reference.code import code_convolve, code_expand
 from trustcompute.kernels.reference.curve import (
     ristretto255_check,
     ristretto255_from_uniform,
@@ -18,6 +20,9 @@ from trustcompute.kernels.reference.curve import (
     ristretto255_unblind,
 )
 from trustcompute.kernels.reference.digest import digest_columns, expand_message_xmd, oprf_finalize
+from trustcompute.kernels.reference.gf128 import gf128_mul
+from trustcompute.kernels.reference.okvs import okvs_decode, okvs_encode
+from trustcompute.kernels.reference.pprf import pprf_expand, pprf_puncture
 from trustcompute.kernels.reference.scalar import (
     scalar255_invert,
     scalar255_mul,
@@ -26,9 +31,18 @@ from trustcompute.kernels.reference.scalar import (
 )
 
 __all__ = [
+    "aes128_ctr",
+    "aes128_hash",
+    "code_convolve",
+    "code_expand",
     "digest_columns",
     "expand_message_xmd",
+    "gf128_mul",
+    "okvs_decode",
+    "okvs_encode",
     "oprf_finalize",
+    "pprf_expand",
+    "pprf_puncture",
     "ristretto255_check",
     "ristretto255_from_uniform",
     "ristretto255_hash",

@@ -1,0 +1,122 @@
+"""Oblivious transfer of random keys: a few by Diffie-Hellman, many from 128 of these.
+
+Called by ``psi.vole``. The sender gets two keys a transfer, the receiver the one of its choice.
+
+*Base transfers*, on ristretto255: the receiver sends two elements, one whose discrete logarithm it knows and one that
+it drew without knowing it; the sender multiplies both by one secret. (Even, Goldreich and Lempel, CACM 1985, with
+ElGamal keys that can be sampled obliviously; Masny and Rindal's endemic transfer, CCS 2019, is its actively secure
+cousin.) Choices are hidden whatever the sender computes: both elements are uniform. Keys not chosen are hidden under
+computational Diffie-Hellman with SHA-256 as a random oracle, from a receiver that follows the protocol.
+
+*Extension*: Ishai, Kilian, Nissim and Petrank (CRYPTO 2003), semi-honest: 128 base transfers in the other direction
+give any number at the price of symmetric cryptography. 256 multiplications on the curve replace the 1,900 and more
+that the trees of a silent VOLE would take.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from trustcompute import kernels
+from trustcompute.kernels import FixedColumn
+from trustcompute.kernels.arrays import U8
+from trustcompute.primitives import ristretto255
+from trustcompute.primitives.rng import Rng
+
+Bits = npt.NDArray[np.bool_]
+
+KEY: Final = 16  # bytes
+WIDTH: Final = 128  # base transfers of an extension
+_BASE: Final = b"trustcompute base oblivious transfer v1".ljust(64, b"\0")
+_EXTENDED: Final = b"trustcompute extended oblivious transfer v1".ljust(64, b"\0")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the receiver of base transfers keeps: its choices (bool[n]) and the logarithms it knows (uint8[n, 32])."""
+
+    choices: Bits = field(repr=False)
+    logarithms: U8 = field(repr=False)
+
+
+def start(rng: Rng) -> tuple[U8, U8]:
+    """The sender's secret and the element it sends, uint8[1, 32] each."""
+    secret = ristretto255.random_scalars(rng, 1)
+    return secret, kernels.ristretto255_mul_base(secret)
+
+
+def choose(choices: Bits, rng: Rng) -> tuple[Chosen, U8]:
+    """The receiver's choices: what it keeps, and the pairs of elements it sends, uint8[n, 2, 32]."""
+    count = len(choices)
+    logarithms = ristretto255.random_scalars(rng, count)
+    known = kernels.ristretto255_mul_base(logarithms)
+    unknown = kernels.ristretto255_from_uniform(rng.array(64 * count).reshape(count, 64))
+    mask = choices[:, None]
+    pairs = np.stack([np.where(mask, unknown, known), np.where(mask, known, unknown)], axis=1)
+    return Chosen(choices, logarithms), pairs
+
+
+def received_keys(chosen: Chosen, element: U8, *, executor: Executor | None = None) -> U8:
+    """The receiver's keys, uint8[n, 16]. Raises ``RemoteProtocolError`` if the sender's element is none."""
+    repeated = np.repeat(element, len(chosen.choices), axis=0)
+    shared = ristretto255.multiply(repeated, chosen.logarithms, name="sender's elements", executor=executor)
+    return _keys(shared, chosen.choices.astype(np.uint8))
+
+
+def sent_keys(secret: U8, pairs: U8, *, executor: Executor | None = None) -> U8:
+    """The sender's keys, uint8[n, 2, 16]. Raises ``RemoteProtocolError`` naming the first pair that is no element."""
+    shared = ristretto255.multiply(pairs.reshape(-1, 32), secret, name="paired elements", executor=executor)
+    both = [_keys(shared[side::2], np.full(len(pairs), side, dtype=np.uint8)) for side in (0, 1)]
+    return np.stack(both, axis=1)
+
+
+def _keys(shared: U8, sides: U8) -> U8:
+    columns = [FixedColumn(0, _numbers(len(shared))), FixedColumn(1, sides[:, None]), FixedColumn(2, shared)]
+    return np.ascontiguousarray(kernels.digest_columns(_BASE, columns)[:, :KEY])
+
+
+def _numbers(count: int) -> U8:
+    return np.arange(count, dtype="<u8").reshape(count, 1).view(np.uint8)
+
+
+def extension_bytes(count: int) -> int:
+    """Bytes of each of the 128 rows that the receiver of an extension sends."""
+    return -(-count // 8)
+
+
+def extend_receiver(keys: U8, choices: Bits) -> tuple[U8, U8]:
+    """The receiver of the extension, who sent the base transfers.
+
+    keys: uint8[128, 2, 16]; choices: bool[n] -> what it sends, uint8[128, ⌈n/8⌉], and its pads, uint8[n, 16].
+    """
+    count, width = len(choices), extension_bytes(len(choices))
+    streams = kernels.aes128_ctr(keys.reshape(-1, KEY), -(-width // 16))[:, :width].reshape(WIDTH, 2, width)
+    masked = streams[:, 0] ^ streams[:, 1] ^ np.packbits(choices, bitorder="little")
+    return masked, _pads(_rows(streams[:, 0], count))
+
+
+def extend_sender(keys: U8, secret: Bits, masked: U8, count: int) -> U8:
+    """The sender of the extension, who received the base transfers of its secret.
+
+    keys: uint8[128, 16]; secret: bool[128]; masked: uint8[128, ⌈n/8⌉] -> both pads of each, uint8[n, 2, 16].
+    """
+    width = extension_bytes(count)
+    streams = kernels.aes128_ctr(keys, -(-width // 16))[:, :width]
+    rows = _rows(streams ^ masked * secret[:, None], count)
+    return np.stack([_pads(rows), _pads(rows ^ np.packbits(secret, bitorder="little"))], axis=1)
+
+
+def _rows(columns: U8, count: int) -> U8:
+    """Transpose a matrix of bits: uint8[128, ⌈n/8⌉] -> uint8[n, 16]."""
+    bits = np.unpackbits(columns, axis=1, count=count, bitorder="little")
+    return np.packbits(bits.T, axis=1, bitorder="little")
+
+
+def _pads(rows: U8) -> U8:
+    columns = [FixedColumn(0, _numbers(len(rows))), FixedColumn(1, rows)]
+    return np.ascontiguousarray(kernels.digest_columns(_EXTENDED, columns)[:, :KEY])
