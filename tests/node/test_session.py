@@ -369,7 +369,7 @@ def test_a_resumed_job_refuses_another_table_dataset_or_output(world, tmp_path):
     job, session = interrupted.value.job, world.session(state=state)
     with pytest.raises(ParameterError, match="another table"):
         session.intersect("planes", FLIGHTS.slice(0, 2), on={"tail": "tailnum"}, job=job)
-    with pytest.raises(ParameterError, match="another table|for a count"):
+    with pytest.raises(ParameterError, match=r"another table|for a count"):
         world.intersect(session, output="count", job=job)
 
 
