@@ -57,6 +57,7 @@ def _charge(n: int, grant: str) -> dict[str, object]:
         "turn": 1,
         "frames": _digest(f"frames {n}"),
         "transcript": _digest(f"transcript {n}"),
+        "accounts": [f"grant:{grant}", "dataset:companies"],
         "usage": {"calls": 1, "rows": n % 1000},
         "window": n // 1000 // 86400,
     }
