@@ -258,7 +258,7 @@ i64 okvs_encode(const Dispatch& with, const u8* hashes, const u8* values, std::s
             return static_cast<i64>(first + bin);
         }
     }
-    wipe(sorted.data(), sizeof(Key) * sorted.size());
+    if (!sorted.empty()) wipe(sorted.data(), sizeof(Key) * sorted.size());
     return kFine;
 }
 
