@@ -11,9 +11,9 @@ from trustcompute.errors import ParameterError
 def test_large_sets_go_to_vole_small_ones_and_counts_to_ecdh():
     assert psi.plan(10**6, 10**6).protocol == "psi.vole.v1"
     assert psi.plan(10, 10**6).protocol == "psi.vole.v1"
-    assert psi.plan(20, 50).protocol == "psi.ecdh.v1"
+    assert psi.plan(20, 50).protocol == "psi.dh.v1"
     assert psi.plan(10**6, 10**6, output="count").protocol == "psi.ecdh.v1"
-    assert psi.plan(0, 0).protocol == "psi.ecdh.v1"
+    assert psi.plan(0, 0).protocol != "psi.vole.v1"
 
 
 def test_a_thin_line_changes_the_choice():
@@ -21,13 +21,13 @@ def test_a_thin_line_changes_the_choice():
     if kernels.active().name != "native":
         pytest.skip("the sizes below are chosen for the native kernels")
     assert psi.plan(3000, 3000).protocol == "psi.vole.v1"
-    assert psi.plan(3000, 3000, bandwidth=10**6).protocol == "psi.ecdh.v1"
+    assert psi.plan(3000, 3000, bandwidth=10**6).protocol == "psi.dh.v1"
 
 
 @pytest.mark.parametrize("reveal", ["consumer", "provider", "both"])
 def test_a_plan_says_what_a_run_will_take(reveal):
     plan = psi.plan(1000, 2000, reveal=reveal)
-    assert {estimate.protocol for estimate in plan.estimates} == {"psi.ecdh.v1", "psi.vole.v1"}
+    assert {estimate.protocol for estimate in plan.estimates} == {"psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1"}
     assert plan.seconds == min(estimate.seconds for estimate in plan.estimates)
     assert plan.statistical_bits >= 40
     shown = str(plan)
