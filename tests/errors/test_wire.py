@@ -7,6 +7,7 @@ import pytest
 import trustcompute
 from trustcompute import errors
 from trustcompute.broker.audit import EntryError
+from trustcompute.broker.tiles import TileError
 from trustcompute.primitives.canonical import DocumentError
 
 
@@ -17,6 +18,8 @@ def kinds(root=errors.TrustcomputeError):
 def make(kind):
     if kind is EntryError:
         return kind("what happened", 7)
+    if kind is TileError:
+        return kind("what happened", "tile/0/000", 7)
     return kind(
         "what happened",
         **dict.fromkeys(("rule", "field", "owner", "fix"), "x") if kind is errors.Refused else {},
