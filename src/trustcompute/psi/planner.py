@@ -1,8 +1,8 @@
 """Which protocol for which sizes, and why: what a person wants to know before a run, printed in one go.
 
 Called by ``psi.intersect`` and ``Session.intersect`` for ``protocol="auto"``. Seconds are expectations for one core a
-party, from constants measured on one machine (2.45 GHz AMD EPYC, Zen 3); what decides is their ratio, which travels
-better than they do. ``python -m benchmarks psi`` measures yours.
+party, from rough constants for one kind of machine (2.45 GHz AMD EPYC, Zen 3; those of the portable and reference
+kernels are guesses); what decides is their ratio. ``python -m benchmarks psi`` measures yours.
 """
 
 from __future__ import annotations
