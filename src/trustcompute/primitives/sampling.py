@@ -137,7 +137,7 @@ class GeometricPlan:
     def sample(self, count: int, words: Words, more: Words) -> I64:
         """int64[count]. words(n): n words of ``word`` bits; more(n): n words of 64 bits."""
         value: npt.NDArray[Any] = self.top.sample(words(count), more)
-        wide = np.uint32 if len(self.digits) * self.digit <= 16 else np.uint64
+        wide: Any = np.uint32 if len(self.digits) * self.digit <= 16 else np.uint64
         for table in reversed(self.digits):
             value = value.astype(wide, copy=False) << wide(self.digit) | table.sample(words(count), more)
         return value.astype(np.int64)
