@@ -100,6 +100,23 @@ def test_the_catalogue_tells_the_unit_and_no_counts(people):
     assert str(ROWS) not in entry.model_dump_json() and "500" not in entry.model_dump_json()
 
 
+def test_exact_counts_of_keys_are_for_those_who_may_match_them(people):
+    """A dataset with keys and a unit: whoever may only ask for releases is not told how many people there are."""
+    people.node.close()
+    dataset = Dataset(
+        "people", TABLE, version="1", keys=["person"], personal=True, unit=UNIT, limits=people.limits
+    )
+    people.node = Node(worlds.REGISTRY, people.broker, [dataset])
+    both = people.issue(
+        operations={"dp.release.v1": Bounds(), "psi.ecdh.v1": Bounds()},
+        outputs=[OutputForm.DP_RELEASE, OutputForm.COUNT],
+    )
+    [entry] = people.session().catalog().datasets
+    assert entry.keys == [] and "500" not in entry.model_dump_json()
+    assert people.session(grant=both).catalog().datasets[0].keys[0].distinct == 500
+    assert abs(people.count().to_arrow()["count"][0].as_py() - ROWS) < 100
+
+
 def test_a_replayed_job_returns_the_stored_answer_and_costs_nothing(people, tmp_path):
     session = people.session(plan=dict.fromkeys(range(9), "lose answer"), state=tmp_path / "jobs")
     with pytest.raises(Exception, match="go on") as interrupted:
@@ -216,6 +233,9 @@ def test_a_grant_bounds_columns_and_output(people):
         people.session(grant=bounded).release(
             "people", [dp.mean("age", 0, 9)], by="town", budget=dp.zcdp("0.1")
         )
+    people.count(people.session(grant=bounded))  # names no column, and reads none
+    with pytest.raises(Refused, match="columns"):
+        people.session(grant=bounded).release("people", [dp.count("town")], budget=dp.zcdp("0.1"))
     with pytest.raises(Refused, match="output"):
         people.count(people.session(grant=people.issue(outputs=[OutputForm.COUNT])))
 

@@ -30,7 +30,7 @@ class Dataset:
     limits:      what all grantees together may use of it, by unit.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
-                 One without keys offers releases only, and its catalogue entry tells no counts.
+                 The catalogue tells its counts of keys to those only whose grant lets them match keys.
     """
 
     id: str
@@ -107,10 +107,14 @@ class HeldDataset:
                 )
             return self._evaluated[choice]
 
-    def describe(self) -> dict[str, Any]:
-        """The catalogue's entry: names, kinds and counts, no values."""
+    def describe(self, *, matched: bool = True) -> dict[str, Any]:
+        """The catalogue's entry: names, kinds and counts, no values.
+
+        matched: whether who reads it may match keys. A count of keys is exact, so where a privacy unit is to be hidden
+        it is for those alone whom matching tells it anyway.
+        """
         d = self.dataset
-        choices = [(choice, self.keys(choice)) for choice in d.key_choices()]
+        choices = [(choice, self.keys(choice)) for choice in d.key_choices() if matched or d.unit is None]
         return {
             "id": d.id,
             "version": d.version,
