@@ -248,6 +248,7 @@ class Session:
             scenario=scenario,
             job=job,
         )
+        plan = plan.settled(done.output.bounds)
         return MeteredRelease(
             plan, done.output, job=done.job, traffic=done.cost, leakage=done.leakage, receipt=done.receipt
         )
