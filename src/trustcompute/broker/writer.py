@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,6 +130,11 @@ class Book:
     def size(self) -> int:
         """Entries in the log, those of this transaction included."""
         return self._size + len(self._pending)
+
+    def entries(self) -> Iterator[log.Entry]:
+        """The whole log, with what this transaction has added so far."""
+        bodies = itertools.chain((stored.body for stored in self.reader.entries()), tuple(self._pending))
+        return (log.decode(index, body) for index, body in enumerate(bodies))
 
     def known(self, grant: str) -> bool:
         """Whether the log has an entry that issued or accepted the grant."""
