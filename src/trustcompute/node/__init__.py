@@ -3,8 +3,19 @@
 Called by your own service, a notebook or the command line.
 """
 
+from trustcompute.node.aggregate import MeteredAggregate, aggregate
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import MeteredIntersection, MeteredRelease, Session, connect
 
-__all__ = ["Dataset", "MeteredIntersection", "MeteredRelease", "Node", "ProviderResult", "Session", "connect"]
+__all__ = [
+    "Dataset",
+    "MeteredAggregate",
+    "MeteredIntersection",
+    "MeteredRelease",
+    "Node",
+    "ProviderResult",
+    "Session",
+    "aggregate",
+    "connect",
+]

@@ -7,9 +7,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import release
+from trustcompute.node import contribution, release
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -73,4 +74,5 @@ COMPUTATIONS: Final = (
     *(Computation(one, _intersection_rows, _intersection(one.id)) for one in INTERSECTIONS),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
+    *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
 )

@@ -84,6 +84,7 @@ class CatalogEntry(Document):
     columns: Annotated[list[ColumnEntry], Field(max_length=4096)]
     keys: Annotated[list[KeyChoice], Field(max_length=64)]
     unit: UnitEntry | None = None
+    aggregates: Annotated[list[Name], Field(max_length=4096)] = []
 
 
 class Catalog(Document):

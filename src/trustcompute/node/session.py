@@ -412,11 +412,13 @@ class Session:
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
+        began: Callable[[str], object] = lambda job: None,
     ) -> Computed[T]:
         """Run this side's party of an operation, metered: what every verb of a session does.
 
         sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
-        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs.
+        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs;
+        began: told the job's id once the node has opened it.
         """
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
@@ -430,6 +432,7 @@ class Session:
             if (state.input_digest, state.asked) != (input_digest.hex(), asked):
                 raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
         self._open(state, params, sizes)
+        began(state.job)
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
         runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
         return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
