@@ -16,6 +16,7 @@ from trustcompute.protocol.transcript import Binding
 
 BINDING = Binding("", "test.star.v1", {}, "hub", "peer")
 ONE = Column("i8", (1,))
+GONE = TransportError("gone")
 
 
 def number(value):
@@ -33,7 +34,7 @@ def adder(peers, *, at_least=1, rounds=2):
     return total, left
 
 
-def peer(value, *, rounds=2, fail_at=None, error=TransportError("gone"), wait=0.0):
+def peer(value, *, rounds=2, fail_at=None, error=GONE, wait=0.0):
     for turn in range(rounds):
         asked = yield from receive("ask", turn=ONE)
         assert asked["turn"][0] == turn

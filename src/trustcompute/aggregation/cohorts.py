@@ -48,7 +48,7 @@ class Cohorts:
     def _check(self, survivors: frozenset[str], least: int) -> None:
         near = [apart for one in self._opened if 0 < len(apart := survivors ^ one) < least]
         if near:
-            names = ", ".join(sorted(min(near, key=len)))
+            names = ", ".join(min((len(apart), sorted(apart)) for apart in near)[1])
             raise Refused(
                 f"these survivors differ from an earlier set by {names} alone: both sums would tell what fewer than"
                 f" {least} parties hold",

@@ -182,7 +182,10 @@ class Hub(Generic[T]):
         if len(got) < step.at_least:
             raise TooFew(
                 f"{len(got)} of {len(step.peers)} answered with {step.receive.kind!r}, and {step.at_least} are needed: "
-                + "; ".join(f"{peer}: {why}" for peer, why in self.reasons.items()),
+                + "; ".join(
+                    why if why.startswith(f"{peer}:") else f"{peer}: {why}"
+                    for peer, why in self.reasons.items()
+                ),
                 self.reasons,
             )
         return {peer: got[peer] for peer in step.peers if peer in got}
