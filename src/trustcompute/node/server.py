@@ -31,9 +31,10 @@ from trustcompute.errors import (
     RemoteProtocolError,
     TrustcomputeError,
 )
-from trustcompute.node import documents, release
+from trustcompute.node import documents
 from trustcompute.node.answers import unpack
-from trustcompute.node.computation import COMPUTATIONS, Computation
+from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
+from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
@@ -88,7 +89,7 @@ class Node:
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
         for dataset in datasets:
-            self._hold(HeldDataset(dataset, executor))
+            self._hold(HeldDataset(dataset, executor, signer=identity.key))
         self._jobs: dict[str, ProviderJob] = {}
         self._reported: OrderedDict[str, None] = OrderedDict()  # jobs with an incident in the log
         self._lock = threading.Lock()
@@ -172,7 +173,7 @@ class Node:
         grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
         held = self._datasets.get(grant.claims.asset.id)
         operations = sorted(set(self._computations) & set(grant.claims.operations))
-        matched = any(operation not in release.IDS for operation in operations)
+        matched = any(operation not in UNMATCHED for operation in operations)
         entries = [] if held is None else [held.describe(matched=matched)]
         return documents.Catalog(
             certificate=self.identity.certificate.decode(),
@@ -314,6 +315,9 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
+        if held.dataset.aggregates:
+            directory = self.broker.outbox.directory.parent
+            held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         self.broker.register(held.asset())
         self._datasets[name] = held
 
