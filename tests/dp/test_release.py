@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trustcompute import dp
+from trustcompute import dp, tables
 from trustcompute.dp import bounding, spill, totals
 from trustcompute.dp import measure as measuring
 from trustcompute.dp.bounding import KEY_BYTES
@@ -137,7 +137,7 @@ def test_a_table_that_is_spilled_gives_the_same_answer(noiseless, monkeypatch, t
         whole = dp.release(table, EVERYTHING[:5] + EVERYTHING[6:7], by=by, **asked)
         with monkeypatch.context() as patch:
             patch.setattr(spill, "MOST_ROWS", 500)
-            patch.setattr(spill, "PART_ROWS", 300)
+            patch.setattr(spill, "PARTS", 7)
             patch.setattr(spill, "CHUNK", 700)
             patch.setattr(totals, "CHUNK", 100)
             patch.setattr(bounding, "CHUNK", 90)
@@ -155,7 +155,7 @@ def test_a_table_that_is_spilled_gives_the_same_answer(noiseless, monkeypatch, t
 
 def test_rows_that_are_units_are_spilled_too(noiseless, monkeypatch):
     monkeypatch.setattr(spill, "MOST_ROWS", 500)
-    monkeypatch.setattr(spill, "PART_ROWS", 300)
+    monkeypatch.setattr(spill, "PARTS", 7)
     found = dp.release(TABLE, [dp.count(), dp.sum("minutes", 0, 600)], budget=GENEROUS)
     assert found.measured.values.tolist() == [[N, TABLE["minutes"].to_numpy().sum()]]
 
@@ -246,6 +246,35 @@ def test_values_that_are_not_numbers_are_left_out_and_infinities_clamped(noisele
     assert sum(found.to_pandas()["count"]) <= 6, (
         "rows without a unit or a group do not count, nor may noise be large"
     )
+
+
+def test_text_in_a_number_column_of_a_file_is_missing(noiseless, tmp_path):
+    """Rules for whatever a row may hold; to raise for it would tell that it is there."""
+    path = tmp_path / "hostile.csv"
+    path.write_bytes(
+        b"u,x,n,b,s\na,1.5,3,true,A\nb,abc,4x,maybe,B\nc,,99999999999999999999,0,\xff\xfe\nd,1e999,-5,FALSE,A\n"
+        b"e,nan,300,1,A\nf,0x10,7,,\ng,-1e999,-300,yes,A\n"
+    )
+    types = {"x": pa.float64(), "n": pa.int16(), "b": pa.bool_()}
+    table = tables.open_table(path, types=types)
+    asked = [
+        dp.sum("x", -10, 10),
+        dp.sum("n", -1000, 1000),
+        dp.count("b"),
+        dp.sum("b", 0, 1),
+        dp.count("s"),
+        dp.count(),
+    ]
+    found = dp.release(table, asked, budget=GENEROUS).to_arrow().to_pylist()[0]
+    assert found == {"sum_x": 1.5, "sum_n": 5.0, "count_b": 4, "sum_b": 2.0, "count_s": 7, "count": 7}
+    for kind, wanted in ((pa.int8(), 5.0), (pa.uint8(), 10.0), (pa.uint64(), 310.0)):
+        narrow = tables.open_table(path, types={"n": kind})
+        answer = (
+            dp.release(narrow, [dp.sum("n", -1000, 1000)], budget=GENEROUS).to_arrow()["sum_n"][0].as_py()
+        )
+        assert answer == wanted, "what does not fit its type is missing"
+    grouped = dp.release(table, [dp.count()], by=["s"], budget=dp.zcdp(900, "0.5")).to_arrow()
+    assert set(grouped["s"].to_pylist()) <= {"A", "B", "", "\ufffd\ufffd"}
 
 
 def test_unknown_groups_need_units_and_public_ones_do_not():
