@@ -13,6 +13,7 @@ import pytest
 from trustcompute import dp, tables
 from trustcompute.dp import bounding, spill, totals
 from trustcompute.dp import measure as measuring
+from trustcompute.dp import plan as planning
 from trustcompute.dp.bounding import KEY_BYTES
 from trustcompute.errors import ParameterError, TableError, TrustcomputeError
 
@@ -339,6 +340,21 @@ def refused(**changes):
         (lambda: refused(aggregates=[dp.quantile("delay", ["0.33333333"], 0, 1)]), "multiples"),
         (lambda: refused(bounding_key=b"short"), f"{KEY_BYTES} bytes"),
         (lambda: refused(least_units=0), "least_units"),
+        (
+            lambda: refused(
+                aggregates=[dp.histogram("delay", range(500))],
+                by=dp.public("origin", [str(i) for i in range(50_000)]),
+            ),
+            "groups at most",
+        ),
+        (
+            lambda: refused(
+                aggregates=[dp.top_k("carrier", 300, [str(i) for i in range(300)])],
+                by=dp.public("origin", [str(i) for i in range(5000)]),
+                budget=dp.zcdp(900),
+            ),
+            "groups at most",
+        ),
         (lambda: refused(aggregates=[dp.sum("delay", 0, 1)], budget=dp.pure("0.000000001")), "any use"),
     ],
 )
@@ -460,6 +476,22 @@ def test_a_plot_of_error_against_budget_reads_nothing():
         assert y[list(x).index(float(budget.main))] == quoted.accuracy["count"].half_width
     with pytest.raises(ParameterError):
         dp.plot_accuracy(schema, [dp.sum("x", 0, 1)], budget=dp.pure("0.000000001"))
+
+
+def test_more_groups_than_can_be_reported_are_cut_after_they_were_chosen(monkeypatch):
+    """The last in the order of their labels are left out; whoever else is in the table changes nothing of that."""
+    monkeypatch.setattr(planning, "MAX_PICKS", 6)
+    table = pa.table({"g": np.repeat(list("dcba"), 200), "x": np.arange(800) % 9})
+    found = dp.release(table, [dp.quantile("x", ["0.5", "0.6"], 0, 9)], by="g", budget=dp.zcdp(900, "0.5"))
+    assert found.to_arrow()["g"].to_pylist() == ["a", "b", "c"]
+
+
+def test_very_many_groups_in_the_data_are_a_group_each_and_next_to_none_is_reported():
+    table = pa.table({"g": [f"group {i}" for i in range(200_000)], "x": np.ones(200_000)})
+    found = dp.release(
+        table, [dp.mean("x", 0, 2), dp.quantile("x", "0.5", 0, 2)], by="g", budget=dp.zcdp("0.1")
+    )
+    assert found.to_arrow().num_rows < 10
 
 
 def test_any_table_will_do():
