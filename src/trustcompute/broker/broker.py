@@ -49,6 +49,7 @@ from trustcompute.broker.clearing.house import ClearingHouse
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.log import Entry, Opening
+from trustcompute.broker.memory import Memory
 from trustcompute.broker.outbox import Outbox, keep
 from trustcompute.broker.policy import Asset, Decision
 from trustcompute.broker.receipt import Receipt
@@ -135,7 +136,8 @@ class Broker:
         self._directory = outbox.directory.parent
         self._sizes: dict[CosignerKey, int] = {}  # of the log, when each witness last cosigned it
         origin = log.origin_of(identity.name)
-        self._writer = Writer(store, origin, identity.key, clock)
+        ledger = Memory(store) if isinstance(store, SqliteStore) else store
+        self._writer = Writer(ledger, origin, identity.key, clock)
         self.clearing = ClearingHouse(self._writer, identity.name)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
@@ -205,7 +207,7 @@ class Broker:
 
     def close(self) -> None:
         """Let go of the book. What is open stays as it is and is settled at the next ``open``."""
-        self._store.close()
+        self._writer.close()
 
     @property
     def log_key(self) -> NoteKey:
@@ -469,6 +471,9 @@ class Broker:
         quorum: the proof is under the newest checkpoint that this many witnesses cosigned (``cosign``). Raises
         ``VerificationError`` where none of these covers the entry yet.
         """
+        ended = self._writer.ended(job) if quorum is None else None
+        if ended is not None:
+            return Receipt(ended.entry.body, ended.entry.index, tuple(ended.proof), ended.note)
         with self._writer.view() as (reader, tree):
             record = reader.jobs([job]).get(job)
             if record is None or record.entry is None:
@@ -588,14 +593,15 @@ class Broker:
             yield Book(reader, [command.touched], self._writer.now(), tree.size)
 
     def _prune(self) -> None:
-        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files."""
+        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
+
+        A charged job may have runs left, whose answers are written before the book says so.
+        """
         names = self.outbox.names()  # before the book is looked at: a job is in it before its first file is
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            running = {job.id for job in reader.open_jobs()}
-            kept = reader.unacknowledged(now)
-        wanted = {release.outbox for job in kept for release in job.releases}
-        self.outbox.remove({name for name in names if name not in wanted and name[:32] not in running})
+            kept = {job.id for job in (*reader.open_jobs(), *reader.unacknowledged(now))}
+        self.outbox.remove({name for name in names if name[:32] not in kept})
 
 
 def _entries(reader: Reader) -> Iterator[Entry]:
