@@ -63,6 +63,16 @@ def test_the_reference_is_arithmetic_modulo_two_to_the_32():
     assert np.array_equal(pir.pir_multiply(database, matrix), exact.astype(np.uint32))
 
 
+def test_words_at_any_address_are_taken():
+    database, matrix = drawn(4, 5, 40, 1)
+    raw = np.zeros(161, np.uint8)
+    query = np.frombuffer(raw.data[1:], dtype=np.uint32)
+    raw[1:] = matrix[:, 0].view(np.uint8)
+    assert not query.flags.aligned
+    expected = pir.pir_answer(database, np.ascontiguousarray(matrix[:, 0]))
+    assert np.array_equal(kernels.pir_answer(database, query), expected)
+
+
 def test_arrays_that_do_not_fit_are_refused():
     database, query = np.zeros((3, 4), np.int8), np.zeros(4, np.uint32)
     for call in (

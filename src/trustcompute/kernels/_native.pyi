@@ -3,7 +3,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Buffer: TypeAlias = bytes | NDArray[np.uint8] | NDArray[np.int64]
+Buffer: TypeAlias = bytes | NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.uint32] | NDArray[np.int64]
 
 ABI_VERSION: int
 FEATURES: tuple[tuple[str, int], ...]

@@ -115,8 +115,7 @@ def build(
     directory: where it is kept; one that is there already is loaded, one half built is gone on with. Raises
     ``StoreError`` and, for a kept table that was altered, ``VerificationError``.
     """
-    info = "\n".join((str(about.predicate), about.dataset, str(about.epoch))).encode()
-    key = oprf.derive_key(seed, info, Mode.VOPRF)
+    key = oprf.derive_key(seed, key_info(str(about.predicate), about.dataset, about.epoch), Mode.VOPRF)
     data = data_digest(about, truth, oprf.public_key(key))
     place = None if directory is None else directory / data
     if place is not None and place.exists():
@@ -139,6 +138,11 @@ def build(
         store(place, masked)
         part.unlink(missing_ok=True)
     return Table(masked, key)
+
+
+def key_info(predicate: str, dataset: str, epoch: int) -> bytes:
+    """What a predicate's key is derived with: one predicate's evaluations say nothing of another's."""
+    return "\n".join((predicate, dataset, str(epoch))).encode()
 
 
 def data_digest(about: About, truth: Truth, public: bytes) -> str:
