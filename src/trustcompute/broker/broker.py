@@ -588,14 +588,15 @@ class Broker:
             yield Book(reader, [command.touched], self._writer.now(), tree.size)
 
     def _prune(self) -> None:
-        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files."""
+        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
+
+        A charged job may have runs left, whose answers are written before the book says so.
+        """
         names = self.outbox.names()  # before the book is looked at: a job is in it before its first file is
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            running = {job.id for job in reader.open_jobs()}
-            kept = reader.unacknowledged(now)
-        wanted = {release.outbox for job in kept for release in job.releases}
-        self.outbox.remove({name for name in names if name not in wanted and name[:32] not in running})
+            kept = {job.id for job in (*reader.open_jobs(), *reader.unacknowledged(now))}
+        self.outbox.remove({name for name in names if name[:32] not in kept})
 
 
 def _entries(reader: Reader) -> Iterator[Entry]:

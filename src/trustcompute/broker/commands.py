@@ -402,7 +402,8 @@ class Countersign:
             raise GrantError("the countersignature is for another request", "request")
         if job.state is not JobState.POSTED:
             raise Conflict(f"job {job.id} is {job.state}: it has no answer to countersign")
-        if self.claims.answers != tuple(release.frames_hash for release in job.releases):
+        released = sorted(job.releases, key=lambda release: (release.run, release.turn))
+        if self.claims.answers != tuple(release.frames_hash for release in released):
             raise GrantError("the countersigned answers are not those that were released", "answers")
         if job.countersigned is not None:
             return job
