@@ -74,5 +74,7 @@ PyObject* run(Kernel kernel) {
 
 // Functions of psi.vole's kernels, ended by an empty one.
 extern PyMethodDef kVoleMethods[];
+// Functions of ring learning with errors.
+extern PyMethodDef kNttMethods[];
 
 }  // namespace tc::bindings

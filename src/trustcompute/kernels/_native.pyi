@@ -3,7 +3,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Buffer: TypeAlias = bytes | NDArray[np.uint8] | NDArray[np.int64]
+Buffer: TypeAlias = bytes | NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.uint64]
 
 ABI_VERSION: int
 FEATURES: tuple[tuple[str, int], ...]
@@ -58,6 +58,10 @@ def pprf_expand(use: int, roots: Buffer, leaves: int, keys: bytes, out: Buffer, 
 def pprf_puncture(
     use: int, sums: Buffer, points: Buffer, leaves: int, keys: bytes, out: Buffer, totals: Buffer, /
 ) -> None: ...
+def ntt(use: int, rows: Buffer, size: int, modulus: int, roots: Buffer, scale: int, /) -> None: ...
+def ntt_mul(use: int, a: Buffer, b: Buffer, modulus: int, out: Buffer, /) -> None: ...
+def bits_pack(values: Buffer, width: int, out: Buffer, /) -> None: ...
+def bits_unpack(packed: Buffer, width: int, out: Buffer, /) -> None: ...
 def code_convolve(use: int, key: bytes, vector: Buffer, /) -> None: ...
 def code_expand(
     use: int, vector: Buffer, systematic: Buffer, key: bytes, first: int, out: Buffer, /

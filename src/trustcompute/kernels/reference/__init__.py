@@ -22,6 +22,7 @@ from trustcompute.kernels.reference.curve import (
 from trustcompute.kernels.reference.digest import digest_columns, expand_message_xmd, oprf_finalize
 from trustcompute.kernels.reference.gf128 import gf128_mul
 from trustcompute.kernels.reference.match import match_rows
+from trustcompute.kernels.reference.ntt import bits_pack, bits_unpack, ntt, ntt_mul
 from trustcompute.kernels.reference.okvs import okvs_decode, okvs_encode
 from trustcompute.kernels.reference.pprf import pprf_expand, pprf_puncture
 from trustcompute.kernels.reference.scalar import (
@@ -34,12 +35,16 @@ from trustcompute.kernels.reference.scalar import (
 __all__ = [
     "aes128_ctr",
     "aes128_hash",
+    "bits_pack",
+    "bits_unpack",
     "code_convolve",
     "code_expand",
     "digest_columns",
     "expand_message_xmd",
     "gf128_mul",
     "match_rows",
+    "ntt",
+    "ntt_mul",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
