@@ -76,5 +76,7 @@ PyObject* run(Kernel kernel) {
 extern PyMethodDef kVoleMethods[];
 // Functions of ring learning with errors.
 extern PyMethodDef kNttMethods[];
+// Functions of verification's kernels.
+extern PyMethodDef kPirMethods[];
 
 }  // namespace tc::bindings

@@ -10,12 +10,13 @@
 #include "aes.h"
 #include "gf128.h"
 #include "ntt.h"
+#include "pir.h"
 #include "platform.h"
 #include "sha2.h"
 
 namespace tc {
 
-constexpr int kAbiVersion = 3;  // kernels/dispatch.py expects the same
+constexpr int kAbiVersion = 4;  // kernels/dispatch.py expects the same
 
 enum Feature : u32 {
     kShaNi = 1u << 0,
@@ -39,6 +40,7 @@ struct Dispatch {
     CurveFunctions curve;
     Aes128Functions aes;
     Gf128Functions gf128;
+    PirFunctions pir;
     NttFunctions ntt;
 };
 
@@ -116,5 +118,15 @@ void ntt(const Dispatch& with, u8* rows, std::size_t count, std::size_t size, u6
 void ntt_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t b_size, std::size_t size, u64 modulus, u8* out);
 void bits_pack(const u8* values, std::size_t count, unsigned width, u8* out);
 void bits_unpack(const u8* packed, std::size_t size, std::size_t count, unsigned width, u8* out);
+// Verification. Products are taken modulo 2^32; a database is rows of signed bytes.
+void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* query,
+                u32* out);
+void pir_multiply(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* matrix,
+                  std::size_t width, u32* out);
+void word_product(const Dispatch& with, const u32* matrix, std::size_t rows, std::size_t columns, const u32* vector,
+                  u32* out);
+// `rows` rows of words from each of `count` keys (AES-128 in counter mode), each times the secret.
+void lwe_product(const Dispatch& with, const u8* keys, std::size_t count, std::size_t rows, const u32* secret,
+                 std::size_t dimension, u32* out);
 
 }  // namespace tc

@@ -1,6 +1,7 @@
 """Usable but invisible: organisations compute on each other's data, and raw data never leaves its holder.
 
     psi                      private set intersection, both sides in one process
+    verification             claims about one record checked, both sides in one process
     aggregation              sums over several holders, all of them in one process
     dp                       differentially private release of a table's aggregates
     Node, Dataset            offer data to others under grants
@@ -14,7 +15,7 @@
 Start at ``psi.intersect`` or at the tutorial.
 """
 
-from trustcompute import aggregation, dp, errors, psi
+from trustcompute import aggregation, dp, errors, psi, verification
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import Grant
 from trustcompute.node import Dataset, Node, Session, aggregate, connect
@@ -36,4 +37,5 @@ __all__ = [
     "dp",
     "errors",
     "psi",
+    "verification",
 ]

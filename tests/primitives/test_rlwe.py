@@ -1,4 +1,5 @@
-"""Additive encryption from ring-LWE: exact sums, noise within its bound, bytes that are checked before they are used."""
+"""Additive encryption from ring-LWE: exact sums, noise within its bound, bytes that are checked before they are
+used."""
 
 from __future__ import annotations
 

@@ -22,9 +22,11 @@ import numpy as np
 from trustcompute.errors import ParameterError
 from trustcompute.kernels import arrays
 from trustcompute.kernels.arrays import (
+    I8,
     I64,
     NTT_MODULI,
     U8,
+    U32,
     U64,
     Column,
     FixedColumn,
@@ -54,12 +56,15 @@ __all__ = [
     "digest_columns",
     "expand_message_xmd",
     "gf128_mul",
+    "lwe_product",
     "match_rows",
     "ntt",
     "ntt_mul",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
+    "pir_answer",
+    "pir_multiply",
     "pprf_expand",
     "pprf_puncture",
     "ristretto255_check",
@@ -75,6 +80,7 @@ __all__ = [
     "scalar255_mul",
     "scalar255_reduce",
     "scalar255_sub",
+    "word_product",
 ]
 
 
@@ -320,10 +326,12 @@ def pprf_puncture(sums: U8, points: I64, leaves: int, keys: bytes) -> tuple[U8, 
 
 
 def ntt(rows: U64, modulus: int, *, inverse: bool = False) -> U64:
-    """The negacyclic transform of each row, uint64[n, N] -> uint64[n, N], N of 1024, 2048, 4096; values below the modulus.
+    """The negacyclic transform of each row, uint64[n, N] -> uint64[n, N], N of 1024, 2048, 4096; values below the
+    modulus.
 
-    Forward: coefficients of Z_q[x]/(x^N + 1) to values, in bit-reversed order of the roots; inverse: back. The product of
-    two polynomials is ``ntt_mul`` of their transforms. modulus: one of ``NTT_MODULI``. Constant time, compiled.
+    Forward: coefficients of Z_q[x]/(x^N + 1) to values, in bit-reversed order of the roots; inverse: back. The
+    product of two polynomials is ``ntt_mul`` of their transforms. modulus: one of ``NTT_MODULI``. Constant time,
+    compiled.
     """
     return chosen()[1].ntt(arrays.residues("rows", rows, modulus), modulus, inverse)
 
@@ -338,7 +346,8 @@ def ntt_mul(a: U64, b: U64, modulus: int) -> U64:
 
 
 def bits_pack(values: U64, width: int) -> U8:
-    """The low ``width`` bits of each value, one after the other, least significant first: uint64[n] -> uint8[⌈n·width/8⌉].
+    """The low ``width`` bits of each value, one after the other, least significant first: uint64[n] ->
+    uint8[⌈n·width/8⌉].
 
     width: 1 to 63. Values must have no higher bits.
     """
@@ -401,3 +410,36 @@ def match_rows(values: U8, table: U8, salt: bytes) -> I64:
     if len(table) >= 2**31:
         raise ParameterError("a table has fewer than 2^31 rows")
     return chosen()[1].match_rows(values, table, arrays.cipher_key("salt", salt))
+
+
+def pir_answer(database: I8, query: U32) -> U32:
+    """A database times a vector, modulo 2³²: int8[r, m], uint32[m] -> uint32[r]."""
+    database = arrays.database(database)
+    return chosen()[1].pir_answer(database, arrays.words("query", query, database.shape[1]))
+
+
+def pir_multiply(database: I8, matrix: U32) -> U32:
+    """A database times a matrix, modulo 2³²: int8[r, m], uint32[m, b] -> uint32[r, b], b at least 1."""
+    database = arrays.database(database)
+    matrix = arrays.words("matrix", matrix, database.shape[1], None)
+    if not matrix.shape[1]:
+        raise ParameterError("the matrix must have at least one column")
+    return chosen()[1].pir_multiply(database, matrix)
+
+
+def word_product(matrix: U32, vector: U32) -> U32:
+    """A matrix times a vector, modulo 2³²: uint32[r, c], uint32[c] -> uint32[r]."""
+    matrix = arrays.words("matrix", matrix, None, None)
+    return chosen()[1].word_product(matrix, arrays.words("vector", vector, matrix.shape[1]))
+
+
+def lwe_product(keys: U8, rows: int, secret: U32) -> U32:
+    """A public matrix, expanded from keys, times a secret, modulo 2³²: uint8[c, 16], uint32[n] -> uint32[c·rows].
+
+    Each key gives ``rows`` rows of n words: AES-128 in counter mode from zero, little-endian (``aes128_ctr``). n: a
+    multiple of 4, at least 4. The matrix is never held in memory.
+    """
+    keys, secret = arrays.blocks("keys", keys), arrays.words("secret", secret, None)
+    if rows < 1 or not len(secret) or len(secret) % 4:
+        raise ParameterError("a matrix takes one or more rows a key, and a secret of a multiple of 4 words")
+    return chosen()[1].lwe_product(keys, rows, secret)

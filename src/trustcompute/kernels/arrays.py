@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from trustcompute.errors import ParameterError
 
 U8 = NDArray[np.uint8]
+I8 = NDArray[np.int8]
+U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
@@ -230,3 +232,20 @@ def packed_width(width: int) -> int:
     if not 1 <= width <= MAX_PACKED:
         raise ParameterError(f"packed integers have 1 to {MAX_PACKED} bits, not {width}")
     return width
+
+
+def database(array: object) -> I8:
+    """A database of signed bytes, C-contiguous int8[r, m]."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.int8 or array.ndim != 2:
+        raise ParameterError("the database must be an int8 array of shape (r, m)")
+    return np.ascontiguousarray(array)
+
+
+def words(name: str, array: object, *shape: int | None) -> U32:
+    """``array`` as C-contiguous uint32 of this shape; ``None``: any length."""
+    wanted = f"a uint32 array of shape ({', '.join('any' if n is None else str(n) for n in shape)})"
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint32 or array.ndim != len(shape):
+        raise ParameterError(f"{name} must be {wanted}")
+    if any(want not in (None, got) for got, want in zip(array.shape, shape, strict=True)):
+        raise ParameterError(f"{name} must be {wanted}, not of shape {array.shape}")
+    return np.ascontiguousarray(array)

@@ -8,14 +8,18 @@ from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import MeteredRelease, Session, connect
+from trustcompute.node.verification import Published
+from trustcompute.node.verifying import MeteredVerification
 
 __all__ = [
     "Dataset",
     "MeteredAggregate",
     "MeteredIntersection",
     "MeteredRelease",
+    "MeteredVerification",
     "Node",
     "ProviderResult",
+    "Published",
     "Session",
     "aggregate",
     "connect",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import contribution, release
+from trustcompute.node import contribution, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -20,6 +21,7 @@ from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.tables import Keys
+from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -126,5 +128,9 @@ COMPUTATIONS: Final = (
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
+    *(
+        Computation(one, partial(verification.rows, one.id), partial(verification.provide, one.id))
+        for one in VERIFICATIONS
+    ),
     *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
 )

@@ -89,7 +89,7 @@ class Node:
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
         for dataset in datasets:
-            self._hold(HeldDataset(dataset, executor))
+            self._hold(HeldDataset(dataset, executor, signer=identity.key))
         self._jobs: dict[str, ProviderJob] = {}
         self._reported: OrderedDict[str, None] = OrderedDict()  # jobs with an incident in the log
         self._lock = threading.Lock()

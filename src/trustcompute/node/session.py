@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,7 @@ from trustcompute.node.intersection import MeteredIntersection, key_choice, key_
 from trustcompute.node.link import Link
 from trustcompute.node.release import declared_types
 from trustcompute.node.state import JobState, StateStore
+from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name, verify_certificate
@@ -69,6 +70,8 @@ from trustcompute.psi import planner
 from trustcompute.psi.intersection import On
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.transport import Channel, FlightChannel
+from trustcompute.verification import Check
+from trustcompute.verification.planner import Mode
 
 T = TypeVar("T")
 
@@ -144,6 +147,7 @@ class Session:
         self._directory = None if state is None else Path(state)
         self._tables: dict[str, npt.NDArray[np.uint8]] = {}  # values of evaluated tables by id
         self._catalog: Catalog | None = None
+        self.kept = Kept(self._directory)
         self._log_key: NoteKey | None = None
 
     def catalog(self) -> Catalog:
@@ -313,6 +317,61 @@ class Session:
         """
         return intersection.look_up(self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job)
 
+    def verify(
+        self,
+        dataset: str,
+        predicate: str | None = None,
+        *,
+        keys: Sequence[Any] | None = None,
+        match: Sequence[str] | None = None,
+        rows: Any = None,
+        on: Mapping[str, str] | None = None,
+        mode: Mode = "auto",
+        check: Check | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredVerification:
+        """Check claims about records of the node's: match, mismatch or no record for each, every answer proven.
+
+        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the records, a
+        list (tuples for keys of several columns); or rows: a table of ours with the key's columns and those to compare.
+        on: our columns -> theirs, for those that are called otherwise.
+        mode: ``private`` (the holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``:
+        private where there is a check. check: from an auditor, for this table; private mode takes one.
+
+        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's descriptor promises:
+        the holder is not told, and the table is not asked again.
+        """
+        return verify(
+            self,
+            dataset,
+            predicate,
+            keys,
+            match=match,
+            rows=rows,
+            on=on,
+            mode=mode,
+            check=check,
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+
+    def prepare_verification(
+        self,
+        dataset: str,
+        predicate: str | None = None,
+        *,
+        match: Sequence[str] | None = None,
+        count: int = 1,
+    ) -> int:
+        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many are ready.
+
+        Each serves one question of this session and is gone with it: a job that used one cannot go on in another process.
+        """
+        return prepare(self, dataset, predicate, match, count)
+
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""
         assert choice.table is not None
@@ -397,6 +456,29 @@ class Session:
     def cancel(self, job: str) -> None:
         """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
         self._channel.action("cancel", JobRequest(job=job).encode())
+
+    @property
+    def executor(self) -> Executor | None:
+        """What chunks of work run on."""
+        return self._executor
+
+    @property
+    def certificate(self) -> bytes:
+        """The node's certificate (PEM), as its catalogue shows it."""
+        return (self._catalog or self.catalog()).certificate.encode()
+
+    @property
+    def authority(self) -> bytes:
+        """Who certifies the nodes this session talks to (PEM)."""
+        return self._identity.authority
+
+    def entry(self, dataset: str) -> CatalogEntry:
+        """A dataset in the node's catalogue. Raises ``ParameterError`` naming those there are."""
+        return self._entry(dataset)
+
+    def begun(self, job: str) -> dict[str, Any]:
+        """What an interrupted job of ours asked for."""
+        return self._states.load(job).asked
 
     def close(self) -> None:
         self._channel.close()

@@ -1,15 +1,16 @@
 """Additive encryption from ring learning with errors: vectors of integers, added under encryption, nothing multiplied.
 
-Called by ``aggregation`` and by whoever adds up under one key. V. Lyubashevsky, C. Peikert and O. Regev, *On Ideal Lattices
-and Learning with Errors over Rings* (EUROCRYPT 2010); messages sit above the noise, as in J. Fan and F. Vercauteren (ePrint
-2012/144), at a power of two: b = a·s + e + 2^k·m over Z_q[x]/(x^N + 1), a coefficient a value.
+Called by ``aggregation`` and by whoever adds up under one key. V. Lyubashevsky, C. Peikert and O. Regev, *On Ideal
+Lattices and Learning with Errors over Rings* (EUROCRYPT 2010); messages sit above the noise, as in J. Fan and F.
+Vercauteren (ePrint 2012/144), at a power of two: b = a·s + e + 2^k·m over Z_q[x]/(x^N + 1), a coefficient a value.
 
-Secret-key ciphertexts carry the seed of ``a``; public-key ones carry a second polynomial. Sums of both kinds are added the
-same way. Who holds the secret key opens everything encrypted under it: a key shared by parties lets them read each other.
+Secret-key ciphertexts carry the seed of ``a``; public-key ones carry a second polynomial. Sums of both kinds are
+added the same way. Who holds the secret key opens everything encrypted under it: a key shared by parties lets them
+read each other.
 
 Security of a suite: ``core_svp`` (Alkim et al., *Post-quantum key exchange*, USENIX Security 2016, §6.3; primal attack,
-2^(0.292β) classical, 2^(0.265β) quantum). Decryption must not be shown to whoever chooses ciphertexts, noise and all: what
-``decrypt`` returns is rounded. Constant time in secrets on the compiled kernels, as far as NumPy is.
+2^(0.292β) classical, 2^(0.265β) quantum). Decryption must not be shown to whoever chooses ciphertexts, noise and
+all: what ``decrypt`` returns is rounded. Constant time in secrets on the compiled kernels, as far as NumPy is.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _HALF: Final = MODULUS // 2
 class Suite:
     """name: in documents; size: N; parties: the most ciphertexts that are added; shift: k, where messages begin.
 
-    A sum of at most ``parties`` public-key ciphertexts has noise below 2^(k-1), with probability 1 - 2⁻⁸⁰ a coefficient.
+    A sum of at most ``parties`` public-key ciphertexts has noise below 2^(k-1), with probability 1 - 2⁻⁸⁰ a
+    coefficient.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Suite:
     @property
     def limit(self) -> int:
         """The largest absolute value of a sum."""
-        return 2 ** (self.payload_bits - 1) - 1
+        return (1 << (self.payload_bits - 1)) - 1
 
     def polynomials(self, count: int) -> int:
         return -(-count // self.size)
@@ -126,7 +128,8 @@ class PublicKey:
 
 @dataclass(frozen=True, eq=False)
 class Ciphertext:
-    """count values. body uint64[n, N]; other: uint64[n, N], or, of a fresh secret-key encryption, the seed it is made of.
+    """count values. body uint64[n, N]; other: uint64[n, N], or, of a fresh secret-key encryption, the seed it is
+    made of.
 
     added: of how many encryptions it is the sum.
     """

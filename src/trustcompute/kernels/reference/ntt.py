@@ -1,8 +1,8 @@
 """The negacyclic number-theoretic transform, and integers packed to the bit, in NumPy.
 
-P. Longa and M. Naehrig, *Speeding up the Number Theoretic Transform* (CANS 2016), algorithms 1 and 2: the forward transform
-takes coefficients of Z_q[x]/(x^N + 1) in order to values in bit-reversed order, the inverse takes them back. No division shows
-in the timing but NumPy's own.
+P. Longa and M. Naehrig, *Speeding up the Number Theoretic Transform* (CANS 2016), algorithms 1 and 2: the forward
+transform takes coefficients of Z_q[x]/(x^N + 1) in order to values in bit-reversed order, the inverse takes them
+back. No division shows in the timing but NumPy's own.
 """
 
 from __future__ import annotations
