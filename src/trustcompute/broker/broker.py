@@ -55,7 +55,8 @@ from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import VerifiedRequest
 from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
-from trustcompute.broker.witness import Quorum, Witnessing, ask
+from trustcompute.broker.watch import Hook, SplitView, Watch
+from trustcompute.broker.witness import Contradicted, Quorum, Witnessing, ask
 from trustcompute.broker.writer import MAX_GROUP, Book, Clock, Command, Writer
 from trustcompute.errors import (
     GrantError,
@@ -126,7 +127,14 @@ class Broker:
     """See the module. Any number of threads may share one; after a fork, open a new one."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, identity: Identity, clock: Clock, trusted: Iterable[VerifyKey]
+        self,
+        store: Store,
+        outbox: Outbox,
+        identity: Identity,
+        clock: Clock,
+        *,
+        trusted: Iterable[VerifyKey],
+        hooks: Sequence[Hook] = (),
     ) -> None:
         """For ``open``, which also recovers."""
         self.identity = identity
@@ -136,7 +144,8 @@ class Broker:
         self._sizes: dict[CosignerKey, int] = {}  # of the log, when each witness last cosigned it
         origin = log.origin_of(identity.name)
         ledger = Memory(store) if isinstance(store, SqliteStore) else store
-        self._writer = Writer(ledger, origin, identity.key, clock)
+        self._watch = Watch(hooks)
+        self._writer = Writer(ledger, origin, identity.key, clock, self._watch)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
         self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()
@@ -151,22 +160,31 @@ class Broker:
         clock: Clock | None = None,
         trusted: Iterable[VerifyKey] = (),
         database: str | None = None,
+        hooks: Sequence[Hook] = (),
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
         identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants
         count too; database: a connection string of PostgreSQL, where the book is kept there and only the
         outbox in the directory. Several processes may then open one book, each with a directory of its own:
-        the first settles what is left open, and of one that dies later the leases run out. Raises
-        ``StoreError``: in use by another process, of another log or release, damaged, no space.
+        the first settles what is left open, and of one that dies later the leases run out; hooks: told what
+        happens in the book (``watch``). Raises ``StoreError``: in use by another process, of another log or
+        release, damaged, no space.
         """
         directory = Path(directory)
         origin = log.origin_of(identity.name)
         if database is not None:
-            return cls._open_postgres(directory, database, identity, clock, trusted)
+            return cls._open_postgres(directory, database, identity, clock, trusted=trusted, hooks=hooks)
         store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
         try:
-            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or SystemClock(), trusted)
+            broker = cls(
+                store,
+                Outbox(directory / OUTBOX),
+                identity,
+                clock or SystemClock(),
+                trusted=trusted,
+                hooks=hooks,
+            )
             broker._begin()
             broker.recover()
         except BaseException:
@@ -181,13 +199,22 @@ class Broker:
         database: str,
         identity: Identity,
         clock: Clock | None,
+        *,
         trusted: Iterable[VerifyKey],
+        hooks: Sequence[Hook],
     ) -> Broker:
         from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
         store = PostgresStore.open(database, origin=log.origin_of(identity.name), key=identity.thumbprint)
         try:
-            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or store.clock, trusted)
+            broker = cls(
+                store,
+                Outbox(directory / OUTBOX),
+                identity,
+                clock or store.clock,
+                trusted=trusted,
+                hooks=hooks,
+            )
             broker._begin()
             if store.alone:
                 broker.recover()
@@ -489,17 +516,24 @@ class Broker:
     def cosign(self, witnesses: Sequence[Witnessing], quorum: Quorum) -> str:
         """Ask witnesses to cosign the newest checkpoint; returns it with all their signatures, and keeps it.
 
-        Whom it cannot reach, or who refuses, is left out. Raises ``VerificationError`` where the rest are fewer
-        than the quorum: nothing is kept then.
+        Whom it cannot reach, or who refuses, is left out; that one has seen another log is told to the hooks.
+        Raises ``VerificationError`` where the rest are fewer than the quorum: nothing is kept then.
         """
         note = self.checkpoint()
         size = checkpoint.parse_unverified(note).size
         cosigned = note
         for witness in witnesses:
-            with contextlib.suppress(VerificationError, TransportError):
+            try:
                 line = ask(witness, note, lambda old: self.consistency_proof(old, size), self._seen(witness))
                 cosigned = checkpoint.add_signature(cosigned, line)
                 self._sizes[witness.cosigner] = size
+            except Contradicted as error:
+                if (
+                    not size < error.size <= self._writer.size
+                ):  # else it has cosigned a newer one of ours meanwhile
+                    self._watch.tell(SplitView(self._writer.now(), witness.cosigner.name, size))
+            except (VerificationError, TransportError):
+                continue
         quorum.verify(cosigned, self.log_key)
         keep(self._directory / COSIGNED_FILE, cosigned.encode())
         return cosigned

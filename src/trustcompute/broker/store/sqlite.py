@@ -30,7 +30,9 @@ APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
 BOOK_FILE: Final = "book.sqlite"
 LOCK_FILE: Final = "book.lock"
 BUSY_SECONDS: Final = 10
-CHECKPOINT_PAGES: Final = 2048  # 8 MiB: the file grows so far, at the cost of a journal commit each; then it is reused
+CHECKPOINT_PAGES: Final = (
+    2048  # 8 MiB: the file grows so far, at the cost of a journal commit each; then it is reused
+)
 
 _SCHEMA: Final = """
 CREATE TABLE book (version INTEGER NOT NULL, origin TEXT NOT NULL, key TEXT NOT NULL) STRICT;
