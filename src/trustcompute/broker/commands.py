@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from trustcompute.broker import log, meter, policy
-from trustcompute.broker.clearing import Clearing, Period, Statement, closing_entries
+from trustcompute.broker import meter, policy
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import Account
@@ -401,7 +400,8 @@ class Countersign:
             raise GrantError("the countersignature is for another request", "request")
         if job.state is not JobState.POSTED:
             raise Conflict(f"job {job.id} is {job.state}: it has no answer to countersign")
-        if self.claims.answers != tuple(release.frames_hash for release in job.releases):
+        released = sorted(job.releases, key=lambda release: (release.run, release.turn))
+        if self.claims.answers != tuple(release.frames_hash for release in released):
             raise GrantError("the countersigned answers are not those that were released", "answers")
         if job.countersigned is not None:
             return job
@@ -447,28 +447,6 @@ class Redact:
         for opening in openings:
             book.forget(opening)
         return self.index
-
-
-@dataclass(frozen=True, slots=True)
-class ClosePeriod:
-    """Round what is owed for a period and record it; the same period again gives its statement."""
-
-    period: Period
-    touched: Touched = NOTHING
-
-    def apply(self, book: Book) -> Statement:
-        entries = (log.decode(stored.index, stored.body) for stored in book.reader.entries())
-        record = Clearing.of(entries)
-        statement = record.statement(self.period)
-        if statement.closed:
-            return statement
-        if self.period.end > book.now:
-            raise ParameterError(f"a period can be closed when it is over, not before {self.period.end}")
-        parts, closing = closing_entries(statement)
-        for part in parts:
-            book.record("period.lines", part)
-        book.record("period.closed", closing)
-        return replace(statement, closed=True)
 
 
 def grant_account(grant: VerifiedGrant) -> Account:

@@ -12,6 +12,7 @@ refuses takes back all.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import OrderedDict, deque
@@ -143,6 +144,11 @@ class Book:
     def size(self) -> int:
         """Entries in the log, those of this transaction included."""
         return self._size + len(self._pending)
+
+    def entries(self) -> Iterator[log.Entry]:
+        """The whole log, with what this transaction has added so far."""
+        bodies = itertools.chain((stored.body for stored in self.reader.entries()), tuple(self._pending))
+        return (log.decode(index, body) for index, body in enumerate(bodies))
 
     def known(self, grant: str) -> bool:
         """Whether the log has an entry that issued or accepted the grant."""
