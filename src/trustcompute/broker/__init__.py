@@ -11,6 +11,7 @@ recorded so that nobody can deny or alter it, and becomes money owed.
     log, receipt      the record and its proofs
     tiles, witness    the record as files that anybody can check, and those who vouch that it only grew
     clearing, audit   statements, and everything re-derived
+    evidence          the signed tokens behind the log, held against it
     outbox, store     answers kept for retries, and the book, on disk or in a database
     backup            copies of both while they are in use
     watch, metrics    what happens, told to hooks, and to Prometheus or OpenTelemetry

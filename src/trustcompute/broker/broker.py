@@ -35,6 +35,7 @@ from trustcompute.broker import (
     clearing,
     commands,
     delegation,
+    evidence,
     grant,
     log,
     meter,
@@ -46,6 +47,7 @@ from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
 from trustcompute.broker.clearing import Statement
 from trustcompute.broker.clearing.house import ClearingHouse
+from trustcompute.broker.evidence import EvidenceReport
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.log import Entry, Opening
@@ -602,6 +604,11 @@ class Broker:
         """Recompute everything from the entries and compare it with the book. Raises ``AuditError``."""
         with self._writer.view() as (reader, _):
             return auditing.audit_book(reader, self.log_key)
+
+    def audit_evidence(self) -> EvidenceReport:
+        """Check every signed token behind the log: grants, requests, countersignatures. Raises ``AuditError``."""
+        with self._writer.view() as (reader, _):
+            return evidence.check(reader, self.log_key, self._trusted.values())
 
     def backup(self, directory: Path) -> None:
         """Copy the book and the outbox into a new directory while jobs run: ``open`` it to restore it.
