@@ -225,7 +225,7 @@ def test_killed_at_any_write(world: Any, seed: int) -> None:
     said: list[list[Any]] = []
     kills = 0
     for attempt in itertools.count():
-        target = chance.randint(1, 230 if attempt == 0 else 120) if attempt < KILLS else None
+        target = chance.randint(1, 280 if attempt == 0 else 150) if attempt < KILLS else None
         ended, words = in_child(world, grant, tokens, target)
         said += words
         if ended:

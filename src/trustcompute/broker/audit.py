@@ -9,6 +9,7 @@ is named.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -80,13 +81,13 @@ def audit(source: Path, key: NoteKey, *, known: Sequence[str] = (), processes: i
 def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: int) -> AuditReport:
     """The hashes of all files first, then the replay: decoded by the processes, judged in order by this one."""
     _, signed = tiles.read_checkpoint(source, key)
-    with _executor(processes) as executor:
+    with _uncollected(), _executor(processes) as executor:
         tree = tiles.verify_tree(source, signed, executor)
         spans = [(str(source), signed.size, start) for start in range(0, signed.size, SPAN_ENTRIES)]
         replay = _Replay(key, tree)
-        for found, error in _decoded(executor, spans):
-            for entry in found:
-                replay.replay(entry)
+        for first, found, error in _decoded(executor, spans):
+            for index, fields in enumerate(found, start=first):
+                replay.replay(Entry(index, b"", fields))
             if error is not None:
                 raise error
     if not signed.size:
@@ -95,29 +96,29 @@ def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: in
     return replay.report(meter_compared=False, checkpoints=1)
 
 
-def decode_span(span: tuple[str, int, int]) -> tuple[list[Entry], AuditError | None]:
-    """What an executor runs: the entries of up to 16 bundles, and why the next one is none."""
+Decoded = tuple[int, list[Mapping[str, Any]], AuditError | None]
+
+
+def decode_span(span: tuple[str, int, int]) -> Decoded:
+    """What an executor runs: index and members of the entries of up to 16 bundles, and why the next one is none."""
     directory, size, start = span
-    found: list[Entry] = []
+    found: list[Mapping[str, Any]] = []
     for first in range(start, min(start + SPAN_ENTRIES, size), tiles.WIDTH):
         bundle = tiles.read_bundle(Path(directory), first // tiles.WIDTH, min(tiles.WIDTH, size - first))
         for index, body in enumerate(bundle.entries, start=first):
             try:
-                entry = log.decode(index, body)
+                found.append(log.decode(index, body).fields)
             except AuditError as error:
-                return found, AuditError(str(error))
-            found.append(Entry(index, b"", entry.fields))
-    return found, None
+                return start, found, AuditError(str(error))
+    return start, found, None
 
 
-def _decoded(
-    executor: Executor | None, spans: Sequence[tuple[str, int, int]]
-) -> Iterator[tuple[list[Entry], AuditError | None]]:
+def _decoded(executor: Executor | None, spans: Sequence[tuple[str, int, int]]) -> Iterator[Decoded]:
     """The spans in order; not more of them at once than memory is meant for."""
     if executor is None:
         yield from map(decode_span, spans)
         return
-    ahead: deque[Future[tuple[list[Entry], AuditError | None]]] = deque()
+    ahead: deque[Future[Decoded]] = deque()
     for span in spans:
         ahead.append(executor.submit(decode_span, span))
         if len(ahead) == SPANS_AHEAD:
@@ -131,8 +132,20 @@ def _executor(processes: int) -> Iterator[Executor | None]:
     if processes < 2:
         yield None
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver"), initializer=gc.disable) as pool:
         yield pool
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: none are made, and it would look at millions of objects again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_log(source: Path) -> list[Entry]:
@@ -171,9 +184,20 @@ def export(source: Path, target: Path) -> int:
 def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
     """As ``audit``, for a view of a book."""
     entries = ((stored.body, stored.leaf) for stored in reader.entries())
-    replay = _Replay(key).run(entries, reader.checkpoints(), known)
-    _compare(replay, reader)
+    with _uncollected():
+        replay = _Replay(key).run(entries, reader.checkpoints(), known)
+        _compare(replay, reader)
     return replay.report(meter_compared=True)
+
+
+_Bound = tuple[str, int, int, int]  # account, and its limits in total, per day and per call
+
+
+def _bound(account: str, limit: Limit) -> _Bound:
+    total, per_day, per_call = (
+        MAX_AMOUNT if bound is None else bound for bound in (limit.total, limit.per_day, limit.per_call)
+    )
+    return account, total, per_day, per_call
 
 
 class _Replay:
@@ -192,7 +216,12 @@ class _Replay:
         self.revoked: set[str] = set()
         self.jobs: dict[str, tuple[JobState, int]] = {}
         self.countersigned: dict[str, int] = {}
-        self.balances: dict[BalanceKey, int] = defaultdict(int)
+        self.balances: dict[tuple[str, int, str], int] = defaultdict(
+            int
+        )  # as BalanceKey, made a million times
+        self._bounds: dict[
+            tuple[str, str, str], list[_Bound]
+        ] = {}  # by grant, dataset and unit, while they hold
         self._rules: dict[str, Callable[[Entry], object]] = {
             "job.denied": self._ended,
             "job.voided": self._ended,
@@ -249,7 +278,7 @@ class _Replay:
             checkpoints=self._checkpoints if checkpoints is None else checkpoints,
             entries=dict(self._types),
             jobs=Counter(state.value for state, _ in self.jobs.values()),
-            balances=dict(self.balances),
+            balances={BalanceKey(*key): amount for key, amount in self.balances.items()},
             periods=tuple(closing.period for closing in self.clearing.closings),
             meter=meter_compared,
         )
@@ -284,6 +313,7 @@ class _Replay:
         limits = _limits(entry.fields["limits"])
         # Lowering a limit does not undo what was used before: use must respect the highest so far.
         self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
+        self._bounds.clear()
 
     def _granted(self, entry: Entry) -> None:
         grant = entry.fields["grant"]
@@ -327,21 +357,31 @@ class _Replay:
     def _debit(self, entry: Entry) -> None:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        accounts = [meter.grant_account(link) for link in self._chain(fields["grant"])]
-        accounts.append(meter.dataset_account(fields["dataset"]))
-        if fields["accounts"] != accounts:
+        grant, dataset = fields["grant"], fields["dataset"]
+        if fields["accounts"] != self._accounts(grant, dataset):
             raise EntryError(
                 "it was not debited to its grant, all its ancestors and the dataset", entry.index
             )
-        for name in accounts:
-            limits = self._limits[name]
-            for unit, amount in meter.used(usage):
-                limit = limits.get(unit, meter.NO_LIMIT)
-                for when, bound in ((TOTAL, limit.total), (window, limit.per_day)):
-                    key = BalanceKey(name, when, unit)
-                    self.balances[key] += amount
-                    if self.balances[key] > (MAX_AMOUNT if bound is None else bound):
+        for unit, amount in meter.used(usage):
+            for bound in self._bounds_of(grant, dataset, unit):
+                name, total, per_day, per_call = bound
+                for key, most in (((name, TOTAL, unit), total), ((name, window, unit), per_day)):
+                    held = self.balances[key] = self.balances[key] + amount
+                    if held > most or amount > per_call:
                         raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
+
+    def _accounts(self, grant: str, dataset: str) -> list[str]:
+        accounts = [meter.grant_account(link) for link in self._chain(grant)]
+        return [*accounts, meter.dataset_account(dataset)]
+
+    def _bounds_of(self, grant: str, dataset: str, unit: str) -> list[_Bound]:
+        found = self._bounds.get((grant, dataset, unit))
+        if found is None:
+            found = self._bounds[grant, dataset, unit] = [
+                _bound(name, self._limits[name].get(unit, meter.NO_LIMIT))
+                for name in self._accounts(grant, dataset)
+            ]
+        return found
 
     def _released(self, entry: Entry) -> None:
         self._posted_job(entry)
@@ -376,7 +416,8 @@ def _compare(replay: _Replay, reader: Reader) -> None:
         )
     _expect(not jobs, f"the log has jobs that the book lacks: {', '.join(sorted(jobs)[:3])}")
     held = reader.all_balances()
-    for key in {*held, *pending, *(key for key, amount in replay.balances.items() if amount)}:
+    used = {BalanceKey(*key) for key, amount in replay.balances.items() if amount}
+    for key in {*held, *pending, *used}:
         balance = held.get(key, meter.Balance())
         _expect(
             (balance.posted, balance.pending) == (replay.balances.get(key, 0), pending.get(key, 0)),

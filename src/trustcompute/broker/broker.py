@@ -35,6 +35,7 @@ from trustcompute.broker import (
     clearing,
     commands,
     delegation,
+    evidence,
     grant,
     log,
     meter,
@@ -46,6 +47,7 @@ from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
 from trustcompute.broker.clearing import Statement
 from trustcompute.broker.clearing.house import ClearingHouse
+from trustcompute.broker.evidence import EvidenceReport
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.log import Entry, Opening
@@ -56,7 +58,8 @@ from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import VerifiedRequest
 from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
-from trustcompute.broker.witness import Quorum, Witnessing, ask
+from trustcompute.broker.watch import Hook, SplitView, Watch
+from trustcompute.broker.witness import Contradicted, Quorum, Witnessing, ask
 from trustcompute.broker.writer import MAX_GROUP, Book, Clock, Command, Writer
 from trustcompute.errors import (
     GrantError,
@@ -127,7 +130,14 @@ class Broker:
     """See the module. Any number of threads may share one; after a fork, open a new one."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, identity: Identity, clock: Clock, trusted: Iterable[VerifyKey]
+        self,
+        store: Store,
+        outbox: Outbox,
+        identity: Identity,
+        clock: Clock,
+        *,
+        trusted: Iterable[VerifyKey],
+        hooks: Sequence[Hook] = (),
     ) -> None:
         """For ``open``, which also recovers."""
         self.identity = identity
@@ -137,7 +147,8 @@ class Broker:
         self._sizes: dict[CosignerKey, int] = {}  # of the log, when each witness last cosigned it
         origin = log.origin_of(identity.name)
         ledger = Memory(store) if isinstance(store, SqliteStore) else store
-        self._writer = Writer(ledger, origin, identity.key, clock)
+        self._watch = Watch(hooks)
+        self._writer = Writer(ledger, origin, identity.key, clock, self._watch)
         self.clearing = ClearingHouse(self._writer, identity.name)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
@@ -153,22 +164,31 @@ class Broker:
         clock: Clock | None = None,
         trusted: Iterable[VerifyKey] = (),
         database: str | None = None,
+        hooks: Sequence[Hook] = (),
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
         identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants
         count too; database: a connection string of PostgreSQL, where the book is kept there and only the
         outbox in the directory. Several processes may then open one book, each with a directory of its own:
-        the first settles what is left open, and of one that dies later the leases run out. Raises
-        ``StoreError``: in use by another process, of another log or release, damaged, no space.
+        the first settles what is left open, and of one that dies later the leases run out; hooks: told what
+        happens in the book (``watch``). Raises ``StoreError``: in use by another process, of another log or
+        release, damaged, no space.
         """
         directory = Path(directory)
         origin = log.origin_of(identity.name)
         if database is not None:
-            return cls._open_postgres(directory, database, identity, clock, trusted)
+            return cls._open_postgres(directory, database, identity, clock, trusted=trusted, hooks=hooks)
         store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
         try:
-            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or SystemClock(), trusted)
+            broker = cls(
+                store,
+                Outbox(directory / OUTBOX),
+                identity,
+                clock or SystemClock(),
+                trusted=trusted,
+                hooks=hooks,
+            )
             broker._begin()
             broker.recover()
         except BaseException:
@@ -183,13 +203,22 @@ class Broker:
         database: str,
         identity: Identity,
         clock: Clock | None,
+        *,
         trusted: Iterable[VerifyKey],
+        hooks: Sequence[Hook],
     ) -> Broker:
         from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
         store = PostgresStore.open(database, origin=log.origin_of(identity.name), key=identity.thumbprint)
         try:
-            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or store.clock, trusted)
+            broker = cls(
+                store,
+                Outbox(directory / OUTBOX),
+                identity,
+                clock or store.clock,
+                trusted=trusted,
+                hooks=hooks,
+            )
             broker._begin()
             if store.alone:
                 broker.recover()
@@ -491,17 +520,24 @@ class Broker:
     def cosign(self, witnesses: Sequence[Witnessing], quorum: Quorum) -> str:
         """Ask witnesses to cosign the newest checkpoint; returns it with all their signatures, and keeps it.
 
-        Whom it cannot reach, or who refuses, is left out. Raises ``VerificationError`` where the rest are fewer
-        than the quorum: nothing is kept then.
+        Whom it cannot reach, or who refuses, is left out; that one has seen another log is told to the hooks.
+        Raises ``VerificationError`` where the rest are fewer than the quorum: nothing is kept then.
         """
         note = self.checkpoint()
         size = checkpoint.parse_unverified(note).size
         cosigned = note
         for witness in witnesses:
-            with contextlib.suppress(VerificationError, TransportError):
+            try:
                 line = ask(witness, note, lambda old: self.consistency_proof(old, size), self._seen(witness))
                 cosigned = checkpoint.add_signature(cosigned, line)
                 self._sizes[witness.cosigner] = size
+            except Contradicted as error:
+                if (
+                    not size < error.size <= self._writer.size
+                ):  # else it has cosigned a newer one of ours meanwhile
+                    self._watch.tell(SplitView(self._writer.now(), witness.cosigner.name, size))
+            except (VerificationError, TransportError):
+                continue
         quorum.verify(cosigned, self.log_key)
         keep(self._directory / COSIGNED_FILE, cosigned.encode())
         return cosigned
@@ -568,6 +604,11 @@ class Broker:
         """Recompute everything from the entries and compare it with the book. Raises ``AuditError``."""
         with self._writer.view() as (reader, _):
             return auditing.audit_book(reader, self.log_key)
+
+    def audit_evidence(self) -> EvidenceReport:
+        """Check every signed token behind the log: grants, requests, countersignatures. Raises ``AuditError``."""
+        with self._writer.view() as (reader, _):
+            return evidence.check(reader, self.log_key, self._trusted.values())
 
     def backup(self, directory: Path) -> None:
         """Copy the book and the outbox into a new directory while jobs run: ``open`` it to restore it.

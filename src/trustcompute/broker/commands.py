@@ -548,28 +548,28 @@ def _job_fields(job: JobRecord) -> dict[str, Any]:
 
 
 def _enter_grant(book: Book, kind: str, grant: VerifiedGrant) -> None:
-    """Log what statements and balances are rebuilt from: limits, price, split."""
-    claims = grant.claims
-    entry = book.record(
-        kind,
-        {
-            "grant": grant.hash,
-            **({"parent": grant.parent.hash} if grant.parent else {}),
-            "issuer": claims.iss,
-            "subject": claims.cnf.jkt,
-            "asset": claims.asset.id,
-            "operations": sorted(claims.operations),
-            "right": claims.right,
-            "nbf": claims.nbf,
-            "exp": claims.exp,
-            "limits": _limits(claims.limits),
-            "price": claims.price.to_document(),
-            "split": [share.to_document() for share in claims.split],
-            "contingency": claims.contingency,
-        },
-        {"name": claims.sub.encode()},
-    )
+    entry = book.record(kind, grant_fields(grant), {"name": grant.claims.sub.encode()})
     book.put_grant(grant.hash, grant.token, entry)
+
+
+def grant_fields(grant: VerifiedGrant) -> dict[str, Any]:
+    """What the log says of a grant: what statements and balances are rebuilt from, limits, price, split."""
+    claims = grant.claims
+    return {
+        "grant": grant.hash,
+        **({"parent": grant.parent.hash} if grant.parent else {}),
+        "issuer": claims.iss,
+        "subject": claims.cnf.jkt,
+        "asset": claims.asset.id,
+        "operations": sorted(claims.operations),
+        "right": claims.right,
+        "nbf": claims.nbf,
+        "exp": claims.exp,
+        "limits": _limits(claims.limits),
+        "price": claims.price.to_document(),
+        "split": [share.to_document() for share in claims.split],
+        "contingency": claims.contingency,
+    }
 
 
 def _limits(limits: Mapping[str, Any]) -> dict[str, Any]:

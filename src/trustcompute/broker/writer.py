@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from trustcompute.broker.log import StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows
+from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
 from trustcompute.primitives.signing import SigningKey
@@ -241,9 +243,11 @@ class _Ticket:
 class Writer:
     """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
 
-    def __init__(self, store: Ledger, origin: str, key: SigningKey, clock: Clock) -> None:
+    def __init__(
+        self, store: Ledger, origin: str, key: SigningKey, clock: Clock, watch: Watch | None = None
+    ) -> None:
         """Rebuilds the tree. Raises ``StoreError`` where it is not what the last checkpoint signed."""
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._watch = store, clock, watch
         self._mutex = threading.Lock()
         self._doubtful = False
         self._ended: OrderedDict[str, StoredEntry] = OrderedDict()  # what ended jobs, by their ids
@@ -263,6 +267,7 @@ class Writer:
         if not 1 <= len(commands) <= MAX_GROUP:
             raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
         touched = [command.touched for command in commands]
+        started = time.perf_counter_ns()
         with self._mutex:
             try:
                 with self._store.transaction() as transaction:
@@ -276,6 +281,8 @@ class Writer:
                 self._doubtful = True
                 raise
             self._remember(changes)
+        if self._watch and changes is not None:  # no lock is held: a hook may ask the broker something
+            self._watch.committed(changes, book.now, len(commands), time.perf_counter_ns() - started)
         return outcomes
 
     def _remember(self, changes: Changes | None) -> None:
@@ -373,6 +380,11 @@ class Writer:
         with self._mutex, self._store.read() as reader:
             self._catch_up(reader)
             yield reader, self._log
+
+    @property
+    def size(self) -> int:
+        """Entries of the log."""
+        return self._log.size
 
     def close(self) -> None:
         """Let go of the book."""

@@ -253,6 +253,9 @@ class PostgresTransaction:
         query: LiteralString = "SELECT hash, kind, job, token FROM evidence WHERE job = %s ORDER BY kind"
         return [Evidence(*row) for row in self._connection.execute(query, (job,))]
 
+    def all_evidence(self) -> Iterator[Evidence]:
+        return (Evidence(*row) for row in self._stream("SELECT hash, kind, job, token FROM evidence"))
+
     def openings(self, index: int) -> list[Opening]:
         query: LiteralString = "SELECT idx, field, salt, value FROM openings WHERE idx = %s ORDER BY field"
         return [Opening(*row) for row in self._connection.execute(query, (index,))]

@@ -292,6 +292,10 @@ class SqliteTransaction:
         rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence WHERE job = ?", (job,))
         return [Evidence(*row) for row in rows]
 
+    def all_evidence(self) -> Iterator[Evidence]:
+        rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence")
+        return (Evidence(*row) for row in rows)
+
     def openings(self, index: int) -> list[Opening]:
         rows = self._connection.execute(
             "SELECT idx, field, salt, value FROM openings WHERE idx = ?", (index,)
