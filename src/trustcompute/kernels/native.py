@@ -187,6 +187,12 @@ class Native:
         _native.pprf_puncture(self._use, sums, points, leaves, keys, out, totals)
         return out, totals
 
+    def code_compress(self, vector: U8, outputs: int, key: bytes) -> U8:
+        half = len(vector) // 2
+        _native.code_convolve(self._use, key, vector[half:])
+        _native.code_expand(self._use, vector[half:], vector[:outputs], key, 0, vector[:outputs])
+        return vector[:outputs]
+
     def code_convolve(self, vector: U8, key: bytes) -> U8:
         out = vector.copy()
         _native.code_convolve(self._use, key, out)
