@@ -141,11 +141,13 @@ def test_a_read_only_disk_is_a_clear_refusal(world: Any, tmp_path: Path) -> None
     broker._store._connection.execute(
         "PRAGMA query_only = ON"
     )  # root may write to any file, so not by its mode
+    job = broker.reserve(world.verified(broker, grant), world.operation)  # needs no disk yet
     with pytest.raises(StoreError, match="nothing was written"):
-        broker.reserve(world.verified(broker, grant), world.operation)
+        broker.arm(job.id)
     broker._store._connection.execute("PRAGMA query_only = OFF")
+    broker.void(job.id, "the disk was read-only")
     world.posted(broker, grant)
-    assert broker.audit().jobs == {"posted": 1}
+    assert broker.audit().jobs == {"posted": 1, "voided": 1}
     broker.close()
     read_only = sqlite3.connect(f"file:{world.directory / BOOK_FILE}?mode=ro", uri=True)
     assert read_only.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from fractions import Fraction
 from itertools import pairwise, permutations
 from pathlib import Path
+from time import perf_counter_ns
 
 import gmpy2
 import numpy as np
@@ -23,9 +25,11 @@ from trustcompute.dp import measure as measuring
 from trustcompute.dp import selection
 from trustcompute.dp.groups import PartitionRule
 from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.sampling import discrete_gaussian, discrete_laplace
 
 KEY = bytes(range(32))
 RNG = Rng.from_os()
+ROW = pa.table({"x": [1]})
 
 ASKED = [
     dp.count(),
@@ -127,6 +131,53 @@ def test_the_worst_unit_uses_all_that_is_paid_for(laplace):
     assert sum(one.share for one in found.plan.measurements) == 1
 
 
+def ladder_of(plan, found):
+    """Queries of a search on a table: rows above and below each step of its ladder."""
+    table = as_table(found)
+    seen = {}
+
+    def remember(one, below, above, rng):
+        seen[one.aggregate] = (below, above)
+        return 0, len(one.ladder) - 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring.bounds, "find", remember)
+        dp.release(table, plan.aggregates, by=plan.by, unit=plan.unit, budget=plan.budget, bounding_key=KEY)
+    return seen[0]
+
+
+@pytest.mark.property
+@settings(max_examples=15, deadline=None)
+@given(rows, st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_no_unit_changes_a_search_for_bounds_by_more_than_its_sensitivity(
+    found, groups, rows_per_group, laplace
+):
+    unit = dp.PrivacyUnit("user", groups=groups, rows_per_group=rows_per_group)
+    budget = dp.pure("1") if laplace else dp.zcdp("1")
+    asked = [dp.sum("y", dp.private(-4, 4))]
+    by = dp.public("g", ["a", "b", "c"])
+    plan = dp.release(as_table([]), asked, by=by, unit=unit, budget=budget).plan
+    plan = dataclasses.replace(plan, aggregates=(dp.sum("y", dp.private(-4, 4)),))
+    [search] = plan.searches
+    assert sum(one.share for one in (*plan.measurements, *plan.searches)) == plan.budget.main
+    spent = 2 * search.epsilon if laplace else search.epsilon**2  # two pure mechanisms, of ρ = ε²/2 each
+    assert search.share * Fraction(999, 1000) < spent <= search.share
+    whole = ladder_of(plan, found)
+    for user in {row[0] for row in found}:
+        rest = ladder_of(plan, [row for row in found if row[0] != user])
+        for before, after in zip(whole, rest, strict=True):
+            assert np.abs(before - after).max() <= search.sensitivity
+
+
+def test_noise_is_for_the_bounds_that_were_found():
+    table = pa.table({"x": np.full(1000, 0.5)})
+    found = dp.release(table, [dp.sum("x", dp.private(-1000, 1000))], budget=dp.zcdp(1))
+    low, high = found.plan.aggregates[0].low, found.plan.aggregates[0].high
+    assert high - low < 2000
+    given = dp.release(table, [dp.sum("x", low, high)], budget=dp.zcdp("0.5"))
+    assert found.plan.measurements == given.plan.measurements
+
+
 def partition_probabilities(rule, most):
     return (
         [Fraction(0)]
@@ -153,6 +204,11 @@ def test_partition_selection_golden_numbers():
     assert round(float(pi[22]), 8) == 0.99999494
     assert pi[23] == 1 and len(pi) == 24
     e, d = gmpy2.mpfr(1), gmpy2.mpfr("1e-5")
+    crossover = 1 + int(gmpy2.floor(gmpy2.log(1 + gmpy2.tanh(e / 2) * (1 / d - 1)) / e))
+    assert crossover == 11
+    assert pi[11] * gmpy2.exp(e) + d > 1 - gmpy2.exp(-e) * (1 - pi[11] - d), (
+        "beyond it, the other branch is the less"
+    )
     for n in range(1, 12):  # the closed form below the crossover
         assert float(pi[n]) == pytest.approx(float(d * (gmpy2.exp(n * e) - 1) / (gmpy2.exp(e) - 1)), rel=1e-9)
 
@@ -274,6 +330,29 @@ def test_audit_of_small_epsilon_and_of_gaussian_noise():
 
     delta = float(discrete_gaussian_delta(Fraction(2), 1, Fraction(1)))
     assert 0.4 <= audit.audit_gaussian(2, delta, 10**6, threshold=3) <= claim
+
+
+@pytest.mark.statistical  # false alarm: 6·10^-7 a case
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: int(discrete_laplace(RNG, Fraction(1000), 1)[0]),
+        lambda: int(discrete_gaussian(RNG, Fraction(1000), 1)[0]),
+        lambda: int(discrete_gaussian(RNG, Fraction(2**40), 1)[0]),
+        lambda: int(dp.release(ROW, [dp.count()], budget=dp.pure("0.01")).measured.values[0, 0]) - 1,
+    ],
+    ids=["laplace", "gaussian", "wide gaussian", "release"],
+)
+def test_how_long_it_takes_says_nothing_about_the_noise(draw):
+    """Rank correlation of the time of a draw with the magnitude of what was drawn."""
+    times, sizes = [], []
+    for _ in range(400):
+        start = perf_counter_ns()
+        noise = draw()
+        times.append(perf_counter_ns() - start)
+        sizes.append(abs(noise))
+    by_time, by_size = (np.argsort(np.argsort(one)) for one in (times, sizes))
+    assert abs(np.corrcoef(by_time, by_size)[0, 1]) < 5 / 400**0.5
 
 
 def test_an_audit_finds_half_the_noise():

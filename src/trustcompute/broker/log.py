@@ -38,6 +38,13 @@ TYPES: Final = frozenset(
         "incident",
         "period.lines",
         "period.closed",
+        "revenue.declared",
+        "pool.weighed",
+        "dispute.opened",
+        "dispute.settled",
+        "adjustment.posted",
+        "netting.payments",
+        "netting.run",
     }
 )
 

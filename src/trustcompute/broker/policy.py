@@ -217,9 +217,14 @@ def _params(bounds: Bounds, params: Mapping[str, Any]) -> Iterator[Finding]:
     group = params.get("min_group", 0)
     if bounds.min_group is not None and (type(group) is not int or group < bounds.min_group):
         yield "min_group", "params.min_group", f"set min_group to {bounds.min_group} at least"
+    if bounds.predicates is not None and params.get("predicate") not in bounds.predicates:
+        allowed = _listed(bounds.predicates)
+        yield "predicates", "params.predicate", f"ask one of {allowed}, or ask for this one to be granted"
     if bounds.columns is None:
         return
     named: list[object] = []
+    if params.get("columns") == [] and not any(params.get(param) for param in COLUMN_PARAMS):
+        return  # says itself that it reads none: a count of all rows
     for param in COLUMN_PARAMS:
         value = params.get(param, [])
         named += value if isinstance(value, list | tuple) else [value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -13,19 +13,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trustcompute import tables
+from trustcompute.dp import postprocess, spill
 from trustcompute.dp.aggregates import Aggregate
 from trustcompute.dp.bounding import KEY_BYTES
 from trustcompute.dp.budget import Budget
 from trustcompute.dp.groups import By, Group, listed
 from trustcompute.dp.lattice import MAX_ROWS
-from trustcompute.dp.measure import Measured, candidates, columns_of, measure
-from trustcompute.dp.plan import Choice, Measurement, Plan, is_text, make_plan
+from trustcompute.dp.measure import Measured, columns_of, measure
+from trustcompute.dp.plan import Choice, Measurement, Plan, candidates, is_text, make_plan
 from trustcompute.dp.unit import PrivacyUnit
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.privacy import PrivacyLoss
 from trustcompute.primitives.rng import Rng
 
 F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 
 GROUP_ROWS = 1000
 """The size of group that errors of means, variances and quantiles are stated for, where none is named."""
@@ -36,7 +38,7 @@ class Accuracy:
     """Half the 95 % interval of an answer, known before it is paid for; clamping and bounding add a bias to it.
 
     half_width: in the answer's unit; for a quantile, in ranks. group_rows: the group's size it is stated for, where it
-    depends on one.
+    depends on one. Where bounds are yet to be found, stated for the widest.
     """
 
     half_width: float
@@ -101,14 +103,18 @@ class Release:
 
     def non_negative(self) -> Release:
         """Counts (of rows, of units, in a histogram) below zero become zero: post-processing, which costs nothing."""
-        values = self.measured.values.copy()
-        places = columns_of(self.plan)
-        for number, one in enumerate(self.plan.measurements):
-            if one.statistic in ("rows", "units", "buckets"):
-                values[:, places[number]] = np.maximum(values[:, places[number]], 0)
-        return replace(
-            self, measured=replace(self.measured, values=values), steps=(*self.steps, "non-negative counts")
-        )
+        return self._processed("non-negative counts", postprocess.non_negative)
+
+    def consistent(self) -> Release:
+        """Numbers of rows that were measured several times become one: post-processing, which costs nothing.
+
+        Means, variances and histograms of one column each count its values; they are averaged, by their noise.
+        """
+        return self._processed("consistent counts", postprocess.consistent)
+
+    def _processed(self, step: str, change: Callable[[Plan, I64], I64]) -> Release:
+        measured = replace(self.measured, values=change(self.plan, self.measured.values))
+        return replace(self, measured=measured, steps=(*self.steps, step))
 
     def _integers(self, aggregate: int) -> list[npt.NDArray[np.int64]]:
         """int64[groups, width] for each measurement and choice of an aggregate, in the plan's order."""
@@ -192,7 +198,8 @@ def release(
     unit = PrivacyUnit() if unit is None else unit
     types = column_types(opened, aggregates, listed(by), unit)
     plan = make_plan(tuple(aggregates), listed(by), unit, budget, types, least_units=least_units)
-    return Release(plan, run(plan, opened, Rng.from_os(), bounding_key))
+    measured = run(plan, opened, Rng.from_os(), bounding_key)
+    return Release(plan.settled(measured.bounds), measured)
 
 
 def column_types(
@@ -210,8 +217,10 @@ def run(plan: Plan, table: tables.Table, rng: Rng, key: bytes | None = None) -> 
     if len(key) != KEY_BYTES:
         raise ParameterError(f"a bounding key has {KEY_BYTES} bytes")
     needed = list(dict.fromkeys([*plan.columns, *([plan.unit.column] if plan.unit.column else [])]))
-    scan = table.scan(needed or list(table.names)[:1])
-    return measure(plan, pa.Table.from_batches(list(scan.batches), schema=scan.schema)[:MAX_ROWS], rng, key)
+    with spill.parts(
+        table, needed or list(table.names)[:1], plan.unit.column, min(table.count(), MAX_ROWS)
+    ) as parts:
+        return measure(plan, parts, rng, key)
 
 
 def accuracy(plan: Plan, group_rows: int = GROUP_ROWS) -> dict[str, Accuracy]:
@@ -268,6 +277,11 @@ def proof(plan: Plan) -> tuple[str, ...]:
             found.append(
                 f"{name}: discrete Gaussian, Δ2² = {groups}·({largest})², σ² = Δ2²/2ρ = {one.scale}, ρ = {one.share}"
             )
+    found += [
+        f"{plan.aggregates[search.aggregate].name} (bounds): two sparse vectors, Δ = {search.sensitivity},"
+        f" ε = {search.epsilon} each, over {len(search.ladder)} steps"
+        for search in plan.searches
+    ]
     for choice in plan.choices:
         name, rounds = plan.aggregates[choice.aggregate].name, f"{groups}·{choice.rounds} selections a unit"
         mechanism = "permute-and-flip" if laplace else "exponential mechanism, ρ = ε²/8"
@@ -294,8 +308,9 @@ def rules(plan: Plan) -> tuple[str, ...]:
     for at, aggregate in enumerate(plan.aggregates):
         if aggregate.low is not None:
             step = plan.lattice(at).step
+            which = ", bounds that were found privately" if aggregate.private else ""
             found.append(
-                f"{aggregate.name}: values are clamped to [{aggregate.low}, {aggregate.high}] in steps of {step}"
+                f"{aggregate.name}: values are clamped to [{aggregate.low}, {aggregate.high}] in steps of {step}{which}"
             )
     if plan.rule is not None:
         found.append(

@@ -24,6 +24,7 @@ from trustcompute.kernels.reference.digest import digest_columns, expand_message
 from trustcompute.kernels.reference.gf128 import gf128_dot, gf128_mul
 from trustcompute.kernels.reference.match import match_rows, match_sorted, sort_rows
 from trustcompute.kernels.reference.okvs import okvs_decode, okvs_encode
+from trustcompute.kernels.reference.pir import lwe_product, pir_answer, pir_multiply, word_product
 from trustcompute.kernels.reference.pprf import pprf_expand, pprf_puncture
 from trustcompute.kernels.reference.scalar import (
     scalar255_invert,
@@ -43,11 +44,14 @@ __all__ = [
     "expand_message_xmd",
     "gf128_dot",
     "gf128_mul",
+    "lwe_product",
     "match_rows",
     "match_sorted",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
+    "pir_answer",
+    "pir_multiply",
     "pprf_expand",
     "pprf_puncture",
     "ristretto255_check",
@@ -65,4 +69,5 @@ __all__ = [
     "scalar255_reduce",
     "scalar255_sub",
     "sort_rows",
+    "word_product",
 ]
