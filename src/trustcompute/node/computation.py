@@ -130,7 +130,7 @@ COMPUTATIONS: Final = (
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(
-        Computation(one, partial(verification.rows, one.id), partial(verification.provide, one.id))
+        Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
     *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),

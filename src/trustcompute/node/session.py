@@ -354,14 +354,14 @@ class Session:
     ) -> MeteredVerification:
         """Check claims about records of the node's: match, mismatch or no record for each, every answer proven.
 
-        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the records, a
-        list (tuples for keys of several columns); or rows: a table of ours with the key's columns and those to compare.
-        on: our columns -> theirs, for those that are called otherwise.
-        mode: ``private`` (the holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``:
-        private where there is a check. check: from an auditor, for this table; private mode takes one.
+        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the
+        records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
+        those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
+        holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
+        there is a check. check: from an auditor, for this table; private mode takes one.
 
-        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's descriptor promises:
-        the holder is not told, and the table is not asked again.
+        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
+        descriptor promises: the holder is not told, and the table is not asked again.
         """
         return verify(
             self,
@@ -386,9 +386,11 @@ class Session:
         match: Sequence[str] | None = None,
         count: int = 1,
     ) -> int:
-        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many are ready.
+        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many
+        are ready.
 
-        Each serves one question of this session and is gone with it: a job that used one cannot go on in another process.
+        Each serves one question of this session and is gone with it: a job that used one cannot go on in another
+        process.
         """
         return prepare(self, dataset, predicate, match, count)
 
