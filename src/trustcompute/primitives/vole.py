@@ -162,9 +162,13 @@ def regrow(shape: Shape, noise: Noise, sums: U8, corrected: U8, c: U8) -> U8:
 
 
 def compress(shape: Shape, vector: U8) -> U8:
-    """The linear code: uint8[2k, 16] -> uint8[outputs, 16]."""
-    mixed = kernels.code_convolve(vector[shape.half :], _CODE_KEY)
-    return kernels.code_expand(mixed, vector[: shape.outputs], _CODE_KEY, 0)
+    """The linear code, in the vector's own memory: uint8[2k, 16] -> uint8[outputs, 16]."""
+    return kernels.code_compress(vector, shape.outputs, _CODE_KEY)
+
+
+def _shifted(b: U8, difference: U8, delta: U8) -> U8:
+    b ^= kernels.gf128_mul(difference, delta)
+    return b
 
 
 class Correlation:
@@ -182,9 +186,7 @@ class Correlation:
             raise LocalProtocolError("this VOLE has served a difference: another one needs another Δ")
         delta, b = self._delta, self._b
         self._delta = self._b = None
-        product = partial(kernels.gf128_mul, b=delta)
-        b ^= map_rows(product, difference, executor=executor, chunk=ROWS)
-        return delta, b
+        return delta, map_rows(partial(_shifted, delta=delta), b, difference, executor=executor, chunk=ROWS)
 
     def __repr__(self) -> str:
         return f"Correlation({'used' if self._delta is None else 'fresh'})"
