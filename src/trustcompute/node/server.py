@@ -31,9 +31,9 @@ from trustcompute.errors import (
     RemoteProtocolError,
     TrustcomputeError,
 )
-from trustcompute.node import documents, release
+from trustcompute.node import documents
 from trustcompute.node.answers import unpack
-from trustcompute.node.computation import COMPUTATIONS, Computation
+from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
 from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import ProviderJob
@@ -173,7 +173,7 @@ class Node:
         grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
         held = self._datasets.get(grant.claims.asset.id)
         operations = sorted(set(self._computations) & set(grant.claims.operations))
-        matched = any(operation not in release.IDS for operation in operations)
+        matched = any(operation not in UNMATCHED for operation in operations)
         entries = [] if held is None else [held.describe(matched=matched)]
         return documents.Catalog(
             certificate=self.identity.certificate.decode(),
