@@ -3,6 +3,7 @@
 Called by your own service, a notebook or the command line.
 """
 
+from trustcompute.node.aggregate import MeteredAggregate, aggregate
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.server import Node, ProviderResult
@@ -12,6 +13,7 @@ from trustcompute.node.verifying import MeteredVerification
 
 __all__ = [
     "Dataset",
+    "MeteredAggregate",
     "MeteredIntersection",
     "MeteredRelease",
     "MeteredVerification",
@@ -19,5 +21,6 @@ __all__ = [
     "ProviderResult",
     "Published",
     "Session",
+    "aggregate",
     "connect",
 ]

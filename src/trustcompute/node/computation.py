@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import release, verification
+from trustcompute.node import contribution, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -131,4 +132,5 @@ COMPUTATIONS: Final = (
         Computation(one, partial(verification.rows, one.id), partial(verification.provide, one.id))
         for one in VERIFICATIONS
     ),
+    *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
 )

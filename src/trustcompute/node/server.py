@@ -34,6 +34,7 @@ from trustcompute.errors import (
 from trustcompute.node import documents
 from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, Computation
+from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
@@ -311,6 +312,9 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
+        if held.dataset.aggregates:
+            directory = self.broker.outbox.directory.parent
+            held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         self.broker.register(held.asset())
         self._datasets[name] = held
 

@@ -359,7 +359,12 @@ class Session:
         )
 
     def prepare_verification(
-        self, dataset: str, predicate: str | None = None, *, match: Sequence[str] | None = None, count: int = 1
+        self,
+        dataset: str,
+        predicate: str | None = None,
+        *,
+        match: Sequence[str] | None = None,
+        count: int = 1,
     ) -> int:
         """Do the part of private questions that does not depend on the keys, for as many of them; returns how many are ready.
 
@@ -393,11 +398,13 @@ class Session:
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
+        began: Callable[[str], object] = lambda job: None,
     ) -> Computed[T]:
         """Run this side's party of an operation, metered: what every verb of a session does.
 
         sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
-        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs.
+        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs;
+        began: told the job's id once the node has opened it.
         """
         state = self._begin(
             operation,
@@ -409,6 +416,7 @@ class Session:
             scenario=scenario,
             job=job,
         )
+        began(state.job)
         params = state.asked["params"]
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
         runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
