@@ -14,6 +14,7 @@ from typing import Protocol
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
 
 
@@ -46,13 +47,14 @@ class Evidence:
 
 @dataclass
 class Changes:
-    """What one transaction writes. Jobs, balances and assets replace what was there, the rest is new."""
+    """What one transaction writes. Jobs, balances, assets and notices replace what was there, the rest is new."""
 
     new_jobs: list[JobRecord] = field(default_factory=list)
     jobs: list[JobRecord] = field(default_factory=list)
     balances: dict[BalanceKey, Balance] = field(default_factory=dict)
     grants: list[GrantRow] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
+    notices: dict[str, Notice] = field(default_factory=dict)
     assets: list[Asset] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     openings: list[Opening] = field(default_factory=list)
@@ -85,6 +87,18 @@ class Reader(Protocol):
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]: ...
 
     def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]: ...
+
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        """Notices of these names, whole, and all rules (``denylist/…``, ``policy/…``) without their tokens."""
+        ...
+
+    def notices_in(self, state: str) -> list[Notice]:
+        """All notices in this state, by name."""
+        ...
+
+    def notice(self, hash_: str) -> Notice:
+        """The notice whose token has this hash."""
+        ...
 
     def assets(self, ids: Collection[str]) -> dict[str, Asset]: ...
 
