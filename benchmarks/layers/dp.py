@@ -1,6 +1,7 @@
 """Differentially private release.
 
-laplace, gaussian, gaussian-large: as many exact samples as rows, with scale 100, σ = 100 and σ = 2^20
+laplace, laplace-large, gaussian, gaussian-wide, gaussian-large: as many exact samples as rows, with scale 100 and 10^6,
+    σ = 100, 2^14 and 2^20
 release: a whole release in one process, from a Parquet file: rows of rows/10 users in 1,000 groups; count and mean by
     group; a user counts in at most 5 groups, with at most 5 rows in each
 """
@@ -37,7 +38,7 @@ def prepare(folder: Path, task: str, rows: int) -> int:
 
 LAYER = Layer(
     name="dp",
-    tasks={"laplace": (10**6,), "gaussian": (10**6,), "gaussian-large": (10**6,), "release": (10**7,)},
+    tasks=dict.fromkeys(trustcompute_dp.NOISE, (10**6,)) | {"release": (10**7,)},
     roles=("process",),
     ours=trustcompute_dp.SYSTEM,
     peers=(opendp.SYSTEM,),

@@ -6,7 +6,7 @@ a user in a group, its first five groups), and adds up; OpenDP draws the noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed
 from typing import Any
@@ -14,10 +14,17 @@ from typing import Any
 from benchmarks.system import Call, Job, System
 
 GROUPS, MOST = 1000, 5
+NOISE = {
+    "laplace": ("laplace", 100.0),
+    "laplace-large": ("laplace", 1e6),
+    "gaussian": ("gaussian", 100.0),
+    "gaussian-wide": ("gaussian", 2.0**14),
+    "gaussian-large": ("gaussian", 2.0**20),
+}
 SYSTEM = System(
     name="opendp",
     module="benchmarks.peers.opendp",
-    protocols=dict.fromkeys(("laplace", "gaussian", "gaussian-large"), ("vector",)) | {"release": ("numpy",)},
+    protocols=dict.fromkeys(NOISE, ("vector",)) | {"release": ("numpy",)},
     requirements=("opendp==0.16.0", "pyarrow==21.0.0", "numpy==2.2.6"),
     pythons=((3, 10), (3, 11), (3, 12), (3, 13)),
 )
@@ -32,13 +39,10 @@ def party(job: Job) -> Iterator[Call]:
     import opendp.prelude as dp
 
     dp.enable_features("contrib")
-    calls: dict[str, Callable[[], int]] = {
-        "laplace": lambda: len(_noisy(dp, "laplace", 100.0, [0] * job.rows)),
-        "gaussian": lambda: len(_noisy(dp, "gaussian", 100.0, [0] * job.rows)),
-        "gaussian-large": lambda: len(_noisy(dp, "gaussian", 2.0**20, [0] * job.rows)),
-        "release": lambda: _release(dp, job),
-    }
-    yield calls[job.task]
+    if job.task == "release":
+        yield lambda: _release(dp, job)
+    else:
+        yield lambda: len(_noisy(dp, *NOISE[job.task], [0] * job.rows))
 
 
 def _noisy(dp: Any, noise: str, scale: float, values: list[int]) -> list[int]:

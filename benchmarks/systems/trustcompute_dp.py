@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -11,11 +11,18 @@ from benchmarks.systems.version import version
 
 __all__ = ["SYSTEM", "party", "version"]
 
-TASKS = ("laplace", "gaussian", "gaussian-large", "release")
+NOISE = {
+    "laplace": ("discrete_laplace", Fraction(100)),
+    "laplace-large": ("discrete_laplace", Fraction(10**6)),
+    "gaussian": ("discrete_gaussian", Fraction(100**2)),
+    "gaussian-wide": ("discrete_gaussian", Fraction(2**28)),
+    "gaussian-large": ("discrete_gaussian", Fraction(2**40)),
+}
+"""Sampler and its scale, or its variance."""
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_dp",
-    protocols=dict.fromkeys(TASKS[:3], ("exact",)) | {"release": ("zcdp",)},
+    protocols=dict.fromkeys(NOISE, ("exact",)) | {"release": ("zcdp",)},
 )
 
 
@@ -26,11 +33,6 @@ def party(job: Job) -> Iterator[Call]:
     from trustcompute.primitives.rng import Rng
 
     rng = Rng.from_os()
-    calls: dict[str, Callable[[int], int]] = {
-        "laplace": lambda count: len(sampling.discrete_laplace(rng, Fraction(100), count)),
-        "gaussian": lambda count: len(sampling.discrete_gaussian(rng, Fraction(100**2), count)),
-        "gaussian-large": lambda count: len(sampling.discrete_gaussian(rng, Fraction(2**40), count)),
-    }
 
     def release() -> int:
         found = dp.release(
@@ -45,5 +47,7 @@ def party(job: Job) -> Iterator[Call]:
     if job.task == "release":
         yield release
     else:
-        calls[job.task](10_000)  # makes the tables
-        yield lambda: calls[job.task](job.rows)
+        name, parameter = NOISE[job.task]
+        sample = getattr(sampling, name)
+        sample(rng, parameter, 2**18)  # makes the tables
+        yield lambda: len(sample(rng, parameter, job.rows))

@@ -74,5 +74,7 @@ PyObject* run(Kernel kernel) {
 
 // Functions of psi.vole's kernels, ended by an empty one.
 extern PyMethodDef kVoleMethods[];
+// Functions of verification's kernels.
+extern PyMethodDef kPirMethods[];
 
 }  // namespace tc::bindings

@@ -28,11 +28,12 @@ u32 detect() {
 }
 
 Dispatch dispatch(u32 allowed) {
-    Dispatch chosen = {kSha256Portable, kCurvePortable, kAes128Portable, kGf128Portable};
+    Dispatch chosen = {kSha256Portable, kCurvePortable, kAes128Portable, kGf128Portable, kPirPortable};
 #if defined(__x86_64__)
     const u32 usable = allowed & detect();
     if (usable & kShaNi) chosen.sha256 = kSha256ShaNi;
     if (usable & kAvx2) chosen.curve = kCurveAvx2;
+    if (usable & kAvx2) chosen.pir = kPirAvx2;
     if (usable & kAesNi) chosen.aes = kAes128Ni;
     if (usable & kVaes) chosen.aes = kAes128Vaes;
     if (usable & kClmul) chosen.gf128 = kGf128Clmul;

@@ -9,12 +9,13 @@
 #include "curve.h"
 #include "aes.h"
 #include "gf128.h"
+#include "pir.h"
 #include "platform.h"
 #include "sha2.h"
 
 namespace tc {
 
-constexpr int kAbiVersion = 2;  // kernels/dispatch.py expects the same
+constexpr int kAbiVersion = 3;  // kernels/dispatch.py expects the same
 
 enum Feature : u32 {
     kShaNi = 1u << 0,
@@ -36,6 +37,7 @@ struct Dispatch {
     CurveFunctions curve;
     Aes128Functions aes;
     Gf128Functions gf128;
+    PirFunctions pir;
 };
 
 // The features that this processor has and this build has code for.
@@ -106,5 +108,16 @@ void match_rows(const u8* values, std::size_t count, const u8* table, std::size_
 void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t size);
 void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key,
                  std::size_t first, std::size_t count, u8* out);
+
+// Verification. Products are taken modulo 2^32; a database is rows of signed bytes.
+void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* query,
+                u32* out);
+void pir_multiply(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* matrix,
+                  std::size_t width, u32* out);
+void word_product(const Dispatch& with, const u32* matrix, std::size_t rows, std::size_t columns, const u32* vector,
+                  u32* out);
+// `rows` rows of words from each of `count` keys (AES-128 in counter mode), each times the secret.
+void lwe_product(const Dispatch& with, const u8* keys, std::size_t count, std::size_t rows, const u32* secret,
+                 std::size_t dimension, u32* out);
 
 }  // namespace tc

@@ -112,8 +112,19 @@ def test_asking_in_words():
     assert parse_aggregate("quantile:x:0:1:0.5,0.9") == dp.quantile("x", ["0.5", "0.9"], 0, 1)
     assert parse_aggregate("histogram:x:0,1,2") == dp.histogram("x", [0, 1, 2])
     assert parse_aggregate("top_k:x:1:a,b") == dp.top_k("x", 1, ["a", "b"])
+    assert parse_aggregate("sum:x:private") == dp.sum("x", dp.private())
+    assert parse_aggregate("quantile:x:private:0.5") == dp.quantile("x", ["0.5"], dp.private())
     assert parse_aggregate("count:x") == dp.count("x") and parse_aggregate("distinct") == dp.distinct()
-    for wrong in ("", "mean:x", "mean:x:1", "top_k:x:one:a", "distinct:x", "count:x:y"):
+    for wrong in (
+        "",
+        "mean:x",
+        "mean:x:1",
+        "mean:x:private:1",
+        "quantile:x:0.5",
+        "top_k:x:one:a",
+        "distinct:x",
+        "count:x:y",
+    ):
         with pytest.raises(ParameterError, match="is none of"):
             parse_aggregate(wrong)
     assert parse_by("town") == "town" and parse_by("town=A,B") == dp.public("town", ["A", "B"])

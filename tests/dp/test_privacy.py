@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from fractions import Fraction
 from itertools import pairwise, permutations
@@ -125,6 +126,53 @@ def test_the_worst_unit_uses_all_that_is_paid_for(laplace):
         )
         assert loss == one.share
     assert sum(one.share for one in found.plan.measurements) == 1
+
+
+def ladder_of(plan, found):
+    """Queries of a search on a table: rows above and below each step of its ladder."""
+    table = as_table(found)
+    seen = {}
+
+    def remember(one, below, above, rng):
+        seen[one.aggregate] = (below, above)
+        return 0, len(one.ladder) - 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring.bounds, "find", remember)
+        dp.release(table, plan.aggregates, by=plan.by, unit=plan.unit, budget=plan.budget, bounding_key=KEY)
+    return seen[0]
+
+
+@pytest.mark.property
+@settings(max_examples=15, deadline=None)
+@given(rows, st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_no_unit_changes_a_search_for_bounds_by_more_than_its_sensitivity(
+    found, groups, rows_per_group, laplace
+):
+    unit = dp.PrivacyUnit("user", groups=groups, rows_per_group=rows_per_group)
+    budget = dp.pure("1") if laplace else dp.zcdp("1")
+    asked = [dp.sum("y", dp.private(-4, 4))]
+    by = dp.public("g", ["a", "b", "c"])
+    plan = dp.release(as_table([]), asked, by=by, unit=unit, budget=budget).plan
+    plan = dataclasses.replace(plan, aggregates=(dp.sum("y", dp.private(-4, 4)),))
+    [search] = plan.searches
+    assert sum(one.share for one in (*plan.measurements, *plan.searches)) == plan.budget.main
+    spent = 2 * search.epsilon if laplace else search.epsilon**2  # two pure mechanisms, of ρ = ε²/2 each
+    assert search.share * Fraction(999, 1000) < spent <= search.share
+    whole = ladder_of(plan, found)
+    for user in {row[0] for row in found}:
+        rest = ladder_of(plan, [row for row in found if row[0] != user])
+        for before, after in zip(whole, rest, strict=True):
+            assert np.abs(before - after).max() <= search.sensitivity
+
+
+def test_noise_is_for_the_bounds_that_were_found():
+    table = pa.table({"x": np.full(1000, 0.5)})
+    found = dp.release(table, [dp.sum("x", dp.private(-1000, 1000))], budget=dp.zcdp(1))
+    low, high = found.plan.aggregates[0].low, found.plan.aggregates[0].high
+    assert high - low < 2000
+    given = dp.release(table, [dp.sum("x", low, high)], budget=dp.zcdp("0.5"))
+    assert found.plan.measurements == given.plan.measurements
 
 
 def partition_probabilities(rule, most):

@@ -7,9 +7,11 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from trustcompute import dp
+from trustcompute.dp import bounding, spill, totals
 from trustcompute.dp import measure as measuring
 from trustcompute.dp.bounding import KEY_BYTES
 from trustcompute.errors import ParameterError, TableError, TrustcomputeError
@@ -122,6 +124,88 @@ def test_bounding_keeps_as_many_as_it_may(noiseless):
     assert found["count"].sum() >= per_group.groupby("plane").apply(lambda one: one.nsmallest(2).sum()).sum()
 
 
+@pytest.mark.parametrize("source", ["memory", "file"])
+def test_a_table_that_is_spilled_gives_the_same_answer(noiseless, monkeypatch, tmp_path, source):
+    """Rows in parts on disk, a small part and a small piece at a time: the totals are those of the whole."""
+    unit = dp.PrivacyUnit("plane", groups=2, rows_per_group=3)
+    table: object = TABLE
+    if source == "file":
+        table = tmp_path / "flights.parquet"
+        pq.write_table(TABLE, table)
+    asked = {"unit": unit, "budget": dp.zcdp(1000, "0.1"), "bounding_key": KEY}
+    for by in ((), dp.public("origin", ["JFK", "ZZZ"]), ["origin", "carrier"]):
+        whole = dp.release(table, EVERYTHING[:5] + EVERYTHING[6:7], by=by, **asked)
+        with monkeypatch.context() as patch:
+            patch.setattr(spill, "MOST_ROWS", 500)
+            patch.setattr(spill, "PART_ROWS", 300)
+            patch.setattr(spill, "CHUNK", 700)
+            patch.setattr(totals, "CHUNK", 100)
+            patch.setattr(bounding, "CHUNK", 90)
+            patch.setattr(spill.tempfile, "tempdir", str(tmp_path / "spilled"))
+            (tmp_path / "spilled").mkdir(exist_ok=True)
+            parts = dp.release(table, EVERYTHING[:5] + EVERYTHING[6:7], by=by, **asked)
+        assert parts.measured.labels == whole.measured.labels
+        assert np.array_equal(parts.measured.values, whole.measured.values)
+        assert not list((tmp_path / "spilled").iterdir()), "nothing stays on disk"
+    chosen = dp.release(
+        table, [dp.quantile("minutes", "0.5", dp.private()), EVERYTHING[7]], by="origin", **asked
+    ).to_pandas()
+    assert len(chosen) == 3 and np.all(np.abs(chosen["quantile_minutes_0.5"] - 315) < 40)
+
+
+def test_rows_that_are_units_are_spilled_too(noiseless, monkeypatch):
+    monkeypatch.setattr(spill, "MOST_ROWS", 500)
+    monkeypatch.setattr(spill, "PART_ROWS", 300)
+    found = dp.release(TABLE, [dp.count(), dp.sum("minutes", 0, 600)], budget=GENEROUS)
+    assert found.measured.values.tolist() == [[N, TABLE["minutes"].to_numpy().sum()]]
+
+
+def test_equal_leading_digits_of_a_hash_are_told_apart_by_the_rest():
+    """Which entries stay depends on their own hashes alone: not on how many others there are, nor on order."""
+    random = np.random.default_rng(4)
+    owner = np.repeat(np.arange(50), random.integers(1, 9, 50))
+    rank = random.integers(0, 3, len(owner)).astype(np.uint64) << np.uint64(62) | random.permutation(
+        len(owner)
+    ).astype(np.uint64)
+    keep = bounding.lowest(owner, lambda at: rank[at], 2)
+    for one in range(50):
+        own = np.flatnonzero(owner == one)
+        assert set(own[keep[own]]) == set(own[np.argsort(rank[own])[:2]])
+
+
+def test_bounds_are_found_within_the_budget():
+    random = np.random.default_rng(2)
+    table = pa.table({"x": random.normal(40, 10, 50_000), "n": random.integers(1, 1000, 50_000)})
+    asked = [dp.mean("x", dp.private()), dp.sum("n", dp.private(0, 10**6)), dp.variance("x", dp.private())]
+    for budget in (dp.zcdp("0.5"), dp.pure("3")):
+        found = dp.release(table, asked, budget=budget)
+        answer = found.to_arrow().to_pylist()[0]
+        assert answer["mean_x"] == pytest.approx(40, abs=1) and answer["variance_x"] == pytest.approx(
+            100, rel=0.3
+        )
+        assert answer["sum_n"] == pytest.approx(table["n"].to_numpy().sum(), rel=0.02)
+        assert sum("found privately" in rule for rule in found.rules) == 3
+        low, high = found.plan.aggregates[1].low, found.plan.aggregates[1].high
+        assert 0 <= low <= 4 and 1000 < high <= 2**14, "a step further, now and then"
+        assert sum("sparse vectors" in line for line in found.proof) == 3
+        assert found.cost == budget.without_delta().loss
+        quoted = dp.quote(table.schema, asked, budget=budget)
+        assert quoted.accuracy["mean_x"].half_width > found.accuracy["mean_x"].half_width
+    narrow = dp.release(
+        pa.table({"x": np.full(5000, 5)}), [dp.mean("x", dp.private(0, 100))], budget=dp.zcdp(1)
+    )
+    low, high = narrow.plan.aggregates[0].low, narrow.plan.aggregates[0].high
+    assert 0 <= low <= 4 and 8 <= high <= 100
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_bounds_of_next_to_nothing_are_some_bounds(rows):
+    table = pa.table({"x": pa.array([float("nan"), float("inf"), None][:rows], pa.float64())})
+    for _ in range(5):
+        found = dp.release(table, [dp.mean("x", dp.private(-5, 5)), dp.count()], budget=dp.zcdp("0.1"))
+        assert -5 <= found.to_arrow()["mean_x"][0].as_py() <= 5
+
+
 HOSTILE = pa.table(
     {
         "u": pa.array(["a", None, "b", "c", "d", "e"], pa.string()),
@@ -189,6 +273,9 @@ def refused(**changes):
         (lambda: dp.mean("delay"), "low is missing"),
         (lambda: dp.mean("delay", 0), "high is missing"),
         (lambda: dp.mean("delay", 3, 1), "wrong way round"),
+        (lambda: dp.mean("delay", dp.private(3, 1)), "wrong way round"),
+        (lambda: dp.mean("delay", dp.private(), 1), "both bounds"),
+        (lambda: dp.Aggregate("count", private=True), "private bounds"),
         (lambda: dp.mean("delay", 1, 1), "wrong way round"),
         (lambda: dp.sum("delay", 0.5, 1), "floats are inexact"),
         (lambda: dp.sum("delay", "nan", 1), "not a number"),

@@ -252,7 +252,7 @@ def feed(plan, **columns):
     party = parties.consumer(plan)
     next(party)
     try:
-        party.send(Message("release", columns))
+        party.send(Message("release", {"bounds": np.zeros(0, dtype=np.int64)} | columns))
     except StopIteration as stop:
         return stop.value
     raise AssertionError("the party waits for more")

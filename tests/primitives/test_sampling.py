@@ -71,6 +71,7 @@ def p_value(samples, pmf):
 DISTRIBUTIONS = {
     "laplace 1/2": (lambda r, n: sampling.discrete_laplace(r, Fraction(1, 2), n), laplace_pmf, 0.5),
     "laplace 7.3": (lambda r, n: sampling.discrete_laplace(r, Fraction(73, 10), n), laplace_pmf, 7.3),
+    "laplace 100": (lambda r, n: sampling.discrete_laplace(r, Fraction(100), n), laplace_pmf, 100),
     "geometric 5": (lambda r, n: sampling.geometric(r, Fraction(5), n), geometric_pmf, 5),
     "gaussian 1/3": (lambda r, n: sampling.discrete_gaussian(r, Fraction(1, 3), n), gaussian_pmf, 1 / 3),
     "gaussian 100": (lambda r, n: sampling.discrete_gaussian(r, Fraction(100), n), gaussian_pmf, 100),
@@ -114,39 +115,69 @@ def test_large_laplace_and_skellam_have_their_moments():
     assert abs((drawn**2).mean() - 1) < 5.5 * (2 / SAMPLES) ** 0.5
 
 
-def enumerate_geometric(scale, word):
-    """Every string of words of one geometric variable, and which of them its first words do not decide."""
+def each_word(table, word, rest):
+    """The sample of each word, followed by nothing but zeros or ones."""
+    words = np.arange(1 << word, dtype=np.uint16)
+    return table.sample(words, lambda count: np.full(count, rest, dtype=np.uint64)).astype(np.int64)
+
+
+@pytest.mark.parametrize(("scale", "word"), [(Fraction(1, 2), 4), (Fraction(2), 6), (Fraction(5), 8)])
+def test_geometric_variables_by_enumeration(scale, word):
+    """Each word is one sample; an undecided one falls where either end of it falls."""
     plan = sampling.GeometricPlan(scale, word)
-    # Only the lowest digits are enumerated; the higher ones, rarely set, are taken as words that leave them unset.
-    digits = min(plan.top, 16 // word)
-    strings = np.arange(1 << (digits * word), dtype=np.int64)
-    columns = [(strings >> (word * i)) & ((1 << word) - 1) for i in range(digits)]
-    undecided = np.zeros(len(strings), dtype=bool)
-    for threshold, column in zip(plan.digits[:digits], reversed(columns), strict=True):
-        undecided |= column == threshold.digits(word)
-    unset = np.full(len(strings), (1 << word) - 1)
-    supply = iter([unset] * (plan.top - digits) + columns + [unset])
-    samples = plan.sample(len(strings), lambda count: next(supply), lambda: 2**64 - 1)
-    return samples, undecided, plan, digits
+    assert plan.digits == []
+    least, most = each_word(plan.top, word, 1), each_word(plan.top, word, 2**64 - 2**20)
+    pmf = geometric_pmf(gmpy2.mpq(scale))
+    for k in range(int(most.max()) + 1):
+        certainly = ((least == k) & (most == k)).mean()
+        perhaps = ((least <= k) & (k <= most)).mean()
+        assert certainly - 1e-12 <= pmf(k) <= perhaps + 1e-12
+    assert (least == most).any() and np.all(np.diff(least) >= 0)
 
 
-@pytest.mark.parametrize(("scale", "word"), [(Fraction(1, 2), 4), (Fraction(2), 4), (Fraction(9), 8)])
-def test_geometric_digits_by_enumeration(scale, word):
-    samples, undecided, plan, digits = enumerate_geometric(scale, word)
-    total = len(samples)
-    for k in range(1 << digits):
-        mass = Fraction(1)
-        for i in range(digits):
-            low = Fraction(plan.digits[i].digits(200), 2**200)
-            mass *= low if k >> i & 1 else 1 - low
-        decided = int(((samples == k) & ~undecided).sum())
-        possible = decided + int(undecided.sum())
-        assert Fraction(decided, total) <= mass <= Fraction(possible, total)
-    # digits are those of the geometric distribution: P(bit i) = 1/(1 + e^{λ2^i})
-    for i in range(digits):
-        exactly = 1 / (1 + gmpy2.exp(gmpy2.mpfr(2**i) / gmpy2.mpq(scale)))
-        assert abs(plan.digits[i].digits(48) / 2**48 - exactly) < 2**-47
-    assert plan.tail.digits(64) == 0
+@pytest.mark.parametrize(("scale", "word", "digit"), [(Fraction(30), 8, 2), (Fraction(100), 8, 3)])
+def test_digits_of_a_geometric_variable_by_enumeration(scale, word, digit):
+    """Every pair of words: the digits put together are the geometric distribution."""
+    plan = sampling.GeometricPlan(scale, word, digit)
+    [low_digit] = plan.digits
+    size, pmf = 1 << digit, geometric_pmf(gmpy2.mpq(scale))
+    ends = [
+        (each_word(table, word, 1), each_word(table, word, 2**64 - 2**20)) for table in (plan.top, low_digit)
+    ]
+    assert ends[1][1].max() == size - 1
+    for k in range(40 * size):
+        certainly, perhaps = 1.0, 1.0
+        for (least, most), part in zip(ends, divmod(k, size), strict=True):
+            certainly *= ((least == part) & (most == part)).mean()
+            perhaps *= ((least <= part) & (part <= most)).mean()
+        assert certainly - 1e-12 <= pmf(k) <= perhaps + 1e-12
+    strings = [np.repeat(np.arange(1 << word), 1 << word), np.tile(np.arange(1 << word), 1 << word)]
+    supply = iter([string.astype(np.uint16) for string in strings])
+    whole = plan.sample(
+        1 << 2 * word, lambda count: next(supply), lambda count: np.ones(count, dtype=np.uint64)
+    )
+    assert np.array_equal(whole, ends[0][0][strings[0]] * size + ends[1][0][strings[1]])
+
+
+@pytest.mark.parametrize("scale", [Fraction(1, 3), Fraction(4), Fraction(1000)])
+def test_the_sign_of_laplace_noise_by_enumeration(scale):
+    plan = sampling.GeometricPlan(scale, 8)
+    words = np.arange(256, dtype=np.uint16)
+    below = 1 / (1 + gmpy2.exp(1 / gmpy2.mpq(scale)))
+    least, most = (plan.negative(words, lambda rest=rest: rest).sum() / 256 for rest in (2**64 - 1, 0))
+    assert least <= below <= most <= least + 1 / 256
+
+
+def test_geometric_tables_to_any_number_of_bits():
+    for distribution in (cdf.geometric(Fraction(1, 7)), cdf.truncated_geometric(Fraction(1, 2**44), 256)):
+        short, long = distribution(32), distribution(96)
+        for k, value in enumerate(short.values[:-1]):
+            assert long.values[k] >> 64 == value
+    floors = cdf.truncated_geometric(Fraction(1, 3), 8)(200)
+    for k, value in enumerate(floors.values[1:-1], 1):
+        exactly = (1 - gmpy2.exp(gmpy2.mpq(-k, 3))) / (1 - gmpy2.exp(gmpy2.mpq(-8, 3)))
+        assert value / 2**200 == pytest.approx(float(exactly), rel=1e-14)
+    assert len(floors.values) == 9
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])

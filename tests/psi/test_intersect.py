@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from trustcompute import kernels, psi
-from trustcompute.errors import InputError, ParameterError
+from trustcompute.errors import InputError, ParameterError, TableError
 from trustcompute.psi import operation
 
 _SPEC = importlib.util.spec_from_file_location("random_tables", Path(__file__).with_name("random_tables.py"))
@@ -89,6 +89,46 @@ def test_a_join_pairs_every_row_of_a_matched_key():
         psi.intersect(left, right, on="id").join()
     with pytest.raises(ParameterError, match="output='rows'"):
         psi.intersect(left, right, on="id", output="count").table()
+
+
+JOINED = pd.DataFrame({"id": ["x", "b", None, "a", "b", None], "v": [0, 1, 2, 3, 4, 5]})
+PARTNERS = pd.DataFrame({"id": ["b", "a", "b", None, "y"], "w": [10, 11, 12, 13, 14]})
+
+
+@pytest.mark.parametrize("duplicates", ["all", "first"])
+@pytest.mark.parametrize("how", ["inner", "left", "difference"])
+def test_joins_follow_their_rule_for_duplicates(how, duplicates):
+    found = psi.intersect(JOINED, PARTNERS, on="id", reveal="both")
+    left, right = JOINED.copy(), PARTNERS.dropna()
+    if duplicates == "first":
+        left = left[left.id.isna() | ~left.id.duplicated()]
+        right = right.drop_duplicates("id")
+    matches = left.id.isin(right.id)
+    own = {"inner": left[matches], "left": left, "difference": left[~matches]}[how]
+    shown = found.table(how, duplicates=duplicates)
+    assert shown.column("v").to_pylist() == own.v.tolist()
+    if how == "left":
+        assert shown.column("matched").to_pylist() == matches.tolist()
+    joined = found.join(how, duplicates=duplicates).to_pandas()
+    if how == "difference":
+        assert joined.v.tolist() == own.v.tolist()
+    else:
+        plain = left.merge(right, on="id", how=how).sort_values(["v", "w"])
+        assert joined.v.tolist() == plain.v.tolist()
+        assert joined.w.fillna(-1).tolist() == plain.w.fillna(-1).tolist()
+
+
+def test_repeated_keys_can_be_refused_on_either_side():
+    once = pd.DataFrame({"id": ["b", "a", None, None]})
+    found = psi.intersect(once, PARTNERS, on="id", reveal="both")
+    assert found.table("left", duplicates="refuse").num_rows == 4
+    with pytest.raises(TableError, match="1 rows of the right table repeat a key"):
+        found.join(duplicates="refuse")
+    with pytest.raises(TableError, match="1 rows of the left table repeat a key"):
+        psi.intersect(JOINED, once, on="id").table(duplicates="refuse")
+    for wrong in ({"how": "outer"}, {"duplicates": "any"}):
+        with pytest.raises(ParameterError, match="must be one of"):
+            found.table(**wrong)
 
 
 def test_an_executor_changes_nothing():

@@ -47,10 +47,12 @@ from trustcompute.broker import (
 from trustcompute.broker import order as orders
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
-from trustcompute.broker.clearing import Clearing, Period, Statement
+from trustcompute.broker.clearing import Statement
+from trustcompute.broker.clearing.house import ClearingHouse
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.log import Entry, Opening
+from trustcompute.broker.memory import Memory
 from trustcompute.broker.notice import topics
 from trustcompute.broker.order import VerifiedOrder
 from trustcompute.broker.outbox import Outbox, keep
@@ -175,7 +177,9 @@ class Broker:
         self._directory = outbox.directory.parent
         self._sizes: dict[CosignerKey, int] = {}  # of the log, when each witness last cosigned it
         origin = log.origin_of(identity.name)
-        self._writer = Writer(store, origin, identity.key, clock)
+        ledger = Memory(store) if isinstance(store, SqliteStore) else store
+        self._writer = Writer(ledger, origin, identity.key, clock)
+        self.clearing = ClearingHouse(self._writer, identity.name)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
         self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()
@@ -244,7 +248,7 @@ class Broker:
 
     def close(self) -> None:
         """Let go of the book. What is open stays as it is and is settled at the next ``open``."""
-        self._store.close()
+        self._writer.close()
 
     @property
     def log_key(self) -> NoteKey:
@@ -288,8 +292,16 @@ class Broker:
         )
         self._writer.commit_one(orders.Give(found, self.identity.thumbprint))
         if found.claims.do == "exit":
-            self._writer.commit_one(orders.End(found.claims.grant))
+            self._end([found.claims.grant])
         return found
+
+    def _end(self, ending: Sequence[str]) -> None:
+        """End the grants among these, all given up, under which no job is open."""
+        if not ending:
+            return
+        with self._writer.view() as (reader, _):
+            busy: set[str] = set().union(*(meter.grants_of(job.accounts) for job in reader.open_jobs()))
+        self._writer.commit_all([orders.End(grant) for grant in ending if grant not in busy])
 
     def standing(self, verified: VerifiedGrant) -> Standing:
         """How a grant and all it was delegated from stand now."""
@@ -406,7 +418,7 @@ class Broker:
                 [account for account in accounts if not account.shared], book.day, book.balances
             )
         price = verified.claims.price
-        return Explanation(decision, Quote(usage, clearing.rate(price, usage), price.currency, left))
+        return Explanation(decision, Quote(usage, clearing.most(price, usage), price.currency, left))
 
     def admit(self, verified: VerifiedGrant) -> None:
         """Before anything is looked up for the holder of a grant. Raises ``Refused`` unless it is in force."""
@@ -427,7 +439,7 @@ class Broker:
             day = meter.day_of(self._writer.now())
             balances = reader.balances([account.name for account in accounts], [meter.TOTAL, day])
         left = meter.left(accounts, day, balances)
-        return Quote(usage, clearing.rate(claims.price, usage), claims.price.currency, left)
+        return Quote(usage, clearing.most(claims.price, usage), claims.price.currency, left)
 
     def reserve(self, verified: VerifiedRequest, operation: Operation) -> JobRecord:
         """Decide, and reserve the most the job may use, in one transaction.
@@ -520,7 +532,7 @@ class Broker:
         with self._writer.view() as (reader, _):
             late, ending = reader.late(now), reader.notices_in(standing.ENDING)
         ended = self._writer.commit_all([commands.Expire(job) for job in late])
-        self._writer.commit_all([orders.End(each.name.partition("/")[2]) for each in ending])
+        self._end([each.name.partition("/")[2] for each in ending])
         self._prune()
         return ended
 
@@ -563,6 +575,9 @@ class Broker:
         quorum: the proof is under the newest checkpoint that this many witnesses cosigned (``cosign``). Raises
         ``VerificationError`` where none of these covers the entry yet.
         """
+        ended = self._writer.ended(job) if quorum is None else None
+        if ended is not None:
+            return Receipt(ended.entry.body, ended.entry.index, tuple(ended.proof), ended.note)
         with self._writer.view() as (reader, tree):
             record = reader.jobs([job]).get(job)
             if record is None or record.entry is None:
@@ -629,16 +644,14 @@ class Broker:
 
     def statement(self, start: int, end: int) -> Statement:
         """What is owed for start <= time < end, from the log alone; of an open period, so far."""
-        with self._writer.view() as (reader, _):
-            return Clearing.of(_entries(reader)).statement(Period(start, end))
+        return self.clearing.statement(start, end)
 
     def close_period(self, start: int, end: int) -> Statement:
         """Close a period: round, record lines and residuals. The same period again returns its statement.
 
         Raises ``ParameterError`` for one that overlaps a closed one, ends in the future, or skips uses.
         """
-        made: Statement = self._writer.commit_one(commands.ClosePeriod(Period(start, end)))
-        return made
+        return self.clearing.close(start, end)
 
     def entries(self) -> list[Entry]:
         """The whole log, parsed."""
@@ -678,14 +691,15 @@ class Broker:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
 
     def _prune(self) -> None:
-        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files."""
+        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
+
+        A charged job may have runs left, whose answers are written before the book says so.
+        """
         names = self.outbox.names()  # before the book is looked at: a job is in it before its first file is
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            running = {job.id for job in reader.open_jobs()}
-            kept = reader.unacknowledged(now)
-        wanted = {release.outbox for job in kept for release in job.releases}
-        self.outbox.remove({name for name in names if name not in wanted and name[:32] not in running})
+            kept = {job.id for job in (*reader.open_jobs(), *reader.unacknowledged(now))}
+        self.outbox.remove({name for name in names if name[:32] not in kept})
 
 
 def _entries(reader: Reader) -> Iterator[Entry]:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from trustcompute.broker import log, meter, policy, rules, standing
-from trustcompute.broker.clearing import Clearing, Period, Statement, closing_entries
+from trustcompute.broker import meter, policy, rules, standing
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import Account
@@ -152,7 +151,7 @@ class Reserve:
             },
             {"purpose": job.purpose.encode()},  # not a granted purpose, perhaps: any text of the peer's
         )
-        book.put_job(replace(job, reasons=decision.reasons, entry=entry))
+        book.put_job(job.but(reasons=decision.reasons, entry=entry))
         return policy.refusal(decision.reasons)
 
     def _record(self, book: Book, state: JobState, accounts: list[Account], usage: Usage) -> JobRecord:
@@ -206,7 +205,7 @@ class Arm:
                 owner=job.peer,
                 fix="start a new job",
             )
-        return book.put_job(replace(job, state=JobState.ARMED, lease=book.now + ARMED_LEASE))
+        return book.put_job(job.but(state=JobState.ARMED, lease=book.now + ARMED_LEASE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +248,7 @@ class Post:
             },
         )
         return book.put_job(
-            replace(
-                job,
+            job.but(
                 state=JobState.POSTED,
                 charged=self.usage,
                 releases=(self.release,),
@@ -265,7 +263,7 @@ class Post:
         if len(job.releases) == MAX_ANSWERS:
             raise LocalProtocolError(f"a job releases at most {MAX_ANSWERS} times")
         book.record("job.released", {"job": job.id, "request": job.request, **self._released()})
-        return book.put_job(replace(job, releases=(*job.releases, self.release)))
+        return book.put_job(job.but(releases=(*job.releases, self.release)))
 
     def _released(self) -> dict[str, Any]:
         return {
@@ -340,7 +338,8 @@ class Countersign:
             raise GrantError("the countersignature is for another request", "request")
         if job.state is not JobState.POSTED:
             raise Conflict(f"job {job.id} is {job.state}: it has no answer to countersign")
-        if self.claims.answers != tuple(release.frames_hash for release in job.releases):
+        released = sorted(job.releases, key=lambda release: (release.run, release.turn))
+        if self.claims.answers != tuple(release.frames_hash for release in released):
             raise GrantError("the countersigned answers are not those that were released", "answers")
         if job.countersigned is not None:
             return job
@@ -348,7 +347,7 @@ class Countersign:
         fields = {"job": job.id, "request": job.request, "answers": list(self.claims.answers), "token": hash_}
         entry = book.record("job.countersigned", fields)
         book.keep(Evidence(hash_, "countersignature", job.id, self.token))
-        return book.put_job(replace(job, countersigned=entry))
+        return book.put_job(job.but(countersigned=entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,28 +385,6 @@ class Redact:
         for opening in openings:
             book.forget(opening)
         return self.index
-
-
-@dataclass(frozen=True, slots=True)
-class ClosePeriod:
-    """Round what is owed for a period and record it; the same period again gives its statement."""
-
-    period: Period
-    touched: Touched = NOTHING
-
-    def apply(self, book: Book) -> Statement:
-        entries = (log.decode(stored.index, stored.body) for stored in book.reader.entries())
-        record = Clearing.of(entries)
-        statement = record.statement(self.period)
-        if statement.closed:
-            return statement
-        if self.period.end > book.now:
-            raise ParameterError(f"a period can be closed when it is over, not before {self.period.end}")
-        parts, closing = closing_entries(statement)
-        for part in parts:
-            book.record("period.lines", part)
-        book.record("period.closed", closing)
-        return replace(statement, closed=True)
 
 
 def touched(grant: VerifiedGrant, claims: Request) -> Touched:
@@ -523,7 +500,7 @@ def _lose(book: Book, job: JobRecord, why: Reason, fault: Fault) -> Refused:
 def _void(book: Book, job: JobRecord, state: JobState, reason: str) -> JobRecord:
     meter.settle(job.accounts, job.reserved, Usage(), job.window, book.balances)
     entry = book.record(f"job.{state}", {**_job_fields(job), "reason": reason})
-    return book.put_job(replace(job, state=state, charged=Usage(), detail=reason, entry=entry))
+    return book.put_job(job.but(state=state, charged=Usage(), detail=reason, entry=entry))
 
 
 def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord:
@@ -540,7 +517,7 @@ def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord
         },
     )
     return book.put_job(
-        replace(job, state=JobState.FORFEITED, charged=job.reserved, detail=reason, fault=fault, entry=entry)
+        job.but(state=JobState.FORFEITED, charged=job.reserved, detail=reason, fault=fault, entry=entry)
     )
 
 

@@ -55,7 +55,7 @@ _SAME: Final = ("aud", "price", "split")
 _INHERITED: Final = ("scenarios", "territory", "review", "consent")
 _SETS: Final = ("purposes", "scenarios", "outputs", "territory")
 _ASSET: Final = ("id", "version", "schema_hash", "classification", "grade", "personal")
-_BOUNDS: Final = ("columns", "max_rows", "min_rows", "min_group", "counterparties")
+_BOUNDS: Final = ("columns", "predicates", "max_rows", "min_rows", "min_group", "counterparties")
 _SPANS: Final = ("total", "per_call", "per_day")
 
 
@@ -261,6 +261,8 @@ def _beyond_operations(child: Grant, parent: Grant) -> Iterator[str]:
 def _beyond_bounds(child: Bounds, parent: Bounds) -> Iterator[str]:
     if not _subset(child.columns, parent.columns):
         yield "columns"
+    if not _subset(child.predicates, parent.predicates):
+        yield "predicates"
     if not _at_most(child.max_rows, parent.max_rows):
         yield "max_rows"
     for name in ("min_rows", "min_group"):

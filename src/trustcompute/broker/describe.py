@@ -90,6 +90,8 @@ def _operation(name: str, bounds: Bounds) -> str:
     said = [name]
     if bounds.columns is not None:
         said.append(f"on {', '.join(bounds.columns)} only")
+    if bounds.predicates is not None:
+        said.append("to check: " + "; ".join(bounds.predicates))
     if bounds.min_rows is not None:
         said.append(f"with at least {bounds.min_rows:,} keys brought")
     if bounds.max_rows is not None:
@@ -133,6 +135,18 @@ def _price(grant: Grant) -> Iterator[str]:
         yield "free; use is counted all the same"
         return
     yield f"{price.per_call} a job and {price.per_row} a key, in minor units of {price.currency}"
+    window = {"grant": "its life", "month": "a month", "year": "a year", None: ""}[price.window]
+    if price.free_for is not None:
+        yield f"free for {', '.join(price.free_for)}"
+    if price.free_calls is not None or price.free_rows is not None:
+        yield f"the first {price.free_calls or 0:,} jobs and {price.free_rows or 0:,} keys in {window} are free"
+    for tier in price.tiers or ():
+        upto = "beyond that" if tier.upto is None else f"up to {tier.upto:,} {price.unit} in {window}"
+        yield f"{upto}, {tier.rate} each on top"
+    if price.fee is not None:
+        yield f"{price.fee} for every year that begins"
+    if price.rate is not None:
+        yield f"{price.rate} of the revenue that it declares"
     yield "paid by " + (grant.sub if grant.payer is None else f"{grant.sub}, or by the key {grant.payer}")
     if grant.split:
         yield "shared: " + ", ".join(f"{share.party} {share.share}" for share in grant.split)

@@ -10,9 +10,9 @@ answered with the same refusal and logged once. States on the right are final. R
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from trustcompute.broker.policy import Reason
 from trustcompute.broker.rules import Reference
@@ -108,3 +108,13 @@ class JobRecord:
         return next(
             (release for release in self.releases if (release.run, release.turn) == (run, turn)), None
         )
+
+    def but(self, **changes: Any) -> JobRecord:
+        """The record with these fields changed; ``dataclasses.replace`` takes four times as long, thrice a job."""
+        made = object.__new__(JobRecord)
+        for name in _FIELDS:
+            object.__setattr__(made, name, changes[name] if name in changes else getattr(self, name))
+        return made
+
+
+_FIELDS: Final = tuple(field.name for field in fields(JobRecord))

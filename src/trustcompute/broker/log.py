@@ -44,6 +44,13 @@ TYPES: Final = frozenset(
         "incident",
         "period.lines",
         "period.closed",
+        "revenue.declared",
+        "pool.weighed",
+        "dispute.opened",
+        "dispute.settled",
+        "adjustment.posted",
+        "netting.payments",
+        "netting.run",
     }
 )
 

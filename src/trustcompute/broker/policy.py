@@ -37,6 +37,7 @@ RULES: Final = {
     "territory": "the territory is granted",
     "output": "the output form is granted",
     "min_group": "groups are as large as the grant asks for",
+    "predicates": "the statement is one of those granted",
     "columns": "the columns are granted",
     "max_rows": "not more rows than granted",
     "min_rows": "not fewer rows than granted",
@@ -316,6 +317,9 @@ def _bounds(case: Case) -> Iterator[Finding]:
 def _reach(bounds: Bounds, scope: Scope) -> Iterator[Finding]:
     if bounds.min_group is not None and scope.min_group < bounds.min_group:
         yield "min_group", "params.min_group", f"set min_group to {bounds.min_group} at least"
+    if bounds.predicates is not None and scope.predicate not in bounds.predicates:
+        allowed = _listed(bounds.predicates)
+        yield "predicates", "params.predicate", f"ask one of {allowed}, or ask for this one to be granted"
     if bounds.columns is None:
         return
     if scope.columns is None or not set(scope.columns) <= set(bounds.columns):

@@ -95,7 +95,7 @@ class Request(Document):
 
 
 class Countersignature(Document):
-    """request: hash of the request's token; answers: hashes of the answers' turns, in order of release."""
+    """request: hash of the request's token; answers: hashes of the answers' turns, by run and turn."""
 
     job: JobId
     request: Digest
@@ -212,7 +212,7 @@ def countersign(
 ) -> str:
     """The consumer's acknowledgement of an answer, as a token.
 
-    request: the request's token; answers: SHA-256 (hex) of each turn that released something, in order.
+    request: the request's token; answers: SHA-256 (hex) of each turn that released something, by run and turn.
     """
     claims = Countersignature(
         job=job,

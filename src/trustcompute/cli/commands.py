@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from trustcompute import __version__
-from trustcompute.cli import ask, demo, doctor, explain, grant, identity, node, record, release, rules
+from trustcompute.cli import (
+    aggregate,
+    ask,
+    demo,
+    doctor,
+    explain,
+    grant,
+    identity,
+    node,
+    record,
+    release,
+    rules,
+)
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -39,6 +51,7 @@ app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
 app.command("release")(release.release)
+app.command("aggregate")(aggregate.aggregate)
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)

@@ -19,7 +19,7 @@ from trustcompute.primitives.identity import Identity
 
 FORMS = (
     "count, count:COLUMN, distinct, sum:COLUMN:LOW:HIGH, mean:…, variance:…, quantile:COLUMN:LOW:HIGH:0.5,0.9,"
-    " histogram:COLUMN:0,10,20, top_k:COLUMN:K:A,B,C"
+    " histogram:COLUMN:0,10,20, top_k:COLUMN:K:A,B,C; in place of LOW:HIGH, private"
 )
 
 
@@ -82,11 +82,11 @@ def parse_aggregate(text: str) -> dp.Aggregate:
     kind, *rest = text.split(":")
     try:
         if kind in ("sum", "mean", "variance"):
-            column, low, high = rest
-            return getattr(dp, kind)(column, low, high)  # type: ignore[no-any-return]
+            column, *ends = rest
+            return getattr(dp, kind)(column, *_bounds(*ends))  # type: ignore[no-any-return]
         if kind == "quantile":
-            column, low, high, points = rest
-            return dp.quantile(column, points.split(","), low, high)
+            column, *ends, points = rest
+            return dp.quantile(column, points.split(","), *_bounds(*ends))
         if kind == "histogram":
             column, edges = rest
             return dp.histogram(column, edges.split(","))
@@ -100,6 +100,15 @@ def parse_aggregate(text: str) -> dp.Aggregate:
     except ValueError:  # another number of parts, or k is no integer
         pass
     raise ParameterError(f"--ask {text!r} is none of: {FORMS}")
+
+
+def _bounds(*ends: str) -> tuple[Any, ...]:
+    if ends == ("private",):
+        return (dp.private(),)
+    low, high = ends
+    if "private" in ends:
+        raise ValueError("two bounds, or private")
+    return low, high
 
 
 def parse_by(text: str) -> dp.Group | str:

@@ -19,6 +19,9 @@
     casefold = false
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
+    aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
+    least_parties = 3                # the fewest parties whose sum this dataset takes part in
+
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
     groups = 3
@@ -79,6 +82,8 @@ class DatasetSettings(BaseModel):
     grade: str = "general"
     personal: bool = False
     evaluated: str | None = None
+    aggregates: list[str] = []
+    least_parties: int = 3
     unit: UnitSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 

@@ -29,6 +29,7 @@ class Aggregate:
     points: tuple[Fraction, ...] = ()  # quantiles, or edges of a histogram
     candidates: tuple[str | int, ...] = ()
     k: int = 0
+    private: bool = False  # low and high are how far bounds are looked for
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -39,6 +40,8 @@ class Aggregate:
             raise ParameterError(f"{self.kind} needs the name of a column")
         if self.kind in WITH_BOUNDS:
             self._check_bounds()
+        if type(self.private) is not bool or (self.private and self.kind not in WITH_BOUNDS):
+            raise ParameterError(f"private bounds are for {', '.join(WITH_BOUNDS)}")
         if self.kind == "quantile" and not all(0 < q < 1 for q in self.points):
             raise ParameterError('quantiles lie between 0 and 1, as in ["0.5", "0.9"]')
         if any(left >= right for left, right in pairwise(self.points)):
@@ -58,7 +61,9 @@ class Aggregate:
     def _check_bounds(self) -> None:
         for side, value in (("low", self.low), ("high", self.high)):
             if value is None:
-                raise ParameterError(f"{self.kind} of {self.column!r} needs bounds: {side} is missing")
+                raise ParameterError(
+                    f"{self.kind} of {self.column!r} needs bounds: {side} is missing; dp.private() has them found"
+                )
             if abs(value) > MAX_BOUND:
                 raise ParameterError(f"{side} of {self.column!r} must lie between -2^62 and 2^62")
         assert self.low is not None and self.high is not None
@@ -77,6 +82,8 @@ class Aggregate:
             found["column"] = self.column
         if self.low is not None:
             found |= {"low": str(self.low), "high": str(self.high)}
+        if self.private:
+            found["private"] = True
         if self.points:
             found["points"] = [str(point) for point in self.points]
         if self.candidates:
@@ -86,9 +93,11 @@ class Aggregate:
     @classmethod
     def from_document(cls, document: Any) -> Aggregate:
         if not isinstance(document, Mapping) or set(document) - {
-            "kind", "column", "low", "high", "points", "candidates", "k",
+            "kind", "column", "low", "high", "points", "candidates", "k", "private",
         }:  # fmt: skip
-            raise ParameterError("an aggregate has kind, column, low, high, points, candidates and k only")
+            raise ParameterError(
+                "an aggregate has kind, column, low, high, points, candidates, k and private only"
+            )
         candidates, k = document.get("candidates", []), document.get("k", 0)
         points = document.get("points", [])
         if not isinstance(points, list) or not isinstance(candidates, list) or type(k) is not int:
@@ -103,6 +112,7 @@ class Aggregate:
             tuple(_number("a point", point) for point in points),
             tuple(candidates),
             k,
+            document.get("private", False),
         )
 
 
@@ -116,28 +126,56 @@ def distinct() -> Aggregate:
     return Aggregate("distinct")
 
 
-def sum(column: str, low: Number | None = None, high: Number | None = None) -> Aggregate:
-    """The sum of values clamped to [low, high]."""
-    return Aggregate("sum", column, _bound("low", low), _bound("high", high))
+@dataclass(frozen=True)
+class PrivateBounds:
+    """Bounds to be found with part of the budget, within [low, high]. Made by ``private``."""
+
+    low: Fraction
+    high: Fraction
 
 
-def mean(column: str, low: Number | None = None, high: Number | None = None) -> Aggregate:
-    """The mean of values clamped to [low, high]."""
-    return Aggregate("mean", column, _bound("low", low), _bound("high", high))
+Low = Number | PrivateBounds | None
 
 
-def variance(column: str, low: Number | None = None, high: Number | None = None) -> Aggregate:
-    """The variance (about the mean, divided by the count) of values clamped to [low, high]."""
-    return Aggregate("variance", column, _bound("low", low), _bound("high", high))
+def private(low: Number = -(2**40), high: Number = 2**40) -> PrivateBounds:
+    """In place of an aggregate's bounds: have them found, within [low, high], for one part of the budget.
+
+    Found are 0, powers of two, low or high, such that about as many rows lie beyond as noise would hide anyway.
+    """
+    return PrivateBounds(_number("low", low), _number("high", high))
+
+
+def sum(column: str, low: Low = None, high: Number | None = None) -> Aggregate:
+    """The sum of values clamped to [low, high], or to ``private()`` bounds."""
+    return _bounded("sum", column, low, high)
+
+
+def mean(column: str, low: Low = None, high: Number | None = None) -> Aggregate:
+    """The mean of values clamped to [low, high], or to ``private()`` bounds."""
+    return _bounded("mean", column, low, high)
+
+
+def variance(column: str, low: Low = None, high: Number | None = None) -> Aggregate:
+    """The variance (about the mean, divided by the count) of values clamped to [low, high] or ``private()`` bounds."""
+    return _bounded("variance", column, low, high)
 
 
 def quantile(
-    column: str, quantiles: Sequence[Number] | Number, low: Number | None = None, high: Number | None = None
+    column: str, quantiles: Sequence[Number] | Number, low: Low = None, high: Number | None = None
 ) -> Aggregate:
-    """Several quantiles at once, of values clamped to [low, high]."""
+    """Several quantiles at once, of values clamped to [low, high], or to ``private()`` bounds."""
     listed = [quantiles] if isinstance(quantiles, str | int | Fraction) else list(quantiles)
-    points = tuple(_number("a quantile", q) for q in listed)
-    return Aggregate("quantile", column, _bound("low", low), _bound("high", high), points)
+    return _bounded("quantile", column, low, high, tuple(_number("a quantile", q) for q in listed))
+
+
+def _bounded(
+    kind: Kind, column: str, low: Low, high: Number | None, points: tuple[Fraction, ...] = ()
+) -> Aggregate:
+    if isinstance(low, PrivateBounds):
+        if high is not None:
+            raise ParameterError("private() takes the place of both bounds")
+        return Aggregate(kind, column, low.low, low.high, points, private=True)
+    return Aggregate(kind, column, _bound("low", low), _bound("high", high), points)
 
 
 def histogram(column: str, edges: Sequence[Number]) -> Aggregate:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trustcompute import tables
+from trustcompute.dp import spill
 from trustcompute.dp.aggregates import Aggregate
 from trustcompute.dp.bounding import KEY_BYTES
 from trustcompute.dp.budget import Budget
 from trustcompute.dp.groups import By, Group, listed
 from trustcompute.dp.lattice import MAX_ROWS
-from trustcompute.dp.measure import Measured, candidates, columns_of, measure
-from trustcompute.dp.plan import Choice, Measurement, Plan, is_text, make_plan
+from trustcompute.dp.measure import Measured, columns_of, measure
+from trustcompute.dp.plan import Choice, Measurement, Plan, candidates, is_text, make_plan
 from trustcompute.dp.unit import PrivacyUnit
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.privacy import PrivacyLoss
@@ -36,7 +37,7 @@ class Accuracy:
     """Half the 95 % interval of an answer, known before it is paid for; clamping and bounding add a bias to it.
 
     half_width: in the answer's unit; for a quantile, in ranks. group_rows: the group's size it is stated for, where it
-    depends on one.
+    depends on one. Where bounds are yet to be found, stated for the widest.
     """
 
     half_width: float
@@ -192,7 +193,8 @@ def release(
     unit = PrivacyUnit() if unit is None else unit
     types = column_types(opened, aggregates, listed(by), unit)
     plan = make_plan(tuple(aggregates), listed(by), unit, budget, types, least_units=least_units)
-    return Release(plan, run(plan, opened, Rng.from_os(), bounding_key))
+    measured = run(plan, opened, Rng.from_os(), bounding_key)
+    return Release(plan.settled(measured.bounds), measured)
 
 
 def column_types(
@@ -210,8 +212,10 @@ def run(plan: Plan, table: tables.Table, rng: Rng, key: bytes | None = None) -> 
     if len(key) != KEY_BYTES:
         raise ParameterError(f"a bounding key has {KEY_BYTES} bytes")
     needed = list(dict.fromkeys([*plan.columns, *([plan.unit.column] if plan.unit.column else [])]))
-    scan = table.scan(needed or list(table.names)[:1])
-    return measure(plan, pa.Table.from_batches(list(scan.batches), schema=scan.schema)[:MAX_ROWS], rng, key)
+    with spill.parts(
+        table, needed or list(table.names)[:1], plan.unit.column, min(table.count(), MAX_ROWS)
+    ) as parts:
+        return measure(plan, parts, rng, key)
 
 
 def accuracy(plan: Plan, group_rows: int = GROUP_ROWS) -> dict[str, Accuracy]:
@@ -268,6 +272,11 @@ def proof(plan: Plan) -> tuple[str, ...]:
             found.append(
                 f"{name}: discrete Gaussian, Δ2² = {groups}·({largest})², σ² = Δ2²/2ρ = {one.scale}, ρ = {one.share}"
             )
+    found += [
+        f"{plan.aggregates[search.aggregate].name} (bounds): two sparse vectors, Δ = {search.sensitivity},"
+        f" ε = {search.epsilon} each, over {len(search.ladder)} steps"
+        for search in plan.searches
+    ]
     for choice in plan.choices:
         name, rounds = plan.aggregates[choice.aggregate].name, f"{groups}·{choice.rounds} selections a unit"
         mechanism = "permute-and-flip" if laplace else "exponential mechanism, ρ = ε²/8"
@@ -294,8 +303,9 @@ def rules(plan: Plan) -> tuple[str, ...]:
     for at, aggregate in enumerate(plan.aggregates):
         if aggregate.low is not None:
             step = plan.lattice(at).step
+            which = ", bounds that were found privately" if aggregate.private else ""
             found.append(
-                f"{aggregate.name}: values are clamped to [{aggregate.low}, {aggregate.high}] in steps of {step}"
+                f"{aggregate.name}: values are clamped to [{aggregate.low}, {aggregate.high}] in steps of {step}{which}"
             )
     if plan.rule is not None:
         found.append(

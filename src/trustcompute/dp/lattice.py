@@ -23,11 +23,13 @@ import pyarrow.compute as pc
 from trustcompute.errors import ParameterError
 
 I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 
 BITS: Final = 31
 SQUARED_BITS: Final = 15  # y <= 2^15: 2y² - H² is at most 2^31
 MAX_ROWS: Final = 2**32 - 1
 MAX_TOTAL: Final = 2**63 - 1
+FINEST: Final = 10  # the steps of a ladder next to 0 are 2^-10
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,23 @@ class Lattice:
         """The largest magnitude of a row's integer."""
         return max(abs(self.first), abs(self.last))
 
-    def quantise(self, column: pa.ChunkedArray) -> tuple[I64, npt.NDArray[np.bool_]]:
-        """Integers, and which rows have a value: nulls and NaN have none; infinities are clamped."""
-        values = pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")).to_numpy()
+    def quantise(self, values: F64) -> tuple[I64, npt.NDArray[np.bool_]]:
+        """Integers, and which values there are: NaN is none; infinities are clamped."""
         valid = ~np.isnan(values)
         # Each row by itself, in any rounding: what protects is that the integer lies between first and last.
-        scaled = (np.clip(values, float(self.low), float(self.high)) - float(self.origin)) / float(self.step)
-        found = np.rint(np.where(valid, scaled, 0.0))
-        return np.clip(found, self.first, self.last).astype(np.int64), valid
+        found = np.clip(values, float(self.low), float(self.high))
+        found -= float(self.origin)
+        found /= float(self.step)
+        np.rint(found, out=found)
+        np.clip(found, self.first, self.last, out=found)
+        if not valid.all():
+            found[~valid] = 0.0
+        return found.astype(np.int64), valid
+
+
+def floats(column: pa.ChunkedArray) -> F64:
+    """float64[rows] of a column of numbers; NaN where it is null."""
+    return np.asarray(pc.fill_null(pc.cast(column, pa.float64(), safe=False), float("nan")), dtype=np.float64)
 
 
 def of_sums(low: Fraction, high: Fraction, *, integers: bool) -> Lattice:
@@ -78,6 +89,13 @@ def _step(reach: Fraction, bits: int, whole: bool) -> Fraction:
     return step
 
 
+def ladder(low: Fraction, high: Fraction, *, integers: bool) -> tuple[Fraction, ...]:
+    """Bounds to be found, ascending: low, high, 0, and powers of two of either sign between them."""
+    powers = [Fraction(2) ** exponent for exponent in range(0 if integers else -FINEST, 63)]
+    steps = {low, high, Fraction(0), *powers, *(-power for power in powers)}
+    return tuple(sorted(step for step in steps if low <= step <= high))
+
+
 def is_number(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_integer(kind)
@@ -85,13 +103,6 @@ def is_number(kind: pa.DataType) -> bool:
         or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
     )
-
-
-def group_sums(values: I64, group: I64, groups: int) -> I64:
-    """Exact sums by group, int64[groups]."""
-    totals = np.zeros(groups, dtype=np.int64)
-    np.add.at(totals, group, values)
-    return totals
 
 
 def add_noise(totals: I64, noise: I64) -> I64:

@@ -28,7 +28,9 @@ def provider(run: Callable[[], Measured]) -> Party[None]:
     """run: reads the data and adds the noise; called once, after the job was armed."""
     measured = run()
     labels, count = _packed(measured)
-    yield from send("release", releases=True, labels=labels, values=measured.values[:count])
+    yield from send(
+        "release", releases=True, labels=labels, bounds=measured.bounds, values=measured.values[:count]
+    )
 
 
 def consumer(plan: Plan) -> Party[Measured]:
@@ -38,10 +40,15 @@ def consumer(plan: Plan) -> Party[Measured]:
         "release",
         releases=True,
         labels=Column("u1", (AtMost(MAX_LABELS + 1024),)),
+        bounds=Column("i8", (2 * len(plan.searches),)),
         values=Column("i8", (AtMost(MAX_GROUPS), width)),
     )
-    values = np.asarray(got["values"], dtype=np.int64)
-    return Measured(_unpacked(plan, got["labels"].tobytes(), len(values)), values)
+    values, bounds = (np.asarray(got[name], dtype=np.int64) for name in ("values", "bounds"))
+    for at, search in enumerate(plan.searches):
+        low, high = bounds[2 * at : 2 * at + 2].tolist()
+        if not 0 <= low < high < len(search.ladder):
+            raise RemoteProtocolError("the peer's bounds are not steps of the agreed ladder")
+    return Measured(_unpacked(plan, got["labels"].tobytes(), len(values)), values, bounds)
 
 
 def _packed(measured: Measured) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], int]:

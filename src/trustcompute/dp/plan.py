@@ -3,18 +3,21 @@
 Called on both sides of a session, by ``quote`` and before any data are touched. A *measurement* is a vector of
 integers a group; each row adds to it at most ``reach`` in magnitude. One unit is in at most ℓ0 groups with at
 most c rows in each, so Δ1 = ℓ0·c·reach and Δ2 = √ℓ0·c·reach. A *choice* is made by the exponential mechanism or by
-permute-and-flip, group by group. The budget is divided equally between measurements, choices and the search for groups.
+permute-and-flip, group by group. A *search* finds the bounds of an aggregate that has none. The budget is divided
+equally between measurements, choices, searches and finding groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import NormalDist
 from typing import Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from trustcompute.dp import lattice
@@ -27,6 +30,7 @@ from trustcompute.errors import ParameterError
 from trustcompute.primitives.privacy import PrivacyLoss
 from trustcompute.primitives.sampling import MAX_SCALE
 
+I64 = npt.NDArray[np.int64]
 Statistic = Literal["rows", "units", "sum", "centred", "squares", "buckets"]
 
 CANDIDATES: Final = 1024  # points between the bounds among which a quantile is chosen
@@ -59,8 +63,23 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Search:
+    """For the bounds of ``aggregate``: two sparse vectors of ``epsilon`` each over the steps of ``ladder``.
+
+    outside: about how many rows may lie beyond a bound; sensitivity: rows of a unit.
+    """
+
+    aggregate: int
+    ladder: tuple[Fraction, ...]
+    epsilon: Fraction
+    sensitivity: int
+    outside: int
+    share: Fraction
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Everything about a release but the data."""
+    """Everything about a release but the data. share: of the budget, what each part of it gets."""
 
     aggregates: tuple[Aggregate, ...]
     by: tuple[Group, ...]
@@ -70,6 +89,23 @@ class Plan:
     measurements: tuple[Measurement, ...]
     choices: tuple[Choice, ...]
     rule: PartitionRule | None
+    share: Fraction = Fraction(0)
+    searches: tuple[Search, ...] = ()
+
+    def settled(self, found: Sequence[int] | I64) -> Plan:
+        """The plan with the bounds that its searches found: for each, steps of its ladder, low and high."""
+        aggregates = list(self.aggregates)
+        for at, one in enumerate(self.searches):
+            low, high = (one.ladder[int(step)] for step in found[2 * at : 2 * at + 2])
+            aggregates[one.aggregate] = replace(aggregates[one.aggregate], low=low, high=high)
+        changed = replace(self, aggregates=tuple(aggregates))
+        measurements = [one for at in range(len(aggregates)) for one in _measurements(changed, at)]
+        return replace(changed, measurements=tuple(measurements))
+
+    @property
+    def groups(self) -> int:
+        """In how many groups a unit counts."""
+        return self.unit.groups if self.by else 1
 
     @property
     def cost(self) -> PrivacyLoss:
@@ -135,21 +171,25 @@ def make_plan(
         raise ParameterError("least_units must be an integer of at least 1")
     if least_units > 1 and not unknown:
         raise ParameterError("least_units is for groups whose values are not given: all others are reported")
-    groups = unit.groups if by else 1
     share = budget.measurable / (sum(_parts(aggregate) for aggregate in aggregates) + unknown)
-    draft = Plan(aggregates, by, types, unit, budget, (), (), None)
-    measurements: list[Measurement] = []
-    choices: list[Choice] = []
-    for at, aggregate in enumerate(aggregates):
-        measurements += _measurements(draft, at, share, groups)
-        if aggregate.kind in ("quantile", "top_k"):
-            choices.append(_choice(draft, at, share, groups))
-    rule = None
-    if unknown:
-        epsilon = share if budget.noise == "laplace" else root_down(2 * share)
-        rule = PartitionRule(epsilon, budget.selectable, groups, least_units)
-        rule.thresholds()  # refuses what is too small, before anything is spent
-    return Plan(aggregates, by, types, unit, budget, tuple(measurements), tuple(choices), rule)
+    draft = Plan(aggregates, by, types, unit, budget, (), (), None, share)
+    everything = range(len(aggregates))
+    return replace(
+        draft,
+        measurements=tuple(one for at in everything for one in _measurements(draft, at)),
+        choices=tuple(
+            _choice(draft, at) for at in everything if aggregates[at].kind in ("quantile", "top_k")
+        ),
+        searches=tuple(_search(draft, at) for at in everything if aggregates[at].private),
+        rule=_rule(draft, least_units) if unknown else None,
+    )
+
+
+def _rule(plan: Plan, least_units: int) -> PartitionRule:
+    epsilon = plan.share if plan.budget.noise == "laplace" else root_down(2 * plan.share)
+    rule = PartitionRule(epsilon, plan.budget.selectable, plan.groups, least_units)
+    rule.thresholds()  # refuses what is too small, before anything is spent
+    return rule
 
 
 def root_down(x: Fraction) -> Fraction:
@@ -163,18 +203,21 @@ def with_values(group: Group, unit: PrivacyUnit) -> Group:
 
 
 def _parts(aggregate: Aggregate) -> int:
-    return {"mean": 2, "variance": 3}.get(aggregate.kind, 1)
+    return {"mean": 2, "variance": 3}.get(aggregate.kind, 1) + aggregate.private
 
 
-def _measurements(plan: Plan, at: int, share: Fraction, groups: int) -> list[Measurement]:
-    aggregate = plan.aggregates[at]
+def _measurements(plan: Plan, at: int) -> list[Measurement]:
+    aggregate, share, groups = plan.aggregates[at], plan.share, plan.groups
     rows = plan.unit.rows_per_group
 
     def measure(statistic: Statistic, reach: int, *, rows: int = rows, width: int = 1) -> Measurement:
         largest = rows * reach
         gaussian = groups * largest * largest / (2 * share)
         scale = groups * largest / share if plan.budget.noise == "laplace" else gaussian
-        if scale > (MAX_SCALE if plan.budget.noise == "laplace" else MAX_SCALE**2):
+        worst = (
+            Fraction(2**lattice.BITS, reach) if aggregate.private else Fraction(1)
+        )  # whatever will be found
+        if scale * worst > MAX_SCALE if plan.budget.noise == "laplace" else scale * worst**2 > MAX_SCALE**2:
             raise ParameterError(
                 f"the noise of {aggregate.name!r} would be beyond any use: narrow its bounds, or those of the unit,"
                 " or spend more"
@@ -196,9 +239,9 @@ def _measurements(plan: Plan, at: int, share: Fraction, groups: int) -> list[Mea
     return []
 
 
-def _choice(plan: Plan, at: int, share: Fraction, groups: int) -> Choice:
+def _choice(plan: Plan, at: int) -> Choice:
     """A unit takes part in ``rounds`` selections in each of its groups: the levels of a recursion, or the k picks."""
-    aggregate = plan.aggregates[at]
+    aggregate, share, groups = plan.aggregates[at], plan.share, plan.groups
     quantile = aggregate.kind == "quantile"
     rounds = len(aggregate.points).bit_length() if quantile else aggregate.k
     each = share / (groups * rounds)
@@ -211,6 +254,28 @@ def _choice(plan: Plan, at: int, share: Fraction, groups: int) -> Choice:
     return Choice(at, epsilon, rounds, share)
 
 
+def _search(plan: Plan, at: int) -> Search:
+    """Two sparse vectors, of half the share each: ε of each is a half, or √ρ, since 2·(√ρ)²/2 = ρ."""
+    aggregate = plan.aggregates[at]
+    epsilon = plan.share / 2 if plan.budget.noise == "laplace" else root_down(plan.share)
+    sensitivity = plan.groups * plan.unit.rows_per_group
+    if epsilon == 0 or 4 * sensitivity / epsilon > MAX_SCALE:
+        raise ParameterError(
+            f"too little budget is left to find the bounds of {aggregate.column!r}: give them"
+        )
+    assert aggregate.column is not None and aggregate.low is not None and aggregate.high is not None
+    whole = pa.types.is_integer(plain_type(plan.types[aggregate.column]))
+    ladder = lattice.ladder(aggregate.low, aggregate.high, integers=bool(whole))
+    # Three times the noise of both comparisons: at the true bound, one search in twenty goes a step too far.
+    return Search(at, ladder, epsilon, sensitivity, (18 * sensitivity / epsilon).__ceil__(), plan.share)
+
+
+def candidates(last: int) -> I64:
+    """Lattice points 0..last among which a quantile is chosen: evenly spaced, whatever the data."""
+    steps = min(CANDIDATES, last)
+    return np.array([last * at // steps for at in range(steps + 1)], dtype=np.int64)
+
+
 def _check_types(
     aggregates: tuple[Aggregate, ...],
     by: tuple[Group, ...],
@@ -220,12 +285,12 @@ def _check_types(
     for column in [*(group.column for group in by), *(a.column for a in aggregates), unit.column]:
         if column is not None and column not in types:
             raise ParameterError(f"there is no column {column!r}; there are: {', '.join(list(types)[:20])}")
-    if unit.column is not None and not is_unit(_plain(types[unit.column])):
+    if unit.column is not None and not is_unit(plain_type(types[unit.column])):
         raise ParameterError(
             f"units are named by text, integers or binary: {unit.column!r} is not, cast it before"
         )
     for group in by:
-        kind = _plain(types[group.column])
+        kind = plain_type(types[group.column])
         if not (is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
             raise ParameterError(f"group by text, integers or booleans: {group.column!r} is {kind}")
         if group.column == unit.column:
@@ -234,7 +299,7 @@ def _check_types(
     for aggregate in aggregates:
         if aggregate.column is None:
             continue
-        kind = _plain(types[aggregate.column])
+        kind = plain_type(types[aggregate.column])
         if aggregate.kind == "top_k":
             if not (is_text(kind) or pa.types.is_integer(kind)):
                 raise ParameterError(f"top_k takes text or integers: {aggregate.column!r} is {kind}")
@@ -267,5 +332,5 @@ def is_unit(kind: pa.DataType) -> bool:
     )
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind

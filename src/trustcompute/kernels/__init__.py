@@ -21,7 +21,7 @@ import numpy as np
 
 from trustcompute.errors import ParameterError
 from trustcompute.kernels import arrays
-from trustcompute.kernels.arrays import I64, U8, Column, FixedColumn, OkvsShape, VariableColumn
+from trustcompute.kernels.arrays import I8, I64, U8, U32, Column, FixedColumn, OkvsShape, VariableColumn
 from trustcompute.kernels.dispatch import Backend, chosen
 from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
 
@@ -42,10 +42,13 @@ __all__ = [
     "digest_columns",
     "expand_message_xmd",
     "gf128_mul",
+    "lwe_product",
     "match_rows",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
+    "pir_answer",
+    "pir_multiply",
     "pprf_expand",
     "pprf_puncture",
     "ristretto255_check",
@@ -61,6 +64,7 @@ __all__ = [
     "scalar255_mul",
     "scalar255_reduce",
     "scalar255_sub",
+    "word_product",
 ]
 
 
@@ -344,3 +348,36 @@ def match_rows(values: U8, table: U8, salt: bytes) -> I64:
     if len(table) >= 2**31:
         raise ParameterError("a table has fewer than 2^31 rows")
     return chosen()[1].match_rows(values, table, arrays.cipher_key("salt", salt))
+
+
+def pir_answer(database: I8, query: U32) -> U32:
+    """A database times a vector, modulo 2³²: int8[r, m], uint32[m] -> uint32[r]."""
+    database = arrays.database(database)
+    return chosen()[1].pir_answer(database, arrays.words("query", query, database.shape[1]))
+
+
+def pir_multiply(database: I8, matrix: U32) -> U32:
+    """A database times a matrix, modulo 2³²: int8[r, m], uint32[m, b] -> uint32[r, b], b at least 1."""
+    database = arrays.database(database)
+    matrix = arrays.words("matrix", matrix, database.shape[1], None)
+    if not matrix.shape[1]:
+        raise ParameterError("the matrix must have at least one column")
+    return chosen()[1].pir_multiply(database, matrix)
+
+
+def word_product(matrix: U32, vector: U32) -> U32:
+    """A matrix times a vector, modulo 2³²: uint32[r, c], uint32[c] -> uint32[r]."""
+    matrix = arrays.words("matrix", matrix, None, None)
+    return chosen()[1].word_product(matrix, arrays.words("vector", vector, matrix.shape[1]))
+
+
+def lwe_product(keys: U8, rows: int, secret: U32) -> U32:
+    """A public matrix, expanded from keys, times a secret, modulo 2³²: uint8[c, 16], uint32[n] -> uint32[c·rows].
+
+    Each key gives ``rows`` rows of n words: AES-128 in counter mode from zero, little-endian (``aes128_ctr``). n: a
+    multiple of 4, at least 4. The matrix is never held in memory.
+    """
+    keys, secret = arrays.blocks("keys", keys), arrays.words("secret", secret, None)
+    if rows < 1 or not len(secret) or len(secret) % 4:
+        raise ParameterError("a matrix takes one or more rows a key, and a secret of a multiple of 4 words")
+    return chosen()[1].lwe_product(keys, rows, secret)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from trustcompute.errors import ParameterError
 
 U8 = NDArray[np.uint8]
+I8 = NDArray[np.int8]
+U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
 
 MAX_DST = 255
@@ -170,3 +172,20 @@ def tree_depth(leaves: int) -> int:
 def tree_level(leaves: int, level: int) -> int:
     """Nodes of a level that have a leaf below them; level 0 is the root."""
     return -(-leaves >> (tree_depth(leaves) - level))
+
+
+def database(array: object) -> I8:
+    """A database of signed bytes, C-contiguous int8[r, m]."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.int8 or array.ndim != 2:
+        raise ParameterError("the database must be an int8 array of shape (r, m)")
+    return np.ascontiguousarray(array)
+
+
+def words(name: str, array: object, *shape: int | None) -> U32:
+    """``array`` as C-contiguous uint32 of this shape; ``None``: any length."""
+    wanted = f"a uint32 array of shape ({', '.join('any' if n is None else str(n) for n in shape)})"
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint32 or array.ndim != len(shape):
+        raise ParameterError(f"{name} must be {wanted}")
+    if any(want not in (None, got) for got, want in zip(array.shape, shape, strict=True)):
+        raise ParameterError(f"{name} must be {wanted}, not of shape {array.shape}")
+    return np.ascontiguousarray(array)

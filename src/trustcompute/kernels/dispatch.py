@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, cast, get_args
 
 from trustcompute.errors import KernelError
-from trustcompute.kernels.arrays import I64, U8, Column, OkvsShape
+from trustcompute.kernels.arrays import I8, I64, U8, U32, Column, OkvsShape
 
 Name = Literal["native", "portable", "reference"]
 NAMES: tuple[Name, ...] = get_args(Name)
 VARIABLE = "TRUSTCOMPUTE_KERNELS"
-ABI_VERSION = 2
+ABI_VERSION = 3
 """Raised with every change between ``native.py`` and the extension; a stale build is refused."""
 
 
@@ -65,6 +65,10 @@ class Implementation(Protocol):
     def pprf_puncture(self, sums: U8, points: I64, leaves: int, keys: bytes) -> tuple[U8, U8]: ...
     def code_convolve(self, vector: U8, key: bytes) -> U8: ...
     def code_expand(self, vector: U8, systematic: U8, key: bytes, first: int) -> U8: ...
+    def pir_answer(self, database: I8, query: U32) -> U32: ...
+    def pir_multiply(self, database: I8, matrix: U32) -> U32: ...
+    def word_product(self, matrix: U32, vector: U32) -> U32: ...
+    def lwe_product(self, keys: U8, rows: int, secret: U32) -> U32: ...
 
 
 def load(name: Name) -> tuple[Backend, Implementation]:

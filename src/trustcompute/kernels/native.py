@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trustcompute.kernels import _native
-from trustcompute.kernels.arrays import I64, U8, Column, FixedColumn, OkvsShape, tree_depth
+from trustcompute.kernels.arrays import I8, I64, U8, U32, Column, FixedColumn, OkvsShape, tree_depth
 from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
 
 
@@ -168,4 +168,24 @@ class Native:
     def code_expand(self, vector: U8, systematic: U8, key: bytes, first: int) -> U8:
         out = _empty(len(systematic), 16)
         _native.code_expand(self._use, vector, systematic, key, first, out)
+        return out
+
+    def pir_answer(self, database: I8, query: U32) -> U32:
+        out = np.empty(len(database), dtype=np.uint32)
+        _native.pir_answer(self._use, database, query, out)
+        return out
+
+    def pir_multiply(self, database: I8, matrix: U32) -> U32:
+        out = np.empty((len(database), matrix.shape[1]), dtype=np.uint32)
+        _native.pir_multiply(self._use, database, matrix, matrix.shape[1], out)
+        return out
+
+    def word_product(self, matrix: U32, vector: U32) -> U32:
+        out = np.empty(len(matrix), dtype=np.uint32)
+        _native.word_product(self._use, matrix, vector, out)
+        return out
+
+    def lwe_product(self, keys: U8, rows: int, secret: U32) -> U32:
+        out = np.empty(len(keys) * rows, dtype=np.uint32)
+        _native.lwe_product(self._use, keys, rows, secret, out)
         return out

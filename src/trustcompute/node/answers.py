@@ -19,14 +19,18 @@ MAX_DESCRIPTION: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class StoredAnswer:
+    """source: what the party's data were, as ``HeldDataset`` names them; empty where that does not matter."""
+
     turn: int
     taken: tuple[Taken, ...]
     frames: tuple[Frame, ...]
+    source: str = ""
 
 
-def pack(turn: Turn, taken: Sequence[Taken]) -> list[list[bytes | memoryview]]:
+def pack(turn: Turn, taken: Sequence[Taken], source: str = "") -> list[list[bytes | memoryview]]:
     """What to store for a turn that answers the frames in ``taken``."""
     description = {
+        "source": source,
         "turn": turn.number,
         "taken": [[frame.header.decode(), frame.digest.hex()] for frame in taken],
     }
@@ -43,4 +47,4 @@ def unpack(stored: Sequence[Sequence[bytes]]) -> StoredAnswer:
     for header, *parts in stored[1:]:
         body = tuple(memoryview(part) for part in parts)
         frames.append(Frame(header, body, frame_digest(header, body)))
-    return StoredAnswer(description["turn"], taken, tuple(frames))
+    return StoredAnswer(description["turn"], taken, tuple(frames), description.get("source", ""))

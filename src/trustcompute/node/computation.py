@@ -5,31 +5,59 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import release
+from trustcompute.node import contribution, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import lookup, parties
+from trustcompute.psi import buckets, lookup, parties
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.tables import Keys
+from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
 
 @dataclass(frozen=True)
 class Computation:
-    """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed."""
+    """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
+
+    cut: where a job may have several runs, how many, the party of each, and what its data are.
+    """
 
     operation: Operation
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
+    cut: Cut | None = None
+
+    def runs(self, params: Params) -> int:
+        return 1 if self.cut is None else self.cut.runs(params)
+
+    def party(
+        self, dataset: HeldDataset, params: Params, sizes: Sizes, executor: Executor | None, run: int
+    ) -> Party[Any]:
+        """The provider's party of one run, under fresh randomness."""
+        whole = self.cut is None or self.cut.runs(params) == 1
+        provide = self.provide if self.cut is None or whole else self.cut.provide(run)
+        return provide(dataset, params, sizes, Rng.from_os(), executor)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a job is cut into independent runs. source: names the data, so that a job that goes on after a restart of
+    the node meets the same."""
+
+    runs: Callable[[Params], int]
+    provide: Callable[[int], Provide]
+    source: Callable[[HeldDataset, Params], str]
 
 
 def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
@@ -48,6 +76,25 @@ def _intersection(protocol: str) -> Provide:
         return _matched_rows(party, keys)
 
     return provide
+
+
+def _bucket(protocol: str) -> Callable[[int], Provide]:
+    def of_run(run: int) -> Provide:
+        def provide(
+            dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+        ) -> Party[None]:
+            of = buckets.runs_of(params)
+            _, digests = dataset.keys(params["columns"]).part(run, of)
+            bucket = buckets.padded(digests, buckets.capacity(sizes.provider, of), rng)
+            yield from parties.provider(protocol, params, sizes, bucket, rng, executor=executor)
+
+        return provide
+
+    return of_run
+
+
+def _keys_digest(dataset: HeldDataset, params: Params) -> str:
+    return dataset.keys(params["columns"]).digest
 
 
 def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Party[MatchedRows | None]:
@@ -70,7 +117,20 @@ def _lookup(
 
 
 COMPUTATIONS: Final = (
-    *(Computation(one, _intersection_rows, _intersection(one.id)) for one in INTERSECTIONS),
+    *(
+        Computation(
+            one,
+            _intersection_rows,
+            _intersection(one.id),
+            Cut(buckets.runs_of, _bucket(one.id), _keys_digest),
+        )
+        for one in INTERSECTIONS
+    ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
+    *(
+        Computation(one, partial(verification.rows, one.id), partial(verification.provide, one.id))
+        for one in VERIFICATIONS
+    ),
+    *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
 )

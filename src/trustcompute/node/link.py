@@ -1,9 +1,10 @@
-"""A consumer's exchanges of one job: sent over a channel, kept when they have arrived, replayed after a restart."""
+"""A consumer's exchanges of one run: sent over a channel, kept when they have arrived, replayed after a restart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from trustcompute.errors import JobInterrupted
 from trustcompute.node.documents import TurnDescriptor
 from trustcompute.node.state import StateStore
 from trustcompute.protocol.message import Frame
@@ -11,34 +12,40 @@ from trustcompute.protocol.run import Incoming, Turn, in_memory
 from trustcompute.transport import Channel
 
 
-class Link:
-    """A job's exchanges: turns of the peer that had arrived before are taken from what was kept of them."""
+class RunLost(Exception):
+    """The node no longer has this run half way: it was restarted. The run begins again, under fresh secrets."""
 
-    def __init__(self, channel: Channel, states: StateStore, job: str) -> None:
-        self._channel, self._states, self._job = channel, states, job
+
+class Link:
+    """A run's exchanges: turns of the peer that had arrived before are taken from what was kept of them."""
+
+    def __init__(self, channel: Channel, states: StateStore, job: str, run: int = 0) -> None:
+        self._channel, self._states, self._job, self._run = channel, states, job, run
         self._arrived: list[Frame] | None = None
 
     def exchange(self, turn: Turn) -> Iterable[Incoming]:
-        kept = self._states.kept_turn(self._job, turn.number)
+        kept = self._states.kept_turn(self._job, self._run, turn.number)
         if kept is not None:
             self._arrived = None
             return in_memory(kept)
         self._arrived = []
-        descriptor = TurnDescriptor(job=self._job, run=0, turn=turn.number).encode()
-        return self._recorded(self._channel.exchange(descriptor, turn.frames), self._arrived)
+        descriptor = TurnDescriptor(job=self._job, run=self._run, turn=turn.number).encode()
+        return self._recorded(turn, descriptor, self._arrived)
 
     def keep(self, turn: int) -> None:
         """The turn has arrived whole: make it last before it is acknowledged or answered."""
         if self._arrived:
-            self._states.keep_turn(self._job, turn, self._arrived)
+            self._states.keep_turn(self._job, self._run, turn, self._arrived)
 
-    @staticmethod
-    def _recorded(incoming: Iterable[Incoming], arrived: list[Frame]) -> Iterator[Incoming]:
-        for one in incoming:
-            recorded = _Recorded(one)
-            yield recorded
-            if recorded.data is not None:
-                arrived.append(Frame(one.header, (recorded.data,), b""))
+    def _recorded(self, turn: Turn, descriptor: bytes, arrived: list[Frame]) -> Iterator[Incoming]:
+        try:
+            for one in self._channel.exchange(descriptor, turn.frames):
+                recorded = _Recorded(one)
+                yield recorded
+                if recorded.data is not None:
+                    arrived.append(Frame(one.header, (recorded.data,), b""))
+        except JobInterrupted as error:
+            raise RunLost(str(error)) from error
 
 
 class _Recorded:

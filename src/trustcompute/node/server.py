@@ -26,6 +26,7 @@ from trustcompute.errors import (
     Conflict,
     GrantError,
     JobForfeited,
+    JobInterrupted,
     ParameterError,
     Refused,
     RemoteProtocolError,
@@ -35,13 +36,13 @@ from trustcompute.node import authority, documents
 from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, Computation
 from trustcompute.node.contingency import Contingency, Notify, Suspend
+from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
-from trustcompute.node.job import RUN, ProviderJob
+from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
-from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Frame
 from trustcompute.protocol.operation import Sizes
 from trustcompute.protocol.run import Incoming, take_again
@@ -94,7 +95,7 @@ class Node:
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
         for dataset in datasets:
-            self._hold(HeldDataset(dataset, executor))
+            self._hold(HeldDataset(dataset, executor, signer=identity.key))
         self._jobs: dict[str, ProviderJob] = {}
         self._reported: OrderedDict[str, None] = OrderedDict()  # jobs with an incident in the log
         self._lock = threading.Lock()
@@ -148,15 +149,17 @@ class Node:
     def exchange(self, peer: str, descriptor: bytes, incoming: Iterator[Incoming]) -> Sequence[Frame]:
         """One turn of a job (``transport.Handler``)."""
         turn = documents.TurnDescriptor.parse(descriptor)
-        if turn.run != RUN:
-            raise RemoteProtocolError(f"this computation has one run, number {RUN}")
         record = self._record(turn.job, peer)
         with self._lock:
             job = self._jobs.get(turn.job)
         try:
             if job is None:
-                return self._again(record, turn.turn, incoming)
-            return job.answer(turn.turn, incoming)
+                return self._again(record, turn, incoming)
+            if job.has_released(turn.run):
+                return self._again(self._record(turn.job, peer), turn, incoming)
+            if turn.run >= job.runs:
+                raise RemoteProtocolError(f"this job has runs 0 to {job.runs - 1}, not a run {turn.run}")
+            return job.answer(turn.run, turn.turn, incoming)
         except RemoteProtocolError as error:
             self._report(peer, turn.job, error)
             raise
@@ -172,7 +175,7 @@ class Node:
         expired = {job.id for job in self.broker.sweep()}
         with self._lock:
             for job in list(self._jobs.values()):
-                if job.id in expired or job.stale or job.failed or self._ended_elsewhere(job):
+                if job.id in expired or job.stale or job.idle or job.failed or self._ended_elsewhere(job):
                     del self._jobs[job.id]
                 job.stale = job.ended
 
@@ -206,7 +209,7 @@ class Node:
         held = self._dataset(claims.dataset, request.grant)
         try:
             sizes = Sizes(claims.sizes.consumer, computation.rows(held, params))
-            if record.open:
+            if record.open or self._goes_on(record, computation.runs(params)):
                 self._admit(request, computation, held, sizes)
         except TrustcomputeError as error:
             self.broker.abandon(record.id, f"not begun: {error.code}", Fault.PROVIDER)
@@ -226,8 +229,12 @@ class Node:
         claims, operation = request.claims, computation.operation
         with self._lock:
             record = self.broker.job(claims.jti)  # once more, under the lock: it may have been cancelled
-            if claims.jti in self._jobs or record is None or not record.open:
+            runs = computation.runs(claims.params)
+            if claims.jti in self._jobs or record is None or not (record.open or self._goes_on(record, runs)):
                 return
+            source = "" if computation.cut is None else computation.cut.source(held, claims.params)
+            if record.releases:
+                self._check_source(record, source)
             if sum(not job.ended for job in self._jobs.values()) >= MAX_RUNNING:
                 raise Refused(
                     f"the node runs {MAX_RUNNING} jobs, as many as it can",
@@ -240,13 +247,28 @@ class Node:
                 self.broker,
                 job=claims.jti,
                 peer=claims.san,
-                party=computation.provide(held, claims.params, sizes, Rng.from_os(), self._executor),
+                party=partial(computation.party, held, claims.params, sizes, self._executor),
                 binding=Binding(
                     claims.grant, operation.id, claims.params, operation.consumer, operation.provider
                 ),
                 usage=operation.bound(claims.params, sizes),
                 deliver=partial(self._deliver, claims.jti, claims.san, claims.dataset),
+                runs=runs,
+                released=[release.run for release in record.releases],
+                source=source,
             )
+
+    @staticmethod
+    def _goes_on(record: JobRecord, runs: int) -> bool:
+        """A job that is charged, and has runs left: an earlier process of this node, or this one, let go of it."""
+        posted = record.state is JobState.POSTED and record.countersigned is None
+        return posted and len(record.releases) < runs
+
+    def _check_source(self, record: JobRecord, source: str) -> None:
+        """The runs that are left must meet the data that the first ones met."""
+        first = record.releases[0]
+        if unpack(self.broker.outbox.read(record.id, first.run, first.turn)).source != source:
+            raise Conflict("the dataset is not the one this job began with: start a new job")
 
     def _deliver(self, job: str, consumer: str, dataset: str, output: Any) -> None:
         if self._on_result is not None and output is not None:
@@ -266,13 +288,18 @@ class Node:
         self.broker.abandon(record.id, "cancelled by the consumer", Fault.PEER)
         return b"{}"
 
-    def _again(self, record: JobRecord, number: int, incoming: Iterator[Incoming]) -> Sequence[Frame]:
-        """A turn of a job that no longer runs here: a posted answer is served again, to the byte."""
+    def _again(
+        self, record: JobRecord, asked: documents.TurnDescriptor, incoming: Iterator[Incoming]
+    ) -> Sequence[Frame]:
+        """A turn of a run that is not under way here: a posted answer is served again, to the byte."""
         if record.state is JobState.POSTED:
-            answer = unpack(self.broker.outbox.read(record.id, RUN, record.releases[0].turn))
-            if number != answer.turn:
+            released = next((release for release in record.releases if release.run == asked.run), None)
+            if released is None:
+                raise JobInterrupted(f"run {asked.run} is not under way here: open the job again", record.id)
+            answer = unpack(self.broker.outbox.read(record.id, released.run, released.turn))
+            if asked.turn != answer.turn:
                 raise RemoteProtocolError(
-                    f"turn {number} came out of order: only turn {answer.turn} can be served again"
+                    f"turn {asked.turn} came out of order: only turn {answer.turn} can be served again"
                 )
             take_again(answer.taken, incoming)
             return answer.frames
@@ -295,6 +322,9 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
+        if held.dataset.aggregates:
+            directory = self.broker.outbox.directory.parent
+            held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         self.broker.register(held.asset())
         self._datasets[name] = held
 

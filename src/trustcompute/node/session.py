@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trustcompute import dp, psi, tables
+from trustcompute import dp
 from trustcompute.broker import delegation
 from trustcompute.broker import request as requests
 from trustcompute.broker.grant import hash_of
@@ -36,12 +36,11 @@ from trustcompute.errors import (
     ParameterError,
     Refused,
     RemoteProtocolError,
-    TableError,
     TransportError,
     TrustcomputeError,
     VerificationError,
 )
-from trustcompute.node import authority
+from trustcompute.node import authority, intersection
 from trustcompute.node.authority import Explained
 from trustcompute.node.documents import (
     Catalog,
@@ -55,9 +54,11 @@ from trustcompute.node.documents import (
     Quote,
     QuoteRequest,
 )
+from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.link import Link
 from trustcompute.node.release import declared_types
 from trustcompute.node.state import JobState, StateStore
+from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name, verify_certificate
@@ -67,25 +68,18 @@ from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes, U
 from trustcompute.protocol.party import Party
 from trustcompute.protocol.run import Answer, Cost, Runner, drive, turn_digest
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import lookup, parties, planner
-from trustcompute.psi.intersection import On, rows_found, split_on
-from trustcompute.psi.operation import INTERSECTIONS, named
+from trustcompute.psi import planner
+from trustcompute.psi.intersection import On
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.transport import Channel, FlightChannel
+from trustcompute.verification import Check
+from trustcompute.verification.planner import Mode
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn that did not get through
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeteredIntersection(psi.Intersection):
-    """An intersection with another organisation: left is this side. ``receipt`` proves offline what was charged."""
-
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -172,6 +166,7 @@ class Session:
         self._directory = None if state is None else Path(state)
         self._tables: dict[str, npt.NDArray[np.uint8]] = {}  # values of evaluated tables by id
         self._catalog: Catalog | None = None
+        self.kept = Kept(self._directory)
         self._log_key: NoteKey | None = None
 
     def catalog(self) -> Catalog:
@@ -208,7 +203,8 @@ class Session:
         if "columns" not in params and entry.keys:
             params["columns"] = entry.keys[0].columns
         if entry.keys:
-            params.setdefault("keys", _spec(_choice(entry, params["columns"])).digest)
+            choice = intersection.key_choice(entry, params["columns"])
+            params.setdefault("keys", intersection.key_spec(choice).digest)
         return params
 
     def explain(
@@ -255,6 +251,7 @@ class Session:
         output: Literal["rows", "count"] = "rows",
         reveal: Literal["consumer", "provider", "both"] = "consumer",
         protocol: planner.Protocol = "auto",
+        runs: int = 1,
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -264,59 +261,26 @@ class Session:
         on: key columns: a name both sides use, several, or a mapping of our columns to theirs.
         output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
         protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
+        runs: into how many buckets to cut the job, each a run of its own; for rows that only we learn.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
         Raises ``Refused`` (the grant, the policy or the meter says no: nothing is spent), ``JobInterrupted`` (the
         peer cannot be reached: try again with ``job=``), ``JobForfeited``, ``TableError``, ``TransportError``.
         """
-        ours, theirs = split_on(on)
-        table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
-        choice = _choice(self._entry(dataset), theirs)
-        spec = _spec(choice)
-        keys = tables.keys(table, ours, spec=spec, executor=self._executor)
-
-        sizes = Sizes(len(keys), choice.distinct)
-        asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal}
-        operation = named(self._planned(sizes, asked, job) if protocol == "auto" else protocol)
-        done = self.compute(
-            operation,
+        return intersection.intersect(
+            self,
             dataset,
-            asked,
-            sizes,
-            lambda params, rng: parties.consumer(
-                operation.id, params, sizes, keys.digests, rng, executor=self._executor
-            ),
-            input_digest=hashlib.sha256(memoryview(keys.digests)).digest(),
+            table,
+            on=on,
+            output=output,
+            reveal=reveal,
+            protocol=protocol,
+            runs=runs,
             purpose=purpose,
             scenario=scenario,
             job=job,
         )
-        return MeteredIntersection(
-            count=None if done.output is None else done.output.count,
-            left_rows=rows_found(done.output, keys),
-            protocol=operation.id,
-            cost=done.cost,
-            leakage=done.leakage,
-            left=table,
-            left_keys=keys,
-            job=done.job,
-            receipt=done.receipt,
-        )
-
-    def _planned(self, sizes: Sizes, asked: Params, job: str | None) -> str:
-        """The protocol an interrupted job began with, or the one to begin a new one with."""
-        if job is not None:
-            return str(self._states.load(job).asked["operation"])
-        offered = set((self._catalog or self.catalog()).operations) & {op.id for op in INTERSECTIONS}
-        planned = planner.plan(
-            sizes.consumer,
-            sizes.provider,
-            output=asked["output"],
-            reveal=asked["reveal"],
-            protocols=sorted(offered) or None,  # where none is, the node says who could allow one
-        )
-        return planned.protocol
 
     def release(
         self,
@@ -348,6 +312,7 @@ class Session:
             scenario=scenario,
             job=job,
         )
+        plan = plan.settled(done.output.bounds)
         return MeteredRelease(
             plan, done.output, job=done.job, traffic=done.cost, leakage=done.leakage, receipt=done.receipt
         )
@@ -410,41 +375,62 @@ class Session:
         after that a call costs 64 bytes a key. Arguments, result and errors as for ``intersect``; ``ParameterError``
         where the node offers no lookups.
         """
-        ours, theirs = split_on(on)
-        table = tables.open_table(table)
-        choice = _choice(self._entry(dataset), theirs)
-        if choice.table is None:
-            raise ParameterError(f"dataset {dataset!r} offers no lookups on {theirs}: use intersect")
-        spec = _spec(choice)
-        keys = tables.keys(table, ours, spec=spec, executor=self._executor)
-        sizes, held = Sizes(len(keys), choice.distinct), self._held(choice)
-        fetch = held is None if job is None else bool(self._states.load(job).asked["params"].get("fetch"))
-        done = self.compute(
-            lookup.OPERATION,
+        return intersection.look_up(self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job)
+
+    def verify(
+        self,
+        dataset: str,
+        predicate: str | None = None,
+        *,
+        keys: Sequence[Any] | None = None,
+        match: Sequence[str] | None = None,
+        rows: Any = None,
+        on: Mapping[str, str] | None = None,
+        mode: Mode = "auto",
+        check: Check | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredVerification:
+        """Check claims about records of the node's: match, mismatch or no record for each, every answer proven.
+
+        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the records, a
+        list (tuples for keys of several columns); or rows: a table of ours with the key's columns and those to compare.
+        on: our columns -> theirs, for those that are called otherwise.
+        mode: ``private`` (the holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``:
+        private where there is a check. check: from an auditor, for this table; private mode takes one.
+
+        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's descriptor promises:
+        the holder is not told, and the table is not asked again.
+        """
+        return verify(
+            self,
             dataset,
-            {"columns": theirs, "keys": spec.digest, "table": choice.table, "fetch": fetch},
-            sizes,
-            lambda params, rng: lookup.consumer(
-                params, sizes, keys.digests, held, rng, executor=self._executor
-            ),
-            input_digest=hashlib.sha256(memoryview(keys.digests)).digest(),
+            predicate,
+            keys,
+            match=match,
+            rows=rows,
+            on=on,
+            mode=mode,
+            check=check,
             purpose=purpose,
             scenario=scenario,
             job=job,
         )
-        if fetch:
-            self._hold(choice.table, done.output.table)
-        return MeteredIntersection(
-            count=done.output.found.count,
-            left_rows=rows_found(done.output.found, keys),
-            protocol=lookup.OPERATION.id,
-            cost=done.cost,
-            leakage=done.leakage,
-            left=table,
-            left_keys=keys,
-            job=done.job,
-            receipt=done.receipt,
-        )
+
+    def prepare_verification(
+        self,
+        dataset: str,
+        predicate: str | None = None,
+        *,
+        match: Sequence[str] | None = None,
+        count: int = 1,
+    ) -> int:
+        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many are ready.
+
+        Each serves one question of this session and is gone with it: a job that used one cannot go on in another process.
+        """
+        return prepare(self, dataset, predicate, match, count)
 
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""
@@ -472,12 +458,43 @@ class Session:
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
+        began: Callable[[str], object] = lambda job: None,
     ) -> Computed[T]:
         """Run this side's party of an operation, metered: what every verb of a session does.
 
         sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
-        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs.
+        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs;
+        began: told the job's id once the node has opened it.
         """
+        state = self._begin(
+            operation,
+            dataset,
+            params,
+            sizes,
+            input_digest=input_digest,
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+        began(state.job)
+        params = state.asked["params"]
+        rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
+        runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
+        return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
+
+    def _begin(
+        self,
+        operation: Operation,
+        dataset: str,
+        params: Params,
+        sizes: Sizes,
+        *,
+        input_digest: bytes,
+        purpose: str | None,
+        scenario: str | None,
+        job: str | None,
+    ) -> JobState:
+        """Sign a request and keep it, or find the one that was kept; open the job at the node."""
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
         if job is None:
@@ -492,9 +509,7 @@ class Session:
             if (state.input_digest, state.asked) != (input_digest.hex(), asked):
                 raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
         self._open(state, params, sizes)
-        rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
-        runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
-        return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
+        return state
 
     def receipt(self, job: str) -> Receipt:
         """The receipt of a job of ours, verified against the node's log key."""
@@ -503,6 +518,29 @@ class Session:
     def cancel(self, job: str) -> None:
         """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
         self._channel.action("cancel", JobRequest(job=job).encode())
+
+    @property
+    def executor(self) -> Executor | None:
+        """What chunks of work run on."""
+        return self._executor
+
+    @property
+    def certificate(self) -> bytes:
+        """The node's certificate (PEM), as its catalogue shows it."""
+        return (self._catalog or self.catalog()).certificate.encode()
+
+    @property
+    def authority(self) -> bytes:
+        """Who certifies the nodes this session talks to (PEM)."""
+        return self._identity.authority
+
+    def entry(self, dataset: str) -> CatalogEntry:
+        """A dataset in the node's catalogue. Raises ``ParameterError`` naming those there are."""
+        return self._entry(dataset)
+
+    def begun(self, job: str) -> dict[str, Any]:
+        """What an interrupted job of ours asked for."""
+        return self._states.load(job).asked
 
     def close(self) -> None:
         self._channel.close()
@@ -575,7 +613,7 @@ class Session:
 
         def acknowledge(answer: Answer) -> None:
             if not receipts:
-                receipts.append(self._countersign(state, answer))
+                receipts.append(self._countersign(state, [answer.digest]))
 
         try:
             self._retry(
@@ -589,13 +627,13 @@ class Session:
         answer = runner.answer or Answer(turn_digest([]), runner.transcript)
         self._retry(state.job, lambda: acknowledge(answer))  # where nothing was released to this side
         receipt = self._verified(receipts[0], state.job)
-        _check_charge(receipt, state, answer, operation.bound(params, sizes))
+        check_charge(receipt, state, answer, operation.bound(params, sizes))
         self._states.finish(state.job, receipts[0], str(self.log_key))
         return runner, receipt
 
-    def _countersign(self, state: JobState, answer: Answer) -> bytes:
+    def _countersign(self, state: JobState, answers: Sequence[str]) -> bytes:
         token = requests.countersign(
-            job=state.job, request=state.request, answers=[answer.digest], key=self._identity.key
+            job=state.job, request=state.request, answers=answers, key=self._identity.key
         )
         return self._channel.action("countersign", CountersignRequest(token=token).encode())
 
@@ -619,7 +657,7 @@ class Session:
             raise JobInterrupted(f"{error}; job {job} can go on later: pass job={job!r}", job) from error
 
 
-def _check_charge(receipt: Receipt, state: JobState, answer: Answer, bound: Usage) -> None:
+def check_charge(receipt: Receipt, state: JobState, answer: Answer, bound: Usage) -> None:
     """A receipt must be for our request, answer and conversation, and charge what was declared."""
     fields = decode(receipt.index, receipt.entry).fields
     expected = {
@@ -633,25 +671,6 @@ def _check_charge(receipt: Receipt, state: JobState, answer: Answer, bound: Usag
         raise VerificationError(
             f"the receipt of job {state.job} is not for what happened: {', '.join(wrong)} differ"
         )
-
-
-def _choice(entry: CatalogEntry, columns: Sequence[str]) -> KeyChoice:
-    for choice in entry.keys:
-        if choice.columns == list(columns):
-            return choice
-    known = " or ".join(str(choice.columns) for choice in entry.keys)
-    raise ParameterError(
-        f"dataset {entry.id!r} is matched on {known}, not on {list(columns)}: pass on= accordingly"
-    )
-
-
-def _spec(choice: KeyChoice) -> tables.KeySpec:
-    try:
-        return tables.KeySpec.from_json(choice.spec)
-    except TableError as error:
-        raise RemoteProtocolError(
-            f"the node's catalogue has a key specification we cannot read: {error}"
-        ) from error
 
 
 def _only(name: str, given: str | None, allowed: Sequence[str]) -> str:

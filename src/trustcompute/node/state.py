@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trustcompute.errors import ParameterError, StoreError, VerificationError
 from trustcompute.primitives import canonical
 from trustcompute.protocol.message import Frame, frame_digest
 
 MAX_STATE = 128 * 1024
+Note = Literal["found", "attempt"]
 _JOB = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -40,7 +41,8 @@ class StateStore:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._memory: dict[str, JobState] = {}
-        self._turns: dict[tuple[str, int], list[Frame]] = {}
+        self._turns: dict[tuple[str, int, int], list[Frame]] = {}
+        self._notes: dict[str, bytes] = {}  # of runs, by the name of their file
         if directory is not None:
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,20 +79,22 @@ class StateStore:
         except (OSError, VerificationError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"the kept state of job {job} cannot be read: start a new job") from error
 
-    def keep_turn(self, job: str, turn: int, frames: Sequence[Frame]) -> None:
+    def keep_turn(self, job: str, run: int, turn: int, frames: Sequence[Frame]) -> None:
         """Keep a turn of the peer, before anything is made of it or told to the peer."""
         if self._directory is None:
-            self._turns[job, turn] = list(frames)
+            self._turns[job, run, turn] = list(frames)
             return
         parts = [part for frame in frames for part in (frame.header, b"".join(frame.body))]
-        self._write(f"{job}.turn-{turn}", b"".join(len(part).to_bytes(8, "big") + part for part in parts))
+        self._write(
+            f"{job}.turn-{run}-{turn}", b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        )
 
-    def kept_turn(self, job: str, turn: int) -> list[Frame] | None:
+    def kept_turn(self, job: str, run: int, turn: int) -> list[Frame] | None:
         """A turn that had arrived, or None."""
         if self._directory is None:
-            return self._turns.get((job, turn))
+            return self._turns.get((job, run, turn))
         try:
-            data = memoryview((self._directory / f"{job}.turn-{turn}").read_bytes())
+            data = memoryview((self._directory / f"{job}.turn-{run}-{turn}").read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -101,16 +105,58 @@ class StateStore:
             for header, body in zip(parts[::2], parts[1::2], strict=True)
         ]
 
+    def forget_turns(self, job: str, run: int) -> None:
+        """Forget the peer's turns of a run: it is finished, or begins again."""
+        for key in [key for key in self._turns if key[:2] == (job, run)]:
+            del self._turns[key]
+        if self._directory is not None:
+            for kept in self._directory.glob(f"{job}.turn-{run}-*"):
+                kept.unlink(missing_ok=True)
+
+    def note(self, job: str, kind: Note, run: int, data: bytes) -> None:
+        """Keep something small about a run: what it found (``found``), or how often it began again (``attempt``)."""
+        name = f"{job}.{kind}-{run}"
+        if self._directory is None:
+            self._notes[name] = data
+        else:
+            self._write(name, data)
+
+    def noted(self, job: str, kind: Note, run: int) -> bytes | None:
+        """What ``note`` kept, or None."""
+        name = f"{job}.{kind}-{run}"
+        if self._directory is None:
+            return self._notes.get(name)
+        try:
+            return (self._directory / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"what is kept of job {job} cannot be read: {error.strerror}") from error
+
+    def unfinished(self) -> list[str]:
+        """Jobs that are kept here and not finished, the oldest first (their ids are ordered by time)."""
+        if self._directory is None:
+            return sorted(self._memory)
+        return sorted(path.name[:32] for path in self._directory.glob("*.job.json"))
+
     def finish(self, job: str, receipt: bytes, log_key: str) -> None:
         """Keep the receipt and the key that verifies it, and forget the secrets."""
         self._memory.pop(job, None)
         self._turns = {key: frames for key, frames in self._turns.items() if key[0] != job}
+        self._notes = {name: data for name, data in self._notes.items() if name[:32] != job}
         if self._directory is not None:
             self._write(f"{job}.receipt.json", receipt)
             self._write(f"{job}.log-key", log_key.encode() + b"\n")
+        self.forget(job)
+
+    def forget(self, job: str) -> None:
+        """Remove a job and its secrets; it cannot go on."""
+        self._memory.pop(job, None)
+        if self._directory is not None:
             (self._directory / f"{job}.job.json").unlink(missing_ok=True)
-            for kept in self._directory.glob(f"{job}.turn-*"):
-                kept.unlink(missing_ok=True)
+            for pattern in ("turn-*", "found-*", "attempt-*"):
+                for kept in self._directory.glob(f"{job}.{pattern}"):
+                    kept.unlink(missing_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:
         assert self._directory is not None

@@ -22,6 +22,7 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
 GUIDE_BITS: Final = 16
+UNDECIDED: Final = 2**16 - 1  # in a short table
 STEPS: Final = 3  # looked at beside the guide's entry; what is further away is searched for
 
 
@@ -48,6 +49,14 @@ class Table:
         self._shift = np.uint64(max(bits - GUIDE_BITS, 0))
         starts = np.arange(1 << min(bits, GUIDE_BITS), dtype=np.uint64) << self._shift
         self._guide = np.searchsorted(self._floors, starts).astype(np.int32)
+
+    @property
+    def first(self) -> int:
+        return self._first
+
+    @property
+    def floors(self) -> U64:
+        return self._floors
 
     def sample(self, words: U64, draw: Callable[[], int]) -> I64:
         """One sample for each word; ``draw`` gives further 64 bits of a word that is not decided."""
@@ -76,6 +85,34 @@ class Table:
                 return floors.first + at
 
 
+class ShortTable:
+    """A sampler for a distribution over fewer than 2^15 values from 0, with ``word`` bits drawn at first.
+
+    Nearly all words decide: a table tells the sample of each. The others get the rest of ``bits`` bits, and beyond
+    those what it takes. One look-up in a table of 128 KiB, where ``Table`` compares with entries nearby.
+    """
+
+    def __init__(self, distribution: Distribution, word: int = 16, bits: int = 64) -> None:
+        self._long = Table(distribution, bits)
+        self._rest = np.uint64(bits - word)
+        floors = self._long.floors >> self._rest
+        words = np.arange(1 << word, dtype=np.uint64)
+        at = np.searchsorted(floors, words)
+        self._sample = np.where(floors[at] == words, UNDECIDED, at + self._long.first).astype(np.uint16)
+
+    def sample(self, words: npt.NDArray[np.uint16], more: Callable[[int], U64]) -> npt.NDArray[np.uint16]:
+        """One sample for each word; more(n): n further words of 64 bits."""
+        found = self._sample[words]
+        undecided = np.flatnonzero(found == UNDECIDED)
+        if undecided.size:
+            longer = (
+                words[undecided].astype(np.uint64) << self._rest
+                | more(undecided.size) >> np.uint64(64) - self._rest
+            )
+            found[undecided] = self._long.sample(longer, lambda: int(more(1)[0]))
+        return found
+
+
 def _first_at_least(values: list[int], word: int) -> int:
     low, high = 0, len(values) - 1  # the last is 2^bits - 1, so one is found
     while low < high:
@@ -92,6 +129,16 @@ def gaussian(variance: Fraction) -> Distribution:
 def poisson(mean: Fraction) -> Distribution:
     """The Poisson distribution."""
     return lambda bits: _certain(lambda precision: _poisson(mean, bits, precision), bits)
+
+
+def geometric(rate: Fraction) -> Distribution:
+    """The geometric distribution from 0, P(k) ∝ e^{-rate·k}."""
+    return lambda bits: _certain(lambda precision: _geometric(rate, None, bits, precision), bits)
+
+
+def truncated_geometric(rate: Fraction, size: int) -> Distribution:
+    """The same on 0..size-1."""
+    return lambda bits: _certain(lambda precision: _geometric(rate, size, bits, precision), bits)
 
 
 def _certain(attempt: Callable[[int], Floors | None], bits: int) -> Floors:
@@ -145,6 +192,25 @@ def _suffix_sums(weights: list[int], rest: int) -> list[int]:
         running += weights[at]
         sums[at] = running
     return sums
+
+
+def _geometric(rate: Fraction, size: int | None, bits: int, precision: int) -> Floors | None:
+    """F(k) = (1 - w(k+1))/(1 - w(size)) with w(k) = e^{-rate·k}; without a size, up to F(k) > 1 - 2^-bits."""
+    one, top = 1 << precision, (1 << bits) - 1
+    low, high = exp_minus(rate, precision)
+    whole_low, whole_high = one, one
+    if size is not None:
+        rest_low, rest_high = exp_minus(rate * size, precision)
+        whole_low, whole_high = one - rest_high, one - rest_low
+    w_low, w_high, values = one, one, [0]
+    while values[-1] < top if size is None else len(values) < size:
+        w_low, w_high = w_low * low >> precision, (w_high * high >> precision) + 1
+        at_least = ((one - w_high) << bits) // whole_high
+        at_most = min(((one - w_low) << bits) // whole_low, top)
+        if at_least != at_most:
+            return None
+        values.append(at_least)
+    return Floors(-1, values if size is None else [*values, top])
 
 
 def _poisson(mean: Fraction, bits: int, precision: int) -> Floors | None:

@@ -4,10 +4,9 @@ Called by ``dp`` and by whoever adds noise that a proof speaks about. Exact: the
 distribution's, given uniform bits. Each comparison of random digits with a probability is decided by as many digits
 as it takes (``interval``, ``cdf``); no float is involved. Scales are rationals.
 
-- Geometric: the bits of a geometric variable are independent (the i-th is one with probability
-  1/(1 + e^{λ 2^i})), so each is one comparison and time does not depend on the outcome; what lies beyond the
-  top bit is a geometric variable again.
-- Laplace: the difference of two geometric variables.
+- Geometric: the digits of a geometric variable are independent, in any base: e^{-λk} is the product of e^{-λ·d·b^i}
+  over its digits d. Each is looked up in a table by itself; what is above the highest is a geometric variable again.
+- Laplace: 0 or more with probability 1/(1 + e^-λ), and then geometric; else -1 less a geometric variable.
 - Gaussian: by its distribution function up to σ = 2^14; beyond, by rejection from Laplace (C. Canonne, G. Kamath,
   T. Steinke, *The Discrete Gaussian for Differential Privacy*, NeurIPS 2020, algorithm 3).
 
@@ -33,7 +32,9 @@ from trustcompute.primitives.interval import Interval, Threshold, exp_minus
 from trustcompute.primitives.rng import Rng
 
 BLOCK: Final = 2**15  # samples at a time: the work arrays stay in the second-level cache
-WORD: Final = 16  # bits first drawn for each binary digit of a geometric variable
+WORD: Final = 16  # bits first drawn for each digit of a geometric variable
+DIGIT: Final = 8  # bits of a digit: 255 of 2^16 words do not decide it
+MAX_TOP: Final = 24  # scale of what is left above the digits: 24·45 of 2^16 words do not decide it
 MAX_SCALE: Final = 2**44  # ε = 2^-13 of a sum whose terms have 31 bits
 MIN_SCALE: Final = Fraction(1, 2**10)
 MAX_TABLE_SIGMA: Final = 2**14
@@ -48,17 +49,17 @@ def geometric(rng: Rng, scale: Fraction, count: int) -> I64:
     """int64[count] ≥ 0 with P(k) = (1 - e^{-1/s})·e^{-k/s}. scale s: from 2^-10 to 2^44."""
     plan = _geometric_plan(_scale(scale))
     source = _words16(rng)
-    return _blocks(count, lambda size: plan.sample(size, source, _draw(rng)))
+    return _blocks(count, lambda size: plan.sample(size, source, _words64(rng)))
 
 
 def discrete_laplace(rng: Rng, scale: Fraction, count: int) -> I64:
     """int64[count] with P(k) ∝ e^{-|k|/s}. scale s: from 2^-10 to 2^44."""
     plan = _geometric_plan(_scale(scale))
-    source, draw = _words16(rng), _draw(rng)
+    source, more, draw = _words16(rng), _words64(rng), _draw(rng)
 
     def block(size: int) -> I64:
-        both = plan.sample(2 * size, source, draw)
-        return both[:size] - both[size:]
+        far = plan.sample(size, source, more)
+        return far ^ -plan.negative(source(size), draw).astype(np.int64)  # ~k = -1 - k where negative
 
     return _blocks(count, block)
 
@@ -119,44 +120,39 @@ def uniform(rng: Rng, bound: int, count: int) -> I64:
 
 
 class GeometricPlan:
-    """Thresholds for the binary digits of a geometric variable, compared with words of ``word`` bits."""
+    """Tables for the digits of a geometric variable in base 2^``digit``, first looked up by words of ``word`` bits.
 
-    def __init__(self, scale: Fraction, word: int = WORD) -> None:
-        self.word = word
-        rate = 1 / scale
-        self.top = max((45 * scale).__ceil__() - 1, 0).bit_length()  # e^{-rate·2^top} < 2^-64
-        self.digits = [_digit_threshold(rate * 2**i) for i in range(self.top)]
-        self.tail = _power_threshold(rate * 2**self.top)
+    The last digit is what is left above the others: a geometric variable, not bounded.
+    """
 
-    def sample(self, count: int, words: Words, draw: Callable[[], int]) -> I64:
-        """int64[count]. words(n): n words of ``word`` bits; draw(): 64 bits."""
-        narrow = np.uint16 if self.top <= 16 else np.uint32 if self.top <= 32 else np.uint64
-        value: npt.NDArray[Any] = np.zeros(count, dtype=narrow)
-        for threshold in reversed(self.digits):
-            np.left_shift(value, 1, out=value)
-            np.bitwise_or(value, self._compare(threshold, words(count), draw), out=value)
-        samples: I64 = value.astype(np.int64)
-        beyond = self._compare(self.tail, words(count), draw)
-        for at in np.flatnonzero(
-            beyond
-        ):  # without memory: what lies beyond 2^top is distributed like the whole
-            samples[at] += (1 << self.top) + self.sample(1, words, draw)[0]
-        return samples
+    def __init__(self, scale: Fraction, word: int = WORD, digit: int = DIGIT) -> None:
+        self.word, self.digit = word, digit
+        rate, self.digits = 1 / scale, []
+        while rate * MAX_TOP < 1:
+            self.digits.append(cdf.ShortTable(cdf.truncated_geometric(rate, 1 << digit), word))
+            rate *= 1 << digit
+        self.top = cdf.ShortTable(cdf.geometric(rate), word)
+        self.sign = _sign_threshold(1 / scale)
 
-    def _compare(
-        self, threshold: Threshold, words: npt.NDArray[Any], draw: Callable[[], int]
-    ) -> npt.NDArray[np.bool_]:
-        first = threshold.digits(self.word)
+    def sample(self, count: int, words: Words, more: Words) -> I64:
+        """int64[count]. words(n): n words of ``word`` bits; more(n): n words of 64 bits."""
+        value: npt.NDArray[Any] = self.top.sample(words(count), more)
+        wide: Any = np.uint32 if len(self.digits) * self.digit <= 16 else np.uint64
+        for table in reversed(self.digits):
+            value = value.astype(wide, copy=False) << wide(self.digit) | table.sample(words(count), more)
+        return value.astype(np.int64)
+
+    def negative(self, words: npt.NDArray[Any], draw: Callable[[], int]) -> npt.NDArray[np.bool_]:
+        """bool[n]: whether a Laplace variable is below 0, one for each word."""
+        first = self.sign.digits(self.word)
         bits = words < first
-        equal = words == first
-        if equal.any():
-            for at in np.flatnonzero(equal):
-                bits[at] = threshold.exceeds(int(words[at]), self.word, draw)
+        for at in np.flatnonzero(words == first):
+            bits[at] = self.sign.exceeds(int(words[at]), self.word, draw)
         return bits
 
 
-def _digit_threshold(x: Fraction) -> Threshold:
-    """1/(1 + e^x) = w/(1 + w) with w = e^-x, which grows with w."""
+def _sign_threshold(x: Fraction) -> Threshold:
+    """e^-x/(1 + e^-x) = w/(1 + w), which grows with w."""
 
     def bounds(bits: int) -> Interval:
         low, high = exp_minus(x, bits + 2)
@@ -276,6 +272,10 @@ def _words16(rng: Rng) -> Words:
 
 def _words31(rng: Rng) -> Words:
     return lambda count: rng.array(4 * count).view("<u4") >> np.uint32(1)
+
+
+def _words64(rng: Rng) -> Words:
+    return lambda count: rng.array(8 * count).view("<u8")
 
 
 def _draw(rng: Rng) -> Callable[[], int]:

@@ -74,23 +74,26 @@ class Scope:
     columns:   the provider's columns that are named; ``None`` where the parameters do not say, which no bound on
                columns lets pass. None at all (an empty tuple) is within every bound.
     min_group: the least number of units that a reported group has; 0 where nothing is asked for.
+    predicate: the statement that is checked, where one is.
     """
 
     columns: tuple[str, ...] | None = None
     min_group: int = 0
+    predicate: str | None = None
 
 
 def scope_by_name(params: Params) -> Scope:
-    """The scope of an operation that follows the usual names: ``columns``, ``on`` and ``by``; ``min_group``."""
+    """The scope by the usual names of parameters: ``columns``, ``on``, ``by``; ``min_group``; ``predicate``."""
     named: list[object] = []
     for name in ("columns", "on", "by"):
         value = params.get(name, [])
         named += value if isinstance(value, list | tuple) else [value]
     columns = [column for column in named if isinstance(column, str)]
-    group = params.get("min_group", 0)
+    group, predicate = params.get("min_group", 0), params.get("predicate")
     return Scope(
         tuple(columns) if columns and len(columns) == len(named) else None,
         group if type(group) is int else 0,
+        predicate if isinstance(predicate, str) else None,
     )
 
 

@@ -39,16 +39,20 @@ POINT = 32  # bytes of an encoded group element
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """receiver_rows, sender_rows: distinct keys; answer: whether the receiver tells the sender the result."""
+    """receiver_rows, sender_rows: distinct keys; answer: whether the receiver tells the sender the result.
+
+    whole: both numbers of the whole job, where this run is one of its buckets: wrong matches of all buckets add up.
+    """
 
     receiver_rows: int
     sender_rows: int
     answer: bool
+    whole: tuple[int, int] | None = None
 
     @property
     def width(self) -> int:
         """Bytes of a compared value."""
-        return matching.width(self.receiver_rows, self.sender_rows)
+        return matching.width(*(self.whole or (self.receiver_rows, self.sender_rows)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from trustcompute import tables
-from trustcompute.errors import ParameterError
+from trustcompute.errors import ParameterError, TableError
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
@@ -22,6 +22,8 @@ from trustcompute.psi.ecdh import Found
 
 On = str | Sequence[str] | Mapping[str, str]
 Rows = npt.NDArray[np.int64]
+How = Literal["inner", "left", "difference"]
+Duplicates = Literal["all", "first", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +49,26 @@ class Intersection:
     left_keys: tables.Keys | None = field(repr=False, default=None)
     right_keys: tables.Keys | None = field(repr=False, default=None)
 
-    def table(self) -> pa.Table:
-        """The matched rows of the left table, in their order."""
-        if self.left_rows is None:
-            raise ParameterError(
-                "the left side did not learn which rows match: ask for output='rows' and reveal it"
-            )
-        return tables.take(self.left, self.left_rows)
+    def table(self, how: How = "inner", *, duplicates: Duplicates = "all") -> pa.Table:
+        """Rows of the left table, in their order.
 
-    def join(self) -> pa.Table:
-        """Inner join of both tables on the matched keys: one row per pair of rows with the same key.
+        how: ``inner``: those that match; ``difference``: those that do not, rows without a key among them;
+            ``left``: all, with a column ``matched`` (bool) after the others.
+        duplicates: of rows with the same key ``all``, or the ``first``; ``refuse`` raises ``TableError`` where a key
+            occurs twice. Rows without a key are different from each other.
+        """
+        rows, matched = self._chosen(how, duplicates)
+        if how != "left":
+            return tables.take(self.left, rows)
+        found = tables.take(self.left, rows)
+        return found.append_column(_new("matched", found.column_names), pa.array(matched))
+
+    def join(self, how: How = "inner", *, duplicates: Duplicates = "all") -> pa.Table:
+        """Both tables joined on the matched keys.
+
+        how: ``inner``: one row per pair of rows with the same key; ``left``: and the other rows of the left table, with
+            nulls; ``difference``: those other rows alone, as ``table`` gives them.
+        duplicates: as for ``table``, on both sides: with ``first`` a left row has at most one partner.
 
         Only where both tables are in this process and both sides learnt their rows. Rows come in the left
         table's order, then the right's; columns of the right table that have a name of the left get ``_right``.
@@ -68,13 +80,71 @@ class Intersection:
             or self.right_keys is None
         ):
             raise ParameterError("a join needs both tables here and output='rows', reveal='both'")
-        left_at, right_at = _pairs(self.left_keys, self.right_keys)
-        left, right = tables.take(self.left, left_at), tables.take(self.right, right_at)
+        if how == "difference":
+            return self.table(how, duplicates=duplicates)
+        rows, matched = self._chosen(how, duplicates)
+        partners = _allowed(self.right_keys, duplicates, "right")
+        left_at, right_at = _pairs(self.left_keys, self.right_keys, rows[matched], partners)
+        left_at, right_at = (
+            np.append(left_at, rows[~matched]),
+            np.append(right_at, np.full((~matched).sum(), -1)),
+        )
+        order = np.argsort(left_at, kind="stable")
+        left_at, right_at = left_at[order], right_at[order]
+        left, right = tables.take(self.left, left_at), _take_or_null(self.right, right_at)
         for name, column in zip(right.column_names, right.columns, strict=True):
-            while name in left.column_names:
-                name += "_right"  # noqa: PLW2901 - until it is new
-            left = left.append_column(name, column)
+            left = left.append_column(_new(name, left.column_names), column)
         return left
+
+    def _chosen(self, how: How, duplicates: Duplicates) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Positions of the left rows wanted, ascending, and which of them match."""
+        if how not in get_args(How):
+            raise ParameterError(f"how must be one of {', '.join(get_args(How))}, not {how!r}")
+        if self.left_rows is None or self.left_keys is None:
+            raise ParameterError(
+                "the left side did not learn which rows match: ask for output='rows' and reveal it"
+            )
+        matched = np.zeros(len(self.left_keys.codes), dtype=np.bool_)
+        matched[self.left_rows] = True
+        wanted = _allowed(self.left_keys, duplicates, "left")
+        if how != "left":
+            wanted &= matched if how == "inner" else ~matched
+        rows = np.flatnonzero(wanted)
+        return rows, matched[rows]
+
+
+def _allowed(keys: tables.Keys, duplicates: Duplicates, side: str) -> npt.NDArray[np.bool_]:
+    """Which rows the rule for duplicates leaves."""
+    if duplicates not in get_args(Duplicates):
+        raise ParameterError(
+            f"duplicates must be one of {', '.join(get_args(Duplicates))}, not {duplicates!r}"
+        )
+    allowed = np.ones(len(keys.codes), dtype=np.bool_)
+    if duplicates == "all":
+        return allowed
+    with_key = np.flatnonzero(keys.codes >= 0)
+    _, first = np.unique(keys.codes[with_key], return_index=True)
+    if duplicates == "refuse" and len(first) < len(with_key):
+        raise TableError(
+            f"{len(with_key) - len(first)} rows of the {side} table repeat a key: "
+            "pass duplicates='first' or 'all', or make the keys distinct"
+        )
+    allowed[with_key] = False
+    allowed[with_key[first]] = True
+    return allowed
+
+
+def _take_or_null(table: Any, rows: Rows) -> pa.Table:
+    """Rows by position, all null where it is -1."""
+    there = rows >= 0
+    found = tables.take(table, rows[there])
+    return found.take(pa.array(np.cumsum(there) - 1, mask=~there))
+
+
+def _new(name: str, known: Sequence[str]) -> str:
+    while name in known:
+        name += "_right"
+    return name
 
 
 def intersect(
@@ -155,12 +225,14 @@ def rows_found(found: Found | None, keys: tables.Keys) -> Rows | None:
     return None if found is None or found.mask is None else keys.rows_of(found.mask)
 
 
-def _pairs(left: tables.Keys, right: tables.Keys) -> tuple[Rows, Rows]:
-    """Row positions of every pair of a left and a right row with the same key, in the left table's order."""
-    code = np.append(matching.positions(left.digests, right.digests), -1)[left.codes]
-    left_rows = np.flatnonzero(code >= 0)
-    code = code[left_rows]
+def _pairs(
+    left: tables.Keys, right: tables.Keys, left_rows: Rows, allowed: npt.NDArray[np.bool_]
+) -> tuple[Rows, Rows]:
+    """Positions of every pair of one of these left rows and an allowed right row of its key, by left, then right."""
+    code = np.append(matching.positions(left.digests, right.digests), -1)[left.codes[left_rows]]
     grouped, starts = right.groups()
+    kept = np.append(0, np.cumsum(allowed[grouped]))
+    grouped, starts = grouped[allowed[grouped]], kept[starts]
     times = starts[code + 1] - starts[code]
     within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
     return np.repeat(left_rows, times), grouped[np.repeat(starts[code], times) + within]

@@ -22,13 +22,14 @@ U8 = npt.NDArray[np.uint8]
 
 STATISTICAL_SECURITY: Final = 40  # λ: a wrong match in the whole job has probability at most 2^-40
 MAX_ROWS: Final = 2**31 - 1  # distinct keys of one run; more are cut into bucket runs
+MAX_JOB_ROWS: Final = 2**40  # of a whole job
 
 
 def width(consumer_rows: int, provider_rows: int) -> int:
     """Bytes to compare: ⌈(λ + log2(n · m)) / 8⌉, for the numbers of distinct keys of the whole job."""
     for rows in (consumer_rows, provider_rows):
-        if not 0 <= rows <= MAX_ROWS:
-            raise ParameterError(f"a run takes 0 to {MAX_ROWS} distinct keys a side, not {rows}")
+        if not 0 <= rows <= MAX_JOB_ROWS:
+            raise ParameterError(f"a job takes 0 to {MAX_JOB_ROWS} distinct keys a side, not {rows}")
     pairs_bits = (max(consumer_rows, 1) * max(provider_rows, 1) - 1).bit_length()
     return -(-(STATISTICAL_SECURITY + pairs_bits) // 8)
 

@@ -1,7 +1,8 @@
 """What the broker knows of intersections: parameters, bounds and leakage, by operation id.
 
 Parameters of a request: ``columns`` (the provider's key columns), ``keys`` (digest of the key specification both
-sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``provider`` or ``both``).
+sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``provider`` or ``both``), and ``runs`` where
+the job is cut into more than one (``psi.buckets``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
-from trustcompute.psi import ecdh, matching, vole
+from trustcompute.psi import buckets, ecdh, matching, vole
 
 MAX_KEY_COLUMNS: Final = 16
 OUTPUTS: Final = ("rows", "count")
@@ -25,10 +26,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming the parameter and what it may be."""
-    unknown = set(params) - {"columns", "keys", "output", "reveal"}
+    unknown = set(params) - {"columns", "keys", "output", "reveal", "runs"}
     if unknown:
         raise ParameterError(
-            f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal"
+            f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal, runs"
         )
     columns, keys = params.get("columns"), params.get("keys")
     if not isinstance(columns, list) or not 1 <= len(columns) <= MAX_KEY_COLUMNS:
@@ -47,7 +48,9 @@ def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     if reveal not in REVEALS:
         raise ParameterError(f"reveal must be one of {', '.join(REVEALS)}")
     matching.width(sizes.consumer, sizes.provider)
-    return {"columns": columns, "keys": keys, "output": output, "reveal": reveal}
+    return {"columns": columns, "keys": keys, "output": output, "reveal": reveal} | buckets.check(
+        params, sizes
+    )
 
 
 def output_form(params: Params) -> OutputForm:
@@ -55,21 +58,24 @@ def output_form(params: Params) -> OutputForm:
 
 
 def roles(params: Params, sizes: Sizes) -> ecdh.Params:
-    """Who receives and who sends follows from who learns."""
+    """Of one run. Who receives and who sends follows from who learns."""
+    runs = buckets.runs_of(params)
+    whole = (sizes.consumer, sizes.provider) if runs > 1 else None
+    sizes = buckets.sizes_of_a_run(sizes, runs)
     if params["reveal"] == "provider":
-        return ecdh.Params(sizes.provider, sizes.consumer, answer=False)
-    return ecdh.Params(sizes.consumer, sizes.provider, answer=params["reveal"] == "both")
+        return ecdh.Params(sizes.provider, sizes.consumer, answer=False, whole=whole)
+    return ecdh.Params(sizes.consumer, sizes.provider, answer=params["reveal"] == "both", whole=whole)
 
 
 def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
-    """Calls, the consumer's keys, and the bytes of all message bodies: a function of what is declared."""
+    """One call, the consumer's keys, and the bytes of all message bodies: a function of what is declared."""
     p = roles(params, sizes)
     points = 2 * ecdh.POINT * p.receiver_rows + p.sender_rows * p.width
     sent = {ECDH: points, DH: points + ecdh.POINT, VOLE: vole.message_bytes(p)}[protocol]
     answer = 0
     if params["reveal"] == "both":
         answer = 8 if params["output"] == "count" else -(-p.sender_rows // 8)
-    return Usage(calls=1, rows=sizes.consumer, bytes=sent + answer)
+    return Usage(calls=1, rows=sizes.consumer, bytes=buckets.runs_of(params) * (sent + answer))
 
 
 def leakage(params: Params) -> Leakage:

@@ -8,7 +8,7 @@ describes a table to others. No data-frame library is imported: theirs is used i
 from __future__ import annotations
 
 from trustcompute.tables.catalogue import ColumnDescription, describe, schema_hash
-from trustcompute.tables.keys import Keys, key_spec, keys
+from trustcompute.tables.keys import Keys, KeySet, key_spec, keys
 from trustcompute.tables.source import open_table, row_count, take
 from trustcompute.tables.spec import KeyColumn, KeySpec, Kind
 from trustcompute.tables.table import Table
@@ -16,6 +16,7 @@ from trustcompute.tables.table import Table
 __all__ = [
     "ColumnDescription",
     "KeyColumn",
+    "KeySet",
     "KeySpec",
     "Keys",
     "Kind",

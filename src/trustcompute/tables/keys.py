@@ -6,11 +6,13 @@ digest and 8 for the position. Source: docs/reference/normalisation.md.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ import pyarrow.ipc
 
 from trustcompute import kernels
 from trustcompute.errors import TableError
+from trustcompute.tables import parts
 from trustcompute.tables.distinct import DigestRows, group_rows
 from trustcompute.tables.normalisation import ALLOWED, UnusableValue, canonical, kind_of, plain
 from trustcompute.tables.source import opened
@@ -76,9 +79,33 @@ class Keys:
         # Code -1 reads the last element.
         return np.flatnonzero(np.append(mask, False)[self.codes])
 
+    def part(self, number: int, of: int) -> tuple[int, U8]:
+        """(first, uint8[n, 32]): one of ``of`` parts of equal digest ranges (``tables.parts``), and where it begins."""
+        first, end = parts.bounds(number, of, len(self), lambda i: int.from_bytes(self.digests[i, :8], "big"))
+        return first, self.digests[first:end]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all digests: changes whenever the set of keys does. Tells whoever can guess the set."""
+        return hashlib.sha256(memoryview(self.digests)).hexdigest()
+
     def groups(self) -> tuple[I64, I64]:
         """(rows int64[rows - nulls], starts int64[d + 1]): ``rows[starts[i] : starts[i + 1]]`` have key i."""
         return group_rows(self.codes, len(self))
+
+
+class KeySet(Protocol):
+    """The distinct keys of a table, wherever they lie: ``Keys`` in memory, ``StoredKeys`` in a directory."""
+
+    @property
+    def spec(self) -> KeySpec: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def part(self, number: int, of: int) -> tuple[int, U8]: ...
 
 
 def keys(

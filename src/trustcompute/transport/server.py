@@ -16,6 +16,7 @@ from trustcompute.errors import (
     Conflict,
     InputError,
     JobForfeited,
+    JobInterrupted,
     Refused,
     RemoteProtocolError,
     StoreError,
@@ -40,6 +41,7 @@ TOLD: Final = (  # what a peer can do something about
     Conflict,
     RemoteProtocolError,
     JobForfeited,
+    JobInterrupted,
     TransportError,
 )
 

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import os
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, LiteralString
 
@@ -86,6 +87,12 @@ _SET_JOB: Final = (
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs "  # noqa: S608
 _GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
 _GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices WHERE state = 'rules'"
+_TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+# The lock is waited for in the inner query, before the time is looked at.
+_LOCK_AND_TIME: Final = (
+    "SELECT extract(epoch FROM clock_timestamp())::float8 FROM "
+    "(SELECT pg_advisory_xact_lock(%s, hashtext(current_schema)) OFFSET 0) AS locked"
+)
 _GET_BALANCES: Final = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
 _PUT_BALANCE: Final = (
     "INSERT INTO balances VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (account, time_window, unit) "
@@ -103,13 +110,16 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class PostgresClock:
-    """The database's clock, in seconds since 1970."""
+    """The database's clock, in seconds since 1970: asked with every transaction, and counted on from there."""
 
-    def __init__(self, store: PostgresStore) -> None:
-        self._store = store
+    def __init__(self) -> None:
+        self._ahead = 0.0  # of this host's monotonic clock
 
     def now(self) -> int:
-        return self._store.time()
+        return int(time.monotonic() + self._ahead)
+
+    def set(self, seconds: float) -> None:
+        self._ahead = seconds - time.monotonic()
 
 
 class PostgresStore:
@@ -121,7 +131,8 @@ class PostgresStore:
         """For ``open``. alone: whether nobody else has the book open, and nobody can until ``admit_others``."""
         self._conninfo, self._connection = conninfo, connection
         self.alone = alone
-        self.clock = PostgresClock(self)
+        self.clock = PostgresClock()
+        self._ask_time(_TIME)
         self._mutex = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
@@ -158,13 +169,8 @@ class PostgresStore:
                 run("SELECT pg_advisory_unlock(%s, hashtext(current_schema))", (OPEN_LOCK,))
             self.alone = False
 
-    def time(self) -> int:
-        """The database's time, in seconds since 1970."""
-        with self._mutex, _explained():
-            self._check()
-            return int(
-                _value(self._connection, "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")
-            )
+    def _ask_time(self, query: LiteralString, *values: object) -> None:
+        self.clock.set(float(_value(self._connection, query, *values)))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[PostgresTransaction]:
@@ -175,9 +181,7 @@ class PostgresStore:
     def transaction(self) -> Iterator[PostgresTransaction]:
         with self._block("BEGIN ISOLATION LEVEL READ COMMITTED") as transaction:
             # Everything read after this is what the last holder of the lock committed.
-            self._connection.execute(
-                "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema))", (SEQUENCE_LOCK,)
-            )
+            self._ask_time(_LOCK_AND_TIME, SEQUENCE_LOCK)
             yield transaction
 
     def scrub(self) -> None:
@@ -325,6 +329,8 @@ class PostgresTransaction:
     def write(self, changes: Changes) -> None:
         """Everything in one pipeline; primary keys and checks refuse what contradicts the book."""
         with self._connection.pipeline():
+            if changes.reserves_only:  # a crash voids a reservation anyway: nobody waits for the disk
+                self._connection.execute("SET LOCAL synchronous_commit = off")
             self._put(_NEW_JOB, (fixed(job) + changing(job) for job in changes.new_jobs))
             self._put(_SET_JOB, ((*changing(job), job.id) for job in changes.jobs))
             held = sorted(changes.balances.items())  # rows are locked in the order of their keys

@@ -31,7 +31,9 @@ APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
 BOOK_FILE: Final = "book.sqlite"
 LOCK_FILE: Final = "book.lock"
 BUSY_SECONDS: Final = 10
-CHECKPOINT_PAGES: Final = 8192  # 32 MiB of write-ahead log: one copy of a page into the book for many commits
+CHECKPOINT_PAGES: Final = (
+    2048  # 8 MiB: the file grows so far, at the cost of a journal commit each; then it is reused
+)
 
 _SCHEMA: Final = """
 CREATE TABLE book (version INTEGER NOT NULL, origin TEXT NOT NULL, key TEXT NOT NULL) STRICT;
@@ -154,15 +156,15 @@ class SqliteStore:
             _check_version(connection)
         return cls(connection, None)
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[SqliteTransaction]:
-        with self._block("BEGIN") as transaction:
-            yield transaction
+    def read(self) -> _Block:
+        return _Block(self, "BEGIN")
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[SqliteTransaction]:
-        with self._block("BEGIN IMMEDIATE") as transaction:
-            yield transaction
+    def transaction(self, *, lasting: bool = True) -> _Block:
+        return _Block(self, "BEGIN IMMEDIATE", lasting=lasting)
+
+    def peek(self) -> _Block:
+        """The book as it is, outside of any transaction."""
+        return _Block(self, None)
 
     def copy(self, directory: Path) -> None:
         """Copy the book as it is at one moment into a directory; commits wait meanwhile."""
@@ -192,21 +194,65 @@ class SqliteStore:
                 os.close(self._lock)
                 self._lock = None
 
-    @contextlib.contextmanager
-    def _block(self, begin: str) -> Iterator[SqliteTransaction]:
+    def _check(self) -> None:
         if os.getpid() != self._pid:
             raise StoreError("a book must not be used after a fork: open it in the process that uses it")
-        with self._mutex, _explained():
-            if self._closed:
-                raise StoreError("the book is closed")
-            self._connection.execute(begin)
-            try:
-                yield SqliteTransaction(self._connection)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        if self._closed:
+            raise StoreError("the book is closed")
+
+
+class _Block:
+    """A transaction, or a look without one where ``begin`` is ``None``. A class: every job enters several."""
+
+    __slots__ = ("_begin", "_lasting", "_store")
+
+    def __init__(self, store: SqliteStore, begin: str | None, *, lasting: bool = True) -> None:
+        self._store, self._begin, self._lasting = store, begin, lasting
+
+    def __enter__(self) -> SqliteTransaction:
+        store = self._store
+        store._mutex.acquire()
+        try:
+            store._check()
+            if not self._lasting:
+                store._connection.execute("PRAGMA synchronous = NORMAL")
+            if self._begin is not None:
+                store._connection.execute(self._begin)
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, sqlite3.Error):
+                raise _explain(error) from error
+            raise
+        return SqliteTransaction(store._connection)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        connection = self._store._connection
+        try:
+            if error is None and self._begin is not None:
+                connection.execute("COMMIT")
+        except BaseException as failure:
+            self._take_back()
+            if isinstance(failure, sqlite3.Error):
+                raise _explain(failure) from failure
+            raise
+        else:
+            if error is not None:
+                self._take_back()
+        finally:
+            self._leave()
+        if isinstance(error, sqlite3.Error):
+            raise _explain(error) from error
+
+    def _take_back(self) -> None:
+        if self._begin is not None and self._store._connection.in_transaction:
+            self._store._connection.execute("ROLLBACK")
+
+    def _leave(self) -> None:
+        try:
+            if not self._lasting and not self._store._closed:
+                self._store._connection.execute("PRAGMA synchronous = FULL")
+        finally:
+            self._store._mutex.release()
 
 
 class SqliteTransaction:
@@ -455,21 +501,21 @@ def _check_version(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Turn SQLite's errors into ``StoreError`` with what to do."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        raise StoreError(
-            f"the book refused a change that contradicts it ({error}): nothing was written; audit it"
-        ) from error
-    except sqlite3.OperationalError as error:
-        raise StoreError(
-            f"the book cannot be used ({error}): {_advice(str(error))}; nothing was written"
-        ) from error
     except sqlite3.Error as error:
-        raise StoreError(
-            f"the book cannot be read ({error}): restore it from a backup, then audit it"
-        ) from error
+        raise _explain(error) from error
+
+
+def _explain(error: sqlite3.Error) -> StoreError:
+    """SQLite's error, and what to do."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return StoreError(
+            f"the book refused a change that contradicts it ({error}): nothing was written; audit it"
+        )
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreError(f"the book cannot be used ({error}): {_advice(str(error))}; nothing was written")
+    return StoreError(f"the book cannot be read ({error}): restore it from a backup, then audit it")
 
 
 def _advice(message: str) -> str:

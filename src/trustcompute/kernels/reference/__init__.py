@@ -23,6 +23,7 @@ from trustcompute.kernels.reference.digest import digest_columns, expand_message
 from trustcompute.kernels.reference.gf128 import gf128_mul
 from trustcompute.kernels.reference.match import match_rows
 from trustcompute.kernels.reference.okvs import okvs_decode, okvs_encode
+from trustcompute.kernels.reference.pir import lwe_product, pir_answer, pir_multiply, word_product
 from trustcompute.kernels.reference.pprf import pprf_expand, pprf_puncture
 from trustcompute.kernels.reference.scalar import (
     scalar255_invert,
@@ -39,10 +40,13 @@ __all__ = [
     "digest_columns",
     "expand_message_xmd",
     "gf128_mul",
+    "lwe_product",
     "match_rows",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
+    "pir_answer",
+    "pir_multiply",
     "pprf_expand",
     "pprf_puncture",
     "ristretto255_check",
@@ -58,4 +62,5 @@ __all__ = [
     "scalar255_mul",
     "scalar255_reduce",
     "scalar255_sub",
+    "word_product",
 ]

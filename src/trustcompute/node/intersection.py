@@ -1,0 +1,217 @@
+"""Intersections and lookups over a node, from the consumer's side: the bodies of ``Session``'s verbs.
+
+Called by ``Session``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trustcompute import psi, tables
+from trustcompute.broker.receipt import Receipt
+from trustcompute.errors import ParameterError, RemoteProtocolError, TableError
+from trustcompute.node.documents import CatalogEntry, KeyChoice
+from trustcompute.node.runs import JobRuns
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.operation import Operation, Params, Sizes
+from trustcompute.protocol.party import Party
+from trustcompute.psi import buckets, lookup, parties, planner
+from trustcompute.psi.ecdh import Found
+from trustcompute.psi.intersection import On, rows_found, split_on
+from trustcompute.psi.operation import INTERSECTIONS, named
+
+if TYPE_CHECKING:
+    from trustcompute.node.session import Computed, Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeteredIntersection(psi.Intersection):
+    """An intersection with another organisation: left is this side. ``receipt`` proves offline what was charged."""
+
+    job: str
+    receipt: Receipt = field(repr=False)
+
+
+def intersect(
+    session: Session,
+    dataset: str,
+    table: Any,
+    *,
+    on: On,
+    output: str,
+    reveal: str,
+    protocol: planner.Protocol,
+    runs: int,
+    purpose: str | None,
+    scenario: str | None,
+    job: str | None,
+) -> MeteredIntersection:
+    """See ``Session.intersect``."""
+    ours, theirs = split_on(on)
+    table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
+    choice = key_choice(session._entry(dataset), theirs)
+    spec = key_spec(choice)
+    keys = tables.keys(table, ours, spec=spec, executor=session._executor)
+
+    sizes = Sizes(len(keys), choice.distinct)
+    asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal, "runs": runs}
+    operation = named(planned(session, sizes, asked, job) if protocol == "auto" else protocol)
+    done: Computed[Any]
+    if runs == 1:
+        done = session.compute(
+            operation,
+            dataset,
+            asked,
+            sizes,
+            lambda params, rng: parties.consumer(
+                operation.id, params, sizes, keys.digests, rng, executor=session._executor
+            ),
+            input_digest=_digest(keys),
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+    else:
+        runs_of_job = JobRuns(
+            session,
+            operation,
+            dataset,
+            asked,
+            sizes,
+            party=bucket_party(session, operation, sizes, keys),
+            input_digest=_digest(keys),
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+        done = _in_runs(runs_of_job, keys)
+    return MeteredIntersection(
+        count=None if done.output is None else done.output.count,
+        left_rows=rows_found(done.output, keys),
+        protocol=operation.id,
+        cost=done.cost,
+        leakage=done.leakage,
+        left=table,
+        left_keys=keys,
+        job=done.job,
+        receipt=done.receipt,
+    )
+
+
+def _digest(keys: tables.Keys) -> bytes:
+    return bytes.fromhex(keys.digest)
+
+
+def _in_runs(runs: JobRuns, keys: tables.Keys) -> Computed[Found]:
+    """The same, bucket by bucket."""
+    runs.run_all()
+    mask = np.zeros(len(keys), np.bool_)
+    for number in range(runs.count):
+        first, digests = keys.part(number, runs.count)
+        mask[first : first + len(digests)] = runs.found(number)
+    return runs.finish(Found(int(mask.sum()), mask))
+
+
+def bucket_party(session: Session, operation: Operation, sizes: Sizes, keys: tables.KeySet) -> Any:
+    """The consumer's party of a run: (run, canonical parameters, randomness) -> which keys of its bucket were found."""
+
+    def party(run: int, params: Params, rng: Rng) -> Party[Found]:
+        of = buckets.runs_of(params)
+        _, digests = keys.part(run, of)
+        bucket = buckets.padded(digests, buckets.capacity(sizes.consumer, of), rng)
+        found = yield from parties.consumer(
+            operation.id, params, sizes, bucket, rng, executor=session._executor
+        )
+        assert found is not None and found.mask is not None, (
+            "a job of several runs finds rows, for the consumer"
+        )
+        mask = buckets.found_in(found.mask, len(digests))
+        return Found(int(mask.sum()), mask)
+
+    return party
+
+
+def planned(session: Session, sizes: Sizes, asked: Params, job: str | None) -> str:
+    """The protocol an interrupted job began with, or the one to begin a new one with."""
+    if job is not None:
+        return str(session._states.load(job).asked["operation"])
+    offered = set((session._catalog or session.catalog()).operations) & {op.id for op in INTERSECTIONS}
+    found = planner.plan(
+        sizes.consumer,
+        sizes.provider,
+        output=asked["output"],
+        reveal=asked["reveal"],
+        protocols=sorted(offered) or None,  # where none is, the node says who could allow one
+    )
+    return found.protocol
+
+
+def look_up(
+    session: Session,
+    dataset: str,
+    table: Any,
+    *,
+    on: On,
+    purpose: str | None,
+    scenario: str | None,
+    job: str | None,
+) -> MeteredIntersection:
+    """See ``Session.lookup``."""
+    ours, theirs = split_on(on)
+    table = tables.open_table(table)
+    choice = key_choice(session._entry(dataset), theirs)
+    if choice.table is None:
+        raise ParameterError(f"dataset {dataset!r} offers no lookups on {theirs}: use intersect")
+    spec = key_spec(choice)
+    keys = tables.keys(table, ours, spec=spec, executor=session._executor)
+    sizes, held = Sizes(len(keys), choice.distinct), session._held(choice)
+    fetch = held is None if job is None else bool(session._states.load(job).asked["params"].get("fetch"))
+    done = session.compute(
+        lookup.OPERATION,
+        dataset,
+        {"columns": theirs, "keys": spec.digest, "table": choice.table, "fetch": fetch},
+        sizes,
+        lambda params, rng: lookup.consumer(
+            params, sizes, keys.digests, held, rng, executor=session._executor
+        ),
+        input_digest=_digest(keys),
+        purpose=purpose,
+        scenario=scenario,
+        job=job,
+    )
+    if fetch:
+        session._hold(choice.table, done.output.table)
+    return MeteredIntersection(
+        count=done.output.found.count,
+        left_rows=rows_found(done.output.found, keys),
+        protocol=lookup.OPERATION.id,
+        cost=done.cost,
+        leakage=done.leakage,
+        left=table,
+        left_keys=keys,
+        job=done.job,
+        receipt=done.receipt,
+    )
+
+
+def key_choice(entry: CatalogEntry, columns: Sequence[str]) -> KeyChoice:
+    for choice in entry.keys:
+        if choice.columns == list(columns):
+            return choice
+    known = " or ".join(str(choice.columns) for choice in entry.keys)
+    raise ParameterError(
+        f"dataset {entry.id!r} is matched on {known}, not on {list(columns)}: pass on= accordingly"
+    )
+
+
+def key_spec(choice: KeyChoice) -> tables.KeySpec:
+    try:
+        return tables.KeySpec.from_json(choice.spec)
+    except TableError as error:
+        raise RemoteProtocolError(
+            f"the node's catalogue has a key specification we cannot read: {error}"
+        ) from error
