@@ -11,6 +11,7 @@ from trustcompute.cli import (
     aggregate,
     ask,
     demo,
+    dispute,
     doctor,
     explain,
     grant,
@@ -19,6 +20,7 @@ from trustcompute.cli import (
     record,
     release,
     rules,
+    verify,
 )
 
 app = typer.Typer(
@@ -52,6 +54,8 @@ app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
+app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)
+app.add_typer(dispute.app, name="dispute")

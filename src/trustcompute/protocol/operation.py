@@ -90,8 +90,9 @@ def scope_by_name(params: Params) -> Scope:
         named += value if isinstance(value, list | tuple) else [value]
     columns = [column for column in named if isinstance(column, str)]
     group, predicate = params.get("min_group", 0), params.get("predicate")
+    none = params.get("columns") == [] and not named  # says itself that it reads no column: a count of all rows
     return Scope(
-        tuple(columns) if columns and len(columns) == len(named) else None,
+        tuple(columns) if (columns or none) and len(columns) == len(named) else None,
         group if type(group) is int else 0,
         predicate if isinstance(predicate, str) else None,
     )
