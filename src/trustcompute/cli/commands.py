@@ -13,11 +13,13 @@ from trustcompute.cli import (
     demo,
     dispute,
     doctor,
+    explain,
     grant,
     identity,
     node,
     record,
     release,
+    rules,
     verify,
 )
 
@@ -44,9 +46,11 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(identity.app, name="identity")
 app.add_typer(grant.app, name="grant")
+app.add_typer(rules.app, name="rules")
 app.command("node")(node.node)
 app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
+app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)

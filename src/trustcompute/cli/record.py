@@ -249,7 +249,9 @@ def statement(
     """Print what is owed for a period, from the log alone; write it as tables or as a page."""
     config = load_settings(settings)
     identity = Identity.load(config.path(config.identity))
-    with Broker.open(config.path(config.book), identity, database=config.database) as broker:
+    with Broker.open(
+        config.path(config.book), identity, database=config.database, trusted=config.trusted_keys()
+    ) as broker:
         period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
         made = (
             broker.close_period(period.start, period.end)
