@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from trustcompute.broker import meter, policy
+from trustcompute.broker import budget, meter, policy
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import Account
@@ -70,6 +70,8 @@ class Register:
                 "grade": self.asset.grade,
                 "personal": self.asset.personal,
                 "limits": _limits(self.asset.limits),
+                **({"epoch": self.asset.epoch} if self.asset.epoch else {}),
+                **({"per_recipient": _limits(self.asset.per_recipient)} if self.asset.per_recipient else {}),
             },
         )
         book.put_asset(self.asset)
@@ -119,7 +121,7 @@ class Reserve:
         grant = self.request.grant
         datasets = {self.request.claims.dataset, grant.claims.asset.id}
         links = tuple(link.hash for link in grant.chain)
-        return Touched(jobs=(self.request.job,), grants=links, datasets=tuple(sorted(datasets)))
+        return Touched((self.request.job,), links, tuple(sorted(datasets)), (self.request.claims.recipient,))
 
     def apply(self, book: Book) -> JobRecord | Refused:
         known = book.jobs.get(self.request.job)
@@ -148,7 +150,7 @@ class Reserve:
             sizes = Sizes(claims.sizes.consumer, asset.rows)
             params = self.operation.check(claims.params, sizes)
             usage = self.operation.bound(params, sizes)
-            accounts.append(dataset_account(asset, grant.claims.aud))
+            accounts += budget.accounts(asset, claims.recipient, grant.claims.aud)
         revoked = any(book.revoked(link.hash) for link in grant.chain)
         case = Case(grant.claims, claims, self.operation, params, asset, revoked, book.now)
         reasons = policy.decide(case) + quota_reasons(book, accounts, usage)
@@ -453,17 +455,14 @@ def grant_account(grant: VerifiedGrant) -> Account:
     return Account(meter.grant_account(grant.hash), grant.claims.limits, grant.claims.iss)
 
 
-def dataset_account(asset: Asset, owner: str) -> Account:
-    return Account(meter.dataset_account(asset.id), asset.limits, owner, shared=True)
-
-
 def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:
     """What the meter has against reserving. Figures that tell of others' use are not named."""
     reasons = []
     for short in meter.shortfalls(accounts, usage, book.day, book.balances):
         field = f"limits.{short.unit}.{short.span}"
         if short.account.shared:
-            fix = f"the dataset's own budget of {short.unit} does not suffice: ask its holder"
+            whose = "this recipient's" if short.account.name.startswith("recipient:") else "the dataset's own"
+            fix = f"{whose} budget of {short.unit} does not suffice: ask its holder"
         else:
             later = "wait until tomorrow (UTC), " if short.span == "per_day" else ""
             needs = f"the job needs {short.asked} {short.unit}, {short.left} are left"

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from trustcompute.broker import log, meter
+from trustcompute.broker import budget, log, meter
 from trustcompute.broker.grant import read
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import StoredEntry
@@ -46,11 +46,12 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a command will look at: ids of jobs, hashes of grants, ids of datasets."""
+    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, thumbprints of recipients."""
 
     jobs: tuple[str, ...] = ()
     grants: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
 
 
 NOTHING: Final = Touched()
@@ -104,6 +105,7 @@ class Book:
         self._put: dict[str, JobRecord] = {}
         self._named = {name for each in touched for name in each.grants}
         self._datasets = {name for each in touched for name in each.datasets}
+        self._recipients = {name for each in touched for name in each.recipients}
 
     # Each kind is read at its first use, for all commands at once.
 
@@ -128,7 +130,8 @@ class Book:
     @_Lazily
     def _loaded(self) -> dict[BalanceKey, Balance]:
         accounts = {meter.grant_account(name) for name in self._named}
-        accounts |= {meter.dataset_account(name) for name in self._datasets}
+        if self._datasets:
+            accounts |= budget.names_of(self._assets.values(), self._recipients)
         windows = {meter.TOTAL, self.day}
         for job in self.jobs.values():
             accounts.update(job.accounts)
