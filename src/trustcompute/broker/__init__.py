@@ -4,6 +4,7 @@ recorded so that nobody can deny or alter it, and becomes money owed.
     broker            the facade that the node and embedders use
     grant, request    the signed documents: terms of use, one use, its acknowledgement
     policy, meter     deciding and counting
+    budget            the dataset's own accounts, by data epoch and by recipient
     job               the states of a job
     writer, commands  the one code path that changes the book, and what it can be told to do
     memory            what the book's only process need neither read again nor write at once

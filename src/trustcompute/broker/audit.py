@@ -18,8 +18,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import log, meter, standing, tiles
+from trustcompute.broker import budget, log, meter, standing, tiles
 from trustcompute.broker.clearing import Clearing, Period
+from trustcompute.broker.commands import ARMED_LEASE, RESERVED_LEASE
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import JobRecord, JobState
 from trustcompute.broker.log import Entry
@@ -45,6 +46,7 @@ _AFTER: Final = {
     "grant.ending": standing.ENDING,
     "grant.ended": standing.ENDED,
 }
+LEASES: Final = RESERVED_LEASE + ARMED_LEASE  # seconds from the reservation to the charge, at most
 SPANS_AHEAD: Final = 8  # some 10 MB each, parsed
 
 
@@ -231,8 +233,8 @@ class _Replay:
         self.countersigned: dict[str, int] = {}
         # Keyed as BalanceKey: made a million times.
         self.balances: dict[tuple[str, int, str], int] = defaultdict(int)
-        # By grant, dataset and unit, while they hold.
-        self._bounds: dict[tuple[str, str, str], list[_Bound]] = {}
+        self._bounds: dict[tuple[tuple[str, ...], str], list[_Bound]] = {}  # by accounts and unit
+        self._forms: dict[str, dict[budget.Form, int | None]] = {}  # of datasets, and until when in force
         self.notices: dict[str, tuple[str, int]] = {}  # state and entry, by name
         self._published: dict[str, dict[str, Any]] = {}  # rules in force, by name
         self._references: set[tuple[str, str, int, str]] = set()  # of all rules that ever were
@@ -329,10 +331,17 @@ class _Replay:
             raise EntryError("the log was opened under another name or key", entry.index)
 
     def _registered(self, entry: Entry) -> None:
-        name = meter.dataset_account(entry.fields["asset"])
-        limits = _limits(entry.fields["limits"])
-        # Lowering a limit does not undo what was used before: use must respect the highest so far.
-        self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
+        fields = entry.fields
+        form = budget.Form(fields["asset"], fields.get("epoch", ""), "per_recipient" in fields)
+        for name, document in ((form.limited, "limits"), (form.recipients, "per_recipient")):
+            limits = _limits(fields.get(document, {}))
+            # Lowering a limit does not undo what was used before: use must respect the highest so far.
+            self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
+        self._limits.setdefault(meter.dataset_account(form.dataset), {})
+        forms = self._forms.setdefault(form.dataset, {})
+        for other, until in forms.items():  # a job that was reserved before is debited as it was then
+            forms[other] = entry.time if until is None else until
+        forms[form] = None
         self._bounds.clear()
 
     def _granted(self, entry: Entry) -> None:
@@ -406,31 +415,42 @@ class _Replay:
     def _debit(self, entry: Entry) -> None:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        grant, dataset = fields["grant"], fields["dataset"]
-        if fields["accounts"] != self._accounts(grant, dataset):
+        accounts = fields["accounts"]
+        links = [meter.grant_account(link) for link in self._chain(fields["grant"])]
+        if accounts[: len(links)] != links or not self._is_of_dataset(accounts[len(links) :], entry):
             raise EntryError(
                 "it was not debited to its grant, all its ancestors and the dataset", entry.index
             )
+        named = tuple(accounts)
         for unit, amount in meter.used(usage):
-            for bound in self._bounds_of(grant, dataset, unit):
+            for bound in self._bounds_of(named, unit):
                 name, total, per_day, per_call = bound
                 for key, most in (((name, TOTAL, unit), total), ((name, window, unit), per_day)):
                     held = self.balances[key] = self.balances[key] + amount
                     if held > most or amount > per_call:
                         raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
 
-    def _accounts(self, grant: str, dataset: str) -> list[str]:
-        accounts = [meter.grant_account(link) for link in self._chain(grant)]
-        return [*accounts, meter.dataset_account(dataset)]
+    def _is_of_dataset(self, accounts: list[str], entry: Entry) -> bool:
+        """Whether these are the accounts of the dataset as it is, or was when the job was reserved at the latest."""
+        fields = entry.fields
+        return any(
+            accounts == list(form.names(fields["recipient"] if form.by_recipient else ""))
+            and (until is None or entry.time - until <= LEASES)
+            for form, until in self._forms.get(fields["dataset"], {}).items()
+        )
 
-    def _bounds_of(self, grant: str, dataset: str, unit: str) -> list[_Bound]:
-        found = self._bounds.get((grant, dataset, unit))
+    def _bounds_of(self, accounts: tuple[str, ...], unit: str) -> list[_Bound]:
+        found = self._bounds.get((accounts, unit))
         if found is None:
-            found = self._bounds[grant, dataset, unit] = [
-                _bound(name, self._limits[name].get(unit, meter.NO_LIMIT))
-                for name in self._accounts(grant, dataset)
+            found = self._bounds[accounts, unit] = [
+                _bound(name, self._limits_of(name).get(unit, meter.NO_LIMIT)) for name in accounts
             ]
         return found
+
+    def _limits_of(self, account: str) -> dict[str, Limit]:
+        """Of a recipient's account, those of all recipients."""
+        kind, at, _ = account.rpartition("@")
+        return self._limits[kind + at if account.startswith("recipient:") else account]
 
     def _released(self, entry: Entry) -> None:
         self._posted_job(entry)

@@ -31,6 +31,7 @@ from trustcompute.broker import audit as auditing
 from trustcompute.broker import (
     backup,
     batch,
+    budget,
     clearing,
     commands,
     delegation,
@@ -47,6 +48,7 @@ from trustcompute.broker import (
 from trustcompute.broker import order as orders
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
+from trustcompute.broker.budget import Line
 from trustcompute.broker.clearing import Statement
 from trustcompute.broker.clearing.house import ClearingHouse
 from trustcompute.broker.evidence import EvidenceReport
@@ -288,6 +290,11 @@ class Broker:
     def register(self, asset: Asset) -> None:
         """Describe a dataset, or describe it anew. Its limits hold across all grantees and versions."""
         self._writer.commit_one(commands.Register(asset))
+
+    def budget(self, dataset: str) -> list[Line]:
+        """What was taken of a dataset since it is registered: in all, by epoch and by recipient, with the limits."""
+        with self._writer.view() as (reader, _):
+            return budget.lines(dataset, reader.all_balances())
 
     def issue(self, claims: Grant) -> str:
         """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer."""

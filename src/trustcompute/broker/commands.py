@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from trustcompute.broker import meter, policy, rules, standing
+from trustcompute.broker import budget, meter, policy, rules, standing
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import Account
@@ -70,6 +70,8 @@ class Register:
                 "grade": self.asset.grade,
                 "personal": self.asset.personal,
                 "limits": _limits(self.asset.limits),
+                **({"epoch": self.asset.epoch} if self.asset.epoch else {}),
+                **({"per_recipient": _limits(self.asset.per_recipient)} if self.asset.per_recipient else {}),
             },
         )
         book.put_asset(self.asset)
@@ -391,7 +393,12 @@ def touched(grant: VerifiedGrant, claims: Request) -> Touched:
     """What deciding on a request looks at."""
     datasets = {claims.dataset, grant.claims.asset.id}
     links = tuple(link.hash for link in grant.chain)
-    return Touched(jobs=(claims.jti,), grants=links, datasets=tuple(sorted(datasets)))
+    return Touched(
+        jobs=(claims.jti,),
+        grants=links,
+        datasets=tuple(sorted(datasets)),
+        recipients=(claims.recipient,),
+    )
 
 
 def decide(
@@ -407,7 +414,7 @@ def decide(
         sizes = Sizes(claims.sizes.consumer, asset.rows)
         params = operation.check(claims.params, sizes)
         usage = operation.bound(params, sizes)
-        accounts.append(dataset_account(asset, grant.claims.aud))
+        accounts += budget.accounts(asset, claims.recipient, grant.claims.aud)
     case = Case(
         grant=grant.claims,
         request=claims,
@@ -428,17 +435,14 @@ def grant_account(grant: VerifiedGrant) -> Account:
     return Account(meter.grant_account(grant.hash), grant.claims.limits, grant.claims.iss)
 
 
-def dataset_account(asset: Asset, owner: str) -> Account:
-    return Account(meter.dataset_account(asset.id), asset.limits, owner, shared=True)
-
-
 def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:
     """What the meter has against reserving. Figures that tell of others' use are not named."""
     reasons = []
     for short in meter.shortfalls(accounts, usage, book.day, book.balances):
         field = f"limits.{short.unit}.{short.span}"
         if short.account.shared:
-            fix = f"the dataset's own budget of {short.unit} does not suffice: ask its holder"
+            whose = "this recipient's" if short.account.name.startswith("recipient:") else "the dataset's own"
+            fix = f"{whose} budget of {short.unit} does not suffice: ask its holder"
         else:
             later = "wait until tomorrow (UTC), " if short.span == "per_day" else ""
             needs = f"the job needs {short.asked} {short.unit}, {short.left} are left"

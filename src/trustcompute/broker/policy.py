@@ -8,6 +8,7 @@ rule and the smallest change that would satisfy it. Reasons never repeat values 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,7 @@ from trustcompute.broker.standing import Standing
 from trustcompute.errors import ParameterError, Refused
 from trustcompute.protocol.operation import UNITS, Operation, OutputForm, Scope, Usage
 
+_EPOCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 POLICY_VERSION: Final = "tc-policy/2"
 RULES: Final = {
     "denylist": "no deny-list names anybody or anything of it",
@@ -56,7 +58,9 @@ class Asset:
     """What the policy knows of a dataset. rows: bound on its distinct keys; limits: across all grantees.
 
     classification and grade follow the holder's catalogue (classified and graded authorisation); personal:
-    whether it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions.
+    whether it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions; with an
+    ``epoch`` it belongs to that epoch of the data, and only a new one begins anew. per_recipient: limits of each
+    who receives results, by thumbprint, over all its grants.
     """
 
     id: str
@@ -67,12 +71,18 @@ class Asset:
     personal: bool
     rows: int
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    epoch: str = ""
+    per_recipient: Mapping[str, Limit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.claim()
         if self.rows < 0:
             raise ParameterError(f"a dataset's bound of rows cannot be {self.rows}")
-        if set(self.limits) - set(UNITS):
+        if self.epoch and not _EPOCH.match(self.epoch):
+            raise ParameterError(
+                "a data epoch is named with 1 to 64 letters, digits, dots, dashes and underscores"
+            )
+        if {*self.limits, *self.per_recipient} - set(UNITS):
             raise ParameterError(f"a dataset's limits are of units {', '.join(UNITS)}")
 
     def claim(self) -> AssetClaim:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from trustcompute.broker import log, meter
+from trustcompute.broker import budget, log, meter
 from trustcompute.broker.grant import Grant, read
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import StoredEntry
@@ -49,7 +49,8 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, names of notices.
+    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, names of notices, thumbprints of
+    recipients.
 
     The notices about a grant and about the grants of a job come with these; all rules are always there.
     """
@@ -58,6 +59,7 @@ class Touched:
     grants: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
 
 
 NOTHING: Final = Touched()
@@ -112,6 +114,7 @@ class Book:
         self._named = {name for each in touched for name in each.grants}
         self._datasets = {name for each in touched for name in each.datasets}
         self._topics = {name for each in touched for name in each.notices}
+        self._recipients = {name for each in touched for name in each.recipients}
 
     # Each kind is read at its first use, for all commands at once.
 
@@ -149,7 +152,8 @@ class Book:
     @_Lazily
     def _loaded(self) -> dict[BalanceKey, Balance]:
         accounts = {meter.grant_account(name) for name in self._named}
-        accounts |= {meter.dataset_account(name) for name in self._datasets}
+        if self._datasets:
+            accounts |= budget.names_of(self._assets.values(), self._recipients)
         windows = {meter.TOTAL, self.day}
         for job in self.jobs.values():
             accounts.update(job.accounts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from trustcompute.broker.grant import Limit
@@ -94,26 +95,40 @@ def job_of(row: tuple[Any, ...]) -> JobRecord:
 
 def asset_row(asset: Asset) -> str:
     """An asset's description as it is kept."""
-    limits = {unit: limit.to_document() for unit, limit in asset.limits.items()}
-    return json.dumps(
-        {
-            "version": asset.version,
-            "schema_hash": asset.schema_hash,
-            "classification": asset.classification,
-            "grade": asset.grade,
-            "personal": asset.personal,
-            "rows": asset.rows,
-            "limits": limits,
-        }
-    )
+    document: dict[str, Any] = {
+        "version": asset.version,
+        "schema_hash": asset.schema_hash,
+        "classification": asset.classification,
+        "grade": asset.grade,
+        "personal": asset.personal,
+        "rows": asset.rows,
+        "limits": _limits_row(asset.limits),
+    }
+    if asset.epoch:
+        document["epoch"] = asset.epoch
+    if asset.per_recipient:
+        document["per_recipient"] = _limits_row(asset.per_recipient)
+    return json.dumps(document)
+
+
+def _limits_row(limits: Mapping[str, Limit]) -> dict[str, Any]:
+    return {unit: limit.to_document() for unit, limit in limits.items()}
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def asset_of(name: str, text: str) -> Asset:
     """The asset of a row."""
     document = json.loads(text)
-    limits = {unit: Limit.model_validate(limit) for unit, limit in document.pop("limits").items()}
-    return Asset(id=name, limits=limits, **document)
+    return Asset(
+        id=name,
+        limits=_limits(document.pop("limits")),
+        per_recipient=_limits(document.pop("per_recipient", {})),
+        **document,
+    )
+
+
+def _limits(document: dict[str, Any]) -> dict[str, Limit]:
+    return {unit: Limit.model_validate(limit) for unit, limit in document.items()}
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
