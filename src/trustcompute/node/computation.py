@@ -131,7 +131,7 @@ COMPUTATIONS: Final = (
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
-        Computation(one, partial(verification.rows, one.id), partial(verification.provide, one.id))
+        Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
     *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
