@@ -224,6 +224,7 @@ class Broker:
         """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer."""
         token = grant.sign(claims, self.identity.key)
         verified = delegation.verify(token, self._trusted, claims.aud)
+        self.clearing.check_plan(claims)
         self._writer.commit_one(commands.Issue(verified))
         return token
 

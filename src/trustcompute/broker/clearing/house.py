@@ -16,17 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
+from typing import Any
 
 from trustcompute.broker.clearing import claims, commands
 from trustcompute.broker.clearing.dispute import Bundle
+from trustcompute.broker.clearing.fold import Fold
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.record import Clearing
 from trustcompute.broker.clearing.statement import Account, Period, Posting, Statement
-from trustcompute.broker.grant import MAX_DENOMINATOR, SEPARATOR
+from trustcompute.broker.grant import MAX_DENOMINATOR, SEPARATOR, Grant
 from trustcompute.broker.log import Entry, Log, decode
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.store import Reader
-from trustcompute.broker.writer import Writer
+from trustcompute.broker.writer import Command, Writer
 from trustcompute.errors import ParameterError
 
 MAX_REASON = 200
@@ -39,17 +41,22 @@ class ClearingHouse:
 
     def __init__(self, writer: Writer, name: str) -> None:
         """name: DNS name of the node, to which disputes and declarations are addressed."""
-        self._writer, self._name = writer, name
+        self._writer, self._name, self._fold = writer, name, Fold()
 
     def record(self) -> Clearing:
-        """What the log says of money now."""
-        return Clearing.of(self.entries())
+        """What the log says of money now; later entries do not change it."""
+        return self._fold.now(self._writer)
 
     def entries(self) -> Iterator[Entry]:
         """The log, parsed."""
         with self._writer.view() as (reader, _):
             bodies = [stored.body for stored in reader.entries()]
         return (decode(index, body) for index, body in enumerate(bodies))
+
+    def _enter(self, command: Command) -> Any:
+        """Run a command, with its record up to date before it gets the writer."""
+        self._fold.catch_up(self._writer)
+        return self._writer.commit_one(command)
 
     def evidence(self, index: int) -> Bundle:
         """The papers of the charge that is entry ``index``: for the other side, or an arbiter.
@@ -74,6 +81,11 @@ class ClearingHouse:
                 countersigned=None if acknowledged is None else _receipt(reader, tree, acknowledged),
             )
 
+    def check_plan(self, claims: Grant) -> None:
+        """Before a grant is issued. Raises ``ParameterError`` where its plan would make exact amounts too fine."""
+        self._fold.catch_up(self._writer)
+        self._fold.common.with_plan(claims.price, claims.split).check()
+
     def statement(self, start: int, end: int) -> Statement:
         """What is owed for start <= time < end, from the log alone; of an open period, so far."""
         return self.record().statement(Period(start, end))
@@ -84,7 +96,9 @@ class ClearingHouse:
         Raises ``ParameterError`` for one that overlaps a closed one, ends in the future, skips anything billed, or
         has a pool without weights.
         """
-        made: Statement = self._writer.commit_one(commands.ClosePeriod(Period(start, end)))
+        period = Period(start, end)
+        self._fold.prepare(self._writer, period)
+        made: Statement = self._enter(commands.ClosePeriod(period, self._fold))
         return made
 
     def dispute(self, token: str) -> str:
@@ -94,7 +108,7 @@ class ClearingHouse:
         ``ParameterError`` for entries that bill nothing or are disputed already.
         """
         claimed, by = claims.verify(token, claims.DISPUTE_TYPE, claims.DisputeClaim, self._name)
-        name: str = self._writer.commit_one(commands.OpenDispute(claimed, by, token))
+        name: str = self._enter(commands.OpenDispute(claimed, by, token, self._fold))
         return name
 
     def settle(self, dispute: str, *, owed: str, reason: str) -> list[Posting]:
@@ -106,7 +120,7 @@ class ClearingHouse:
         part = exact(owed)
         if part > 1:
             raise ParameterError("what stands of a dispute is a part of it, from 0 to 1")
-        back: list[Posting] = self._writer.commit_one(commands.SettleDispute(dispute, part, _reason(reason)))
+        back: list[Posting] = self._enter(commands.SettleDispute(dispute, part, _reason(reason), self._fold))
         return back
 
     def adjust(
@@ -115,8 +129,10 @@ class ClearingHouse:
         """Post an exact amount of minor units (> 0) that follows from no use; returns its entry's index."""
         if any(not party.isascii() or not 0 < len(party) <= 128 for party in (payer, payee)):
             raise ParameterError("a party is a thumbprint or a name of at most 128 ASCII characters")
-        command = commands.Adjust(Account(payer, payee, currency), exact(amount), _reason(reason), refers)
-        index: int = self._writer.commit_one(command)
+        command = commands.Adjust(
+            Account(payer, payee, currency), exact(amount), _reason(reason), refers, self._fold
+        )
+        index: int = self._enter(command)
         return index
 
     def weigh(
@@ -133,14 +149,16 @@ class ClearingHouse:
 
         method: how they were found, for example ``shapley``; evidence: SHA-256 (hex) of the report behind them.
         """
-        command = commands.WeighPool(pool, Period(start, end), dict(weights), _reason(method), evidence)
-        index: int = self._writer.commit_one(command)
+        command = commands.WeighPool(
+            pool, Period(start, end), dict(weights), _reason(method), evidence, self._fold
+        )
+        index: int = self._enter(command)
         return index
 
     def declare(self, token: str) -> int:
         """Enter a grantee's revenue (``claims.revenue``), of which its plan takes a share; returns the index."""
         claimed, by = claims.verify(token, claims.REVENUE_TYPE, claims.RevenueClaim, self._name)
-        index: int = self._writer.commit_one(commands.DeclareRevenue(claimed, by, token))
+        index: int = self._enter(commands.DeclareRevenue(claimed, by, token, self._fold))
         return index
 
     def net(self, start: int, end: int, members: Collection[str] = ()) -> Netting:
@@ -150,7 +168,7 @@ class ClearingHouse:
         """
         if len(members) > MAX_MEMBERS:
             raise ParameterError(f"at most {MAX_MEMBERS} parties net multilaterally, not {len(members)}")
-        made: Netting = self._writer.commit_one(commands.Net(Period(start, end), tuple(sorted(members))))
+        made: Netting = self._enter(commands.Net(Period(start, end), tuple(sorted(members)), self._fold))
         return made
 
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from sys import intern
 from typing import Any, Final
 
 from trustcompute.broker import meter
 from trustcompute.broker.clearing import netting, plan, split
+from trustcompute.broker.clearing.denominators import Denominators
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.statement import FORM, Account, Period, Posting, Row, Statement, lines_of
 from trustcompute.broker.grant import PricePlan, Share
@@ -103,6 +106,7 @@ class Clearing:
     nettings: list[Netting] = field(default_factory=list)
     terms: dict[str, Terms] = field(default_factory=dict)
     weights: dict[tuple[str, Period], dict[str, Fraction]] = field(default_factory=dict)
+    common: Denominators = field(default_factory=Denominators)
     _meters: dict[str, plan.Meter] = field(default_factory=dict)
     _cutters: dict[str, split.Cutter] = field(default_factory=dict)
     _revoked: dict[str, int] = field(default_factory=dict)
@@ -111,6 +115,7 @@ class Clearing:
     _released: list[Use] = field(default_factory=list)  # of those, what settlements let stand
     _expected: list[Posting] = field(default_factory=list)  # adjustments that a settlement asks for
     _parts: list[list[Any]] = field(default_factory=list)
+    _last: Statement | None = None  # made of all entries so far
     _declared: dict[str, list[Period]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
@@ -120,12 +125,23 @@ class Clearing:
             made.feed(entry)
         return made
 
+    def copy(self) -> Clearing:
+        """The same now; what either is fed later the other does not see."""
+        made = Clearing(**{name: copy(getattr(self, name)) for name in self.__dataclass_fields__})
+        made.closings = [replace(each, settled=set(each.settled)) for each in self.closings]
+        made._meters = {root: replace(each) for root, each in self._meters.items()}
+        made._cutters = {root: replace(each) for root, each in self._cutters.items()}
+        made._declared = defaultdict(list, {grant: list(each) for grant, each in self._declared.items()})
+        return made
+
     def feed(self, entry: Entry) -> None:
         """Take the next entry. Raises ``AuditError`` where what it says of money does not follow from the log."""
         if self._expected and entry.type != "adjustment.posted":
             raise AuditError(f"entry {entry.index} stands where a settlement's adjustment should")
         rule = _RULES.get(entry.type)
         if rule is not None:
+            if entry.type not in _PARTS:
+                self._last = None
             rule(self, entry)
 
     # What follows from it
@@ -135,8 +151,10 @@ class Clearing:
         closing = self.closing(period)
         if closing is not None:
             return closing.statement
-        self.check(period)
-        return self._made(period, form)
+        if self._last is None or (self._last.period, self._last.form) != (period, form):
+            self.check(period)
+            self._last = self._made(period, form)
+        return self._last
 
     def closing(self, period: Period) -> Closing | None:
         return next((each for each in self.closings if each.period == period), None)
@@ -242,6 +260,7 @@ class Clearing:
         if known is not None and (known.price, known.split) != (terms.price, terms.split):
             raise AuditError(f"entry {entry.index} changes the plan of a grant that was entered before")
         self.terms[fields["grant"]] = terms
+        self.common = self.common.with_plan(terms.price, terms.split)
 
     def _revocation(self, entry: Entry) -> None:
         self._revoked.setdefault(entry.fields["grant"], entry.time)
@@ -256,7 +275,8 @@ class Clearing:
         else:
             counted = self._meters.setdefault(terms.root, plan.Meter(terms.price))
             amount = counted.rate(usage, fields.get("purpose", ""), entry.time)
-        self._add(Use(entry.index, entry.time, fields["payer"], grant, fields["operation"], usage, amount))
+        payer, operation = intern(fields["payer"]), intern(fields["operation"])  # a log has few, said often
+        self._add(Use(entry.index, entry.time, payer, intern(grant), operation, usage, amount))
 
     def _forfeited(self, entry: Entry) -> None:
         if entry.fields["fault"] == Fault.PEER:
@@ -295,6 +315,7 @@ class Clearing:
                 f"entry {entry.index} weighs a pool for a period that was weighed or closed before"
             )
         self.weights[key] = weights
+        self.common = self.common.with_weights(weights.values())
 
     def _opened(self, entry: Entry) -> None:
         fields = entry.fields
@@ -312,6 +333,7 @@ class Clearing:
         if dispute is None or dispute.owed is not None or not 0 <= owed <= 1:
             raise AuditError(f"entry {entry.index} settles no open dispute")
         self._expected = self.reversal(dispute, owed)
+        self.common = self.common.with_part(owed)
         dispute = replace(dispute, owed=owed)
         self.disputes[dispute.id] = dispute
         self._disputed |= dict.fromkeys(dispute.entries, dispute)
@@ -330,6 +352,7 @@ class Clearing:
             expected = self._expected.pop(0) if self._expected else None
             if expected is None or (expected.account, expected.amount) != (account, amount):
                 raise AuditError(f"entry {entry.index} is not the adjustment that the settlement asks for")
+        self.common = self.common.with_amount(amount)
         self.adjustments.append((entry.time, Posting(entry.index, account, amount)))
 
     def _lines(self, entry: Entry) -> None:
@@ -344,6 +367,7 @@ class Clearing:
         except ParameterError as error:
             raise AuditError(f"entry {entry.index} closes a period that cannot be closed: {error}") from error
         written = [[*line.account, canonical.integer(line.amount), str(line.residual)] for line in made.lines]
+        self._last = None
         if made.closed or made.hash != fields["statement"] or parts != written:
             raise AuditError(
                 f"entry {entry.index} closes a period with a statement that does not follow from the log"
@@ -351,7 +375,7 @@ class Clearing:
         self._held |= {
             posting.index: use for posting in made.held if (use := self.use(posting.index)) is not None
         }
-        self.closings.append(Closing(period, entry.index, replace(made, closed=True)))
+        self.closings.append(Closing(period, entry.index, made.as_closed()))
 
     def _netted(self, entry: Entry) -> None:
         fields = entry.fields
@@ -410,16 +434,23 @@ class Clearing:
                 continue
             sums.add(use)
             rows.add(use)
-        owed: dict[Account, Fraction] = defaultdict(Fraction)
+        owed: dict[Account, Fraction] = {}
+        shares: dict[tuple[str, int], list[tuple[str, str, Fraction]]] = {}
         for (payer, grant, height), amount in sums.items():
-            for account, share in self._accounts(payer, grant, height, period):
-                owed[account] += amount * share
+            shared = shares.get((grant, height))
+            if shared is None:
+                shared = shares[grant, height] = [
+                    (account.payee, account.currency, share)
+                    for account, share in self._accounts(payer, grant, height, period)
+                ]
+            for payee, currency, share in shared:
+                _add(owed, Account(payer, payee, currency), amount if share == 1 else amount * share)
         adjusted = tuple(each for time, each in self.adjustments if period.start <= time < period.end)
         for posting in adjusted:
-            owed[posting.account] += posting.amount
+            _add(owed, posting.account, posting.amount)
         carried = self.closings[-1].residuals if self.closings else {}
         for account, residual in carried.items():
-            owed[account] += residual
+            _add(owed, account, residual)
         lines = lines_of(period, owed, carried, form)
         made = tuple(rows.rows(self.terms))
         return Statement(period, made, lines, False, adjusted, tuple(held), form)
@@ -498,10 +529,19 @@ class _Rows:
             yield Row(payer, grant, operation, currency, jobs, calls, units, _total(tops))
 
 
+def _add(owed: dict[Account, Fraction], account: Account, amount: Fraction) -> None:
+    before = owed.get(account)
+    owed[account] = amount if before is None else before + amount
+
+
 def _total(tops: Mapping[int, int]) -> Fraction:
+    if len(tops) == 1:
+        ((bottom, top),) = tops.items()
+        return Fraction(top, bottom)
     return sum((Fraction(top, bottom) for bottom, top in sorted(tops.items())), _FREE)
 
 
+_PARTS: Final = frozenset({"period.lines", "period.closed"})  # a closing is of what was before its parts
 _RULES: Final[Mapping[str, Callable[[Clearing, Entry], None]]] = {
     "grant.issued": Clearing._granted,
     "grant.accepted": Clearing._granted,
