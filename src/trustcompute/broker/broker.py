@@ -138,7 +138,7 @@ class Broker:
         origin = log.origin_of(identity.name)
         ledger = Memory(store) if isinstance(store, SqliteStore) else store
         self._writer = Writer(ledger, origin, identity.key, clock)
-        self.clearing = ClearingHouse(self._writer, identity.name)
+        self.clearing = ClearingHouse(self._writer, identity.name, identity.key.public)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
         self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()
@@ -221,11 +221,13 @@ class Broker:
         self._writer.commit_one(commands.Register(asset))
 
     def issue(self, claims: Grant) -> str:
-        """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer."""
+        """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer.
+
+        ``GrantError`` where an agreement with the grantee about the asset is in force, on another plan.
+        """
         token = grant.sign(claims, self.identity.key)
         verified = delegation.verify(token, self._trusted, claims.aud)
-        self.clearing.check_plan(claims)
-        self._writer.commit_one(commands.Issue(verified))
+        self.clearing.issue(claims, commands.Issue(verified))
         return token
 
     def revoke(self, grant_hash: str, reason: str) -> None:

@@ -45,6 +45,7 @@ TYPES: Final = frozenset(
         "adjustment.posted",
         "netting.payments",
         "netting.run",
+        "agreement.entered",
     }
 )
 

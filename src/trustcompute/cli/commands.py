@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from trustcompute import __version__
-from trustcompute.cli import aggregate, ask, demo, dispute, doctor, grant, identity, node, record, release
+from trustcompute.cli import (
+    aggregate,
+    agreement,
+    ask,
+    demo,
+    dispute,
+    doctor,
+    grant,
+    identity,
+    node,
+    record,
+    release,
+)
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -42,3 +54,4 @@ app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)
 app.add_typer(dispute.app, name="dispute")
+app.add_typer(agreement.app, name="agreement")

@@ -12,14 +12,70 @@ from fractions import Fraction
 
 from trustcompute.broker import currency as currencies
 from trustcompute.broker.clearing import split
+from trustcompute.broker.clearing.agreement import VerifiedAgreement
 from trustcompute.broker.clearing.claims import DisputeClaim, RevenueClaim
 from trustcompute.broker.clearing.fold import Fold
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.statement import Account, Period, Posting, Statement, closing_entries, cut
+from trustcompute.broker.grant import Grant
 from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import NOTHING, Book, Touched
+from trustcompute.broker.writer import NOTHING, Book, Command, Touched
 from trustcompute.errors import Conflict, GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
+
+
+@dataclass(frozen=True, slots=True)
+class EnterAgreement:
+    """From its entry on, grants of its asset to its consumer are issued on its plan; the same again does nothing."""
+
+    agreement: VerifiedAgreement
+    fold: Fold = field(default_factory=Fold)
+    touched: Touched = NOTHING
+
+    def apply(self, book: Book) -> str:
+        made, claims = self.agreement, self.agreement.claims
+        record = self.fold.at(book)
+        known = record.agreements.get((claims.subject, claims.asset))
+        if known is not None and known.agreement == made.hash:
+            return made.hash
+        if known is not None and known.made >= claims.iat:
+            raise ParameterError("a later agreement about this asset was entered: agree anew")
+        if not claims.iat <= book.now < claims.exp:
+            raise GrantError("the agreement has ended, or is dated in the future", "exp")
+        record.common.with_plan(claims.price, claims.split).check()
+        fields = {
+            "agreement": made.hash,
+            "quote": claims.quote,
+            "appraisals": list(claims.appraisals),
+            "acceptance": made.acceptance,
+            "plan": made.plan,
+            "subject": claims.subject,
+            "asset": claims.asset,
+            "iat": claims.iat,
+            "exp": claims.exp,
+        }
+        book.record("agreement.entered", fields)
+        book.keep(Evidence(made.hash, "agreement", made.hash, made.token))
+        return made.hash
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """Issue a grant whose plan is the agreed one, if one was agreed, and keeps exact amounts coarse enough."""
+
+    claims: Grant
+    issue: Command
+    fold: Fold
+
+    @property
+    def touched(self) -> Touched:
+        return self.issue.touched
+
+    def apply(self, book: Book) -> object:
+        record, claims = self.fold.at(book), self.claims
+        record.common.with_plan(claims.price, claims.split).check()
+        record.check_agreement(claims.cnf.jkt, claims.asset.id, claims.price, claims.split, book.now)
+        return self.issue.apply(book)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import Final
 
-from trustcompute.broker.clearing.denominators import Denominators
 from trustcompute.broker.clearing.record import Clearing
 from trustcompute.broker.clearing.statement import Period
 from trustcompute.broker.log import Entry, StoredEntry, decode
@@ -56,12 +55,6 @@ class Fold:
             contextlib.suppress(ParameterError),
         ):  # why it cannot be closed is the command's to say
             _ = self._record.statement(period).hash
-
-    @property
-    def common(self) -> Denominators:
-        """What was declared so far, as of the last time it caught up."""
-        with self._mutex:
-            return self._record.common
 
     def at(self, book: Book) -> Clearing:
         """Within a transaction: with what it has added so far. To be read before the next entry only."""

@@ -6,6 +6,7 @@
     house.weigh(pool, …)         how a pool is shared for a period
     house.declare(token)         revenue that a plan has a share of
     house.net(start, end)        the payments for what is due
+    house.agree(chain)           the plan that grants of an asset to a consumer are issued on
 
 Adversary: whoever keeps the book may try to bill what was not used, to hold back what is owed, or to close a period
 twice. All that is billed follows from entries, which the audit replays; disputes are signed by those who raise them.
@@ -18,7 +19,7 @@ from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from trustcompute.broker.clearing import claims, commands
+from trustcompute.broker.clearing import agreement, claims, commands
 from trustcompute.broker.clearing.dispute import Bundle
 from trustcompute.broker.clearing.fold import Fold
 from trustcompute.broker.clearing.netting import Netting
@@ -30,6 +31,7 @@ from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.store import Reader
 from trustcompute.broker.writer import Command, Writer
 from trustcompute.errors import ParameterError
+from trustcompute.primitives.signing import VerifyKey
 
 MAX_REASON = 200
 MAX_MEMBERS = 1024
@@ -39,9 +41,9 @@ MAX_MONEY = 10**18  # minor units of one adjustment
 class ClearingHouse:
     """See the module. Made by the broker; shares its writer."""
 
-    def __init__(self, writer: Writer, name: str) -> None:
-        """name: DNS name of the node, to which disputes and declarations are addressed."""
-        self._writer, self._name, self._fold = writer, name, Fold()
+    def __init__(self, writer: Writer, name: str, key: VerifyKey) -> None:
+        """name, key: of the node, to which disputes and declarations are addressed, and who agrees."""
+        self._writer, self._name, self._key, self._fold = writer, name, key, Fold()
 
     def record(self) -> Clearing:
         """What the log says of money now; later entries do not change it."""
@@ -81,10 +83,27 @@ class ClearingHouse:
                 countersigned=None if acknowledged is None else _receipt(reader, tree, acknowledged),
             )
 
-    def check_plan(self, claims: Grant) -> None:
-        """Before a grant is issued. Raises ``ParameterError`` where its plan would make exact amounts too fine."""
-        self._fold.catch_up(self._writer)
-        self._fold.common.with_plan(claims.price, claims.split).check()
+    def agree(self, chain: str) -> str:
+        """Enter an accepted agreement (``agreement.accept``); returns its hash. The same again changes nothing.
+
+        From then on until it ends, grants of its asset to its consumer are issued on its plan. Raises ``GrantError``
+        with the field for a chain that does not verify.
+        """
+        made = agreement.verify(chain, provider=self._key, audience=self._name)
+        name: str = self._enter(commands.EnterAgreement(made, self._fold))
+        return name
+
+    def agreement(self, name: str) -> str:
+        """The chain of an agreement that was entered, by its hash. Raises ``ParameterError`` for an unknown one."""
+        with self._writer.view() as (reader, _):
+            found = [each.token for each in reader.evidence(name) if each.kind == "agreement"]
+        if not found:
+            raise ParameterError("the log knows no such agreement: name it by its hash")
+        return found[0]
+
+    def issue(self, claims: Grant, issue: Command) -> None:
+        """Run the command that issues a grant, if its plan may be: ``GrantError`` against an agreement on another."""
+        self._enter(commands.Priced(claims, issue, self._fold))
 
     def statement(self, start: int, end: int) -> Statement:
         """What is owed for start <= time < end, from the log alone; of an open period, so far."""

@@ -19,13 +19,14 @@ from typing import Any, Final
 
 from trustcompute.broker import meter
 from trustcompute.broker.clearing import netting, plan, split
+from trustcompute.broker.clearing.agreement import plan_hash
 from trustcompute.broker.clearing.denominators import Denominators
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.statement import FORM, Account, Period, Posting, Row, Statement, lines_of
 from trustcompute.broker.grant import PricePlan, Share
 from trustcompute.broker.job import Fault
 from trustcompute.broker.log import Entry
-from trustcompute.errors import AuditError, ParameterError
+from trustcompute.errors import AuditError, GrantError, ParameterError
 from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import Usage
 
@@ -68,6 +69,17 @@ class Terms:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """An agreement that was entered. plan: hash of price and split; end: in force until then."""
+
+    index: int
+    agreement: str
+    plan: str
+    made: int
+    end: int
+
+
 @dataclass
 class Closing:
     """A closed period as the log has it. settled: lines that a netting run has covered."""
@@ -106,6 +118,7 @@ class Clearing:
     nettings: list[Netting] = field(default_factory=list)
     terms: dict[str, Terms] = field(default_factory=dict)
     weights: dict[tuple[str, Period], dict[str, Fraction]] = field(default_factory=dict)
+    agreements: dict[tuple[str, str], Agreed] = field(default_factory=dict)  # newest, by subject and asset
     common: Denominators = field(default_factory=Denominators)
     _meters: dict[str, plan.Meter] = field(default_factory=dict)
     _cutters: dict[str, split.Cutter] = field(default_factory=dict)
@@ -240,6 +253,18 @@ class Clearing:
                     back[Account(account.payee, account.payer, account.currency)] += amount * (1 - owed)
         return [Posting(dispute.index, account, amount) for account, amount in sorted(back.items()) if amount]
 
+    def check_agreement(
+        self, subject: str, asset: str, price: PricePlan, shares: tuple[Share, ...], now: int
+    ) -> None:
+        """Raises ``GrantError`` where an agreement for this grantee and asset is in force, on another plan."""
+        agreed = self.agreements.get((subject, asset))
+        if agreed is not None and now < agreed.end and agreed.plan != plan_hash(price, shares):
+            raise GrantError(
+                f"agreement {agreed.agreement[:16]} with this grantee for {asset} is on another plan: "
+                "use its price and split, or agree anew",
+                "price",
+            )
+
     def overlapping(self, grant: str, period: Period) -> bool:
         """Whether revenue of the grant was declared for a part of the period before."""
         return any(each.start < period.end and period.start < each.end for each in self._declared[grant])
@@ -256,11 +281,25 @@ class Clearing:
             start=max(fields.get("nbf", 0), entry.time),
             end=fields.get("exp", 0),
         )
+        if entry.type == "grant.issued" and "asset" in fields:
+            plan_ = terms.price, terms.split
+            try:
+                self.check_agreement(terms.grantee, fields["asset"], *plan_, entry.time)
+            except GrantError as error:
+                raise AuditError(f"entry {entry.index}: {error}") from error
         known = self.terms.get(fields["grant"])
         if known is not None and (known.price, known.split) != (terms.price, terms.split):
             raise AuditError(f"entry {entry.index} changes the plan of a grant that was entered before")
         self.terms[fields["grant"]] = terms
         self.common = self.common.with_plan(terms.price, terms.split)
+
+    def _agreed(self, entry: Entry) -> None:
+        fields = entry.fields
+        made = Agreed(entry.index, fields["agreement"], fields["plan"], fields["iat"], fields["exp"])
+        key = fields["subject"], fields["asset"]
+        if key in self.agreements and self.agreements[key].made >= made.made:
+            raise AuditError(f"entry {entry.index} enters an agreement a second time, or an older one")
+        self.agreements[key] = made
 
     def _revocation(self, entry: Entry) -> None:
         self._revoked.setdefault(entry.fields["grant"], entry.time)
@@ -546,6 +585,7 @@ _RULES: Final[Mapping[str, Callable[[Clearing, Entry], None]]] = {
     "grant.issued": Clearing._granted,
     "grant.accepted": Clearing._granted,
     "grant.revoked": Clearing._revocation,
+    "agreement.entered": Clearing._agreed,
     "job.posted": Clearing._posted,
     "job.forfeited": Clearing._forfeited,
     "revenue.declared": Clearing._revenue,
