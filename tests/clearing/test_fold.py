@@ -98,7 +98,7 @@ def test_amounts_that_would_get_too_fine_are_refused_where_they_are_declared(wor
     for prime in primes:
         known = known.with_weights([Fraction(1, prime)])
     assert known == known.with_weights([Fraction(2, prime) for prime in primes]) and known.bits > 190
-    broker.clearing._fold._record.common = fine
+    broker.clearing.fold._record.common = fine
     price = PricePlan(kind="per_use", currency="CNY", per_call=f"1/{primes[0]}")
     before = len(broker.entries())
     with pytest.raises(ParameterError, match="would be multiples"):

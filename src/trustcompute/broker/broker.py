@@ -53,6 +53,7 @@ from trustcompute.broker.memory import Memory
 from trustcompute.broker.outbox import Outbox, keep
 from trustcompute.broker.policy import Asset, Decision
 from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.register import Register
 from trustcompute.broker.request import VerifiedRequest
 from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
@@ -139,6 +140,7 @@ class Broker:
         ledger = Memory(store) if isinstance(store, SqliteStore) else store
         self._writer = Writer(ledger, origin, identity.key, clock)
         self.clearing = ClearingHouse(self._writer, identity.name, identity.key.public)
+        self.certificates = Register(self._writer, identity, self.clearing.fold)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
         self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()

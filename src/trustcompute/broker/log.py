@@ -46,6 +46,12 @@ TYPES: Final = frozenset(
         "netting.payments",
         "netting.run",
         "agreement.entered",
+        "certificate.issued",
+        "certificate.circulated",
+        "certificate.applied",
+        "certificate.changed",
+        "certificate.cancelled",
+        "certificate.recognised",
     }
 )
 

@@ -11,6 +11,7 @@ from trustcompute.cli import (
     aggregate,
     agreement,
     ask,
+    certificate,
     demo,
     dispute,
     doctor,
@@ -55,3 +56,4 @@ app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(agreement.app, name="agreement")
+app.add_typer(certificate.app, name="certificate")

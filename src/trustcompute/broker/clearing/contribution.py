@@ -7,8 +7,8 @@ Called by whoever shares a pool, before ``house.weigh``. Three methods:
     sampled_shapley   the same over sampled orders (Castro, Gómez, Tejada 2009), with an interval (Hoeffding 1963)
 
 Values are exact (``int``, ``Fraction``, decimal text): what they turn into is money. Each coalition is evaluated once.
-An evaluation is a computation on somebody's data: let the value function ask a ``Session``, which charges it, or wrap it
-in ``valuation.Charged``, which runs it as a job of a broker.
+An evaluation is a computation on somebody's data: let the value function ask a ``Session``, which charges it, or wrap
+it in ``valuation.Charged``, which runs it as a job of a broker.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _below(bound: int, rng: Rng) -> int:
 
 
 def _half(parties: int, samples: int, confidence: Fraction) -> Fraction:
-    """Half an interval's width for a span of 1, rounded up. A pair of orders is one draw, its mean has the same span."""
+    """Half an interval's width for a span of 1, rounded up. Two orders are one draw; their mean has the same span."""
     draws = max(1, samples // 2)
     wide = math.sqrt(math.log(2 * parties / float(1 - confidence)) / (2 * draws))
     return min(Fraction(1), Fraction(math.ceil(wide * 10**9) + 1, 10**9))

@@ -43,11 +43,11 @@ class ClearingHouse:
 
     def __init__(self, writer: Writer, name: str, key: VerifyKey) -> None:
         """name, key: of the node, to which disputes and declarations are addressed, and who agrees."""
-        self._writer, self._name, self._key, self._fold = writer, name, key, Fold()
+        self._writer, self._name, self._key, self.fold = writer, name, key, Fold()
 
     def record(self) -> Clearing:
         """What the log says of money now; later entries do not change it."""
-        return self._fold.now(self._writer)
+        return self.fold.now(self._writer)
 
     def entries(self) -> Iterator[Entry]:
         """The log, parsed."""
@@ -57,7 +57,7 @@ class ClearingHouse:
 
     def _enter(self, command: Command) -> Any:
         """Run a command, with its record up to date before it gets the writer."""
-        self._fold.catch_up(self._writer)
+        self.fold.catch_up(self._writer)
         return self._writer.commit_one(command)
 
     def evidence(self, index: int) -> Bundle:
@@ -90,7 +90,7 @@ class ClearingHouse:
         with the field for a chain that does not verify.
         """
         made = agreement.verify(chain, provider=self._key, audience=self._name)
-        name: str = self._enter(commands.EnterAgreement(made, self._fold))
+        name: str = self._enter(commands.EnterAgreement(made, self.fold))
         return name
 
     def agreement(self, name: str) -> str:
@@ -103,7 +103,7 @@ class ClearingHouse:
 
     def issue(self, claims: Grant, issue: Command) -> None:
         """Run the command that issues a grant, if its plan may be: ``GrantError`` against an agreement on another."""
-        self._enter(commands.Priced(claims, issue, self._fold))
+        self._enter(commands.Priced(claims, issue, self.fold))
 
     def statement(self, start: int, end: int) -> Statement:
         """What is owed for start <= time < end, from the log alone; of an open period, so far."""
@@ -116,8 +116,8 @@ class ClearingHouse:
         has a pool without weights.
         """
         period = Period(start, end)
-        self._fold.prepare(self._writer, period)
-        made: Statement = self._enter(commands.ClosePeriod(period, self._fold))
+        self.fold.prepare(self._writer, period)
+        made: Statement = self._enter(commands.ClosePeriod(period, self.fold))
         return made
 
     def dispute(self, token: str) -> str:
@@ -127,7 +127,7 @@ class ClearingHouse:
         ``ParameterError`` for entries that bill nothing or are disputed already.
         """
         claimed, by = claims.verify(token, claims.DISPUTE_TYPE, claims.DisputeClaim, self._name)
-        name: str = self._enter(commands.OpenDispute(claimed, by, token, self._fold))
+        name: str = self._enter(commands.OpenDispute(claimed, by, token, self.fold))
         return name
 
     def settle(self, dispute: str, *, owed: str, reason: str) -> list[Posting]:
@@ -139,7 +139,7 @@ class ClearingHouse:
         part = exact(owed)
         if part > 1:
             raise ParameterError("what stands of a dispute is a part of it, from 0 to 1")
-        back: list[Posting] = self._enter(commands.SettleDispute(dispute, part, _reason(reason), self._fold))
+        back: list[Posting] = self._enter(commands.SettleDispute(dispute, part, _reason(reason), self.fold))
         return back
 
     def adjust(
@@ -149,7 +149,7 @@ class ClearingHouse:
         if any(not party.isascii() or not 0 < len(party) <= 128 for party in (payer, payee)):
             raise ParameterError("a party is a thumbprint or a name of at most 128 ASCII characters")
         command = commands.Adjust(
-            Account(payer, payee, currency), exact(amount), _reason(reason), refers, self._fold
+            Account(payer, payee, currency), exact(amount), _reason(reason), refers, self.fold
         )
         index: int = self._enter(command)
         return index
@@ -169,7 +169,7 @@ class ClearingHouse:
         method: how they were found, for example ``shapley``; evidence: SHA-256 (hex) of the report behind them.
         """
         command = commands.WeighPool(
-            pool, Period(start, end), dict(weights), _reason(method), evidence, self._fold
+            pool, Period(start, end), dict(weights), _reason(method), evidence, self.fold
         )
         index: int = self._enter(command)
         return index
@@ -177,7 +177,7 @@ class ClearingHouse:
     def declare(self, token: str) -> int:
         """Enter a grantee's revenue (``claims.revenue``), of which its plan takes a share; returns the index."""
         claimed, by = claims.verify(token, claims.REVENUE_TYPE, claims.RevenueClaim, self._name)
-        index: int = self._enter(commands.DeclareRevenue(claimed, by, token, self._fold))
+        index: int = self._enter(commands.DeclareRevenue(claimed, by, token, self.fold))
         return index
 
     def net(self, start: int, end: int, members: Collection[str] = ()) -> Netting:
@@ -187,7 +187,7 @@ class ClearingHouse:
         """
         if len(members) > MAX_MEMBERS:
             raise ParameterError(f"at most {MAX_MEMBERS} parties net multilaterally, not {len(members)}")
-        made: Netting = self._enter(commands.Net(Period(start, end), tuple(sorted(members)), self._fold))
+        made: Netting = self._enter(commands.Net(Period(start, end), tuple(sorted(members)), self.fold))
         return made
 
 

@@ -18,6 +18,7 @@ from sys import intern
 from typing import Any, Final
 
 from trustcompute.broker import meter
+from trustcompute.broker.certificate import Standing, State
 from trustcompute.broker.clearing import netting, plan, split
 from trustcompute.broker.clearing.agreement import plan_hash
 from trustcompute.broker.clearing.denominators import Denominators
@@ -119,6 +120,8 @@ class Clearing:
     terms: dict[str, Terms] = field(default_factory=dict)
     weights: dict[tuple[str, Period], dict[str, Fraction]] = field(default_factory=dict)
     agreements: dict[tuple[str, str], Agreed] = field(default_factory=dict)  # newest, by subject and asset
+    certificates: dict[str, Standing] = field(default_factory=dict)
+    recognised: dict[str, dict[str, Any]] = field(default_factory=dict)  # of other logs
     common: Denominators = field(default_factory=Denominators)
     _meters: dict[str, plan.Meter] = field(default_factory=dict)
     _cutters: dict[str, split.Cutter] = field(default_factory=dict)
@@ -292,6 +295,38 @@ class Clearing:
             raise AuditError(f"entry {entry.index} changes the plan of a grant that was entered before")
         self.terms[fields["grant"]] = terms
         self.common = self.common.with_plan(terms.price, terms.split)
+
+    def _certified(self, entry: Entry) -> None:
+        fields = entry.fields
+        if fields["certificate"] in self.certificates:
+            raise AuditError(f"entry {entry.index} issues a certificate a second time")
+        replaced = self.certificates.get(fields["replaces"]) if "replaces" in fields else None
+        if "replaces" in fields and (replaced is None or replaced.replaced_by != fields["certificate"]):
+            raise AuditError(f"entry {entry.index} replaces a certificate that was not changed for it")
+        self.certificates[fields["certificate"]] = Standing(
+            fields["certificate"],
+            fields["asset"],
+            fields["right"],
+            fields["holder"],
+            State.VALID,
+            fields["end"],
+            (entry.index,),
+        )
+
+    def _certificate(self, entry: Entry) -> None:
+        name = entry.fields["certificate"]
+        try:
+            known = self.certificates[name]
+            self.certificates[name] = known.after(entry.index, entry.fields, entry.time)
+        except (KeyError, ParameterError) as error:
+            raise AuditError(f"entry {entry.index}: {error}") from error
+
+    def _recognition(self, entry: Entry) -> None:
+        fields = {name: value for name, value in entry.fields.items() if name not in ("type", "v", "time")}
+        before = self.recognised.get(fields["certificate"])
+        if before is not None and before["as_of"] > fields["as_of"]:
+            raise AuditError(f"entry {entry.index} recognises an older state than was recognised before")
+        self.recognised[fields["certificate"]] = fields
 
     def _agreed(self, entry: Entry) -> None:
         fields = entry.fields
@@ -586,6 +621,12 @@ _RULES: Final[Mapping[str, Callable[[Clearing, Entry], None]]] = {
     "grant.accepted": Clearing._granted,
     "grant.revoked": Clearing._revocation,
     "agreement.entered": Clearing._agreed,
+    "certificate.issued": Clearing._certified,
+    "certificate.circulated": Clearing._certificate,
+    "certificate.applied": Clearing._certificate,
+    "certificate.changed": Clearing._certificate,
+    "certificate.cancelled": Clearing._certificate,
+    "certificate.recognised": Clearing._recognition,
     "job.posted": Clearing._posted,
     "job.forfeited": Clearing._forfeited,
     "revenue.declared": Clearing._revenue,
