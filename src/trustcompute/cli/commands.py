@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trustcompute import __version__
-from trustcompute.cli import ask, demo, doctor, grant, identity, node, record, release
+from trustcompute.cli import ask, demo, doctor, files, grant, identity, node, record, release
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -36,6 +36,7 @@ app.command("node")(node.node)
 app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("intersect")(ask.intersect)
+app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")

@@ -12,6 +12,7 @@
     version = "2013"
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
+    stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
@@ -70,12 +71,14 @@ class DatasetSettings(BaseModel):
     grade: str = "general"
     personal: bool = False
     evaluated: str | None = None
+    stored: str | None = None
     unit: UnitSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
     def dataset(self, folder: Path) -> Dataset:
         fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         return Dataset(**fields)

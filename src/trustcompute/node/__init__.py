@@ -3,9 +3,19 @@
 Called by your own service, a notebook or the command line.
 """
 
+from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import MeteredRelease, Session, connect
 
-__all__ = ["Dataset", "MeteredIntersection", "MeteredRelease", "Node", "ProviderResult", "Session", "connect"]
+__all__ = [
+    "Dataset",
+    "MeteredFileIntersection",
+    "MeteredIntersection",
+    "MeteredRelease",
+    "Node",
+    "ProviderResult",
+    "Session",
+    "connect",
+]
