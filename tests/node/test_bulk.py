@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +17,7 @@ import pytest
 import world as worlds
 from world import FLIGHTS, MATCHED
 
+from trustcompute import tables
 from trustcompute.broker.grant import hash_of
 from trustcompute.broker.job import JobState
 from trustcompute.broker.outbox import Outbox
@@ -21,15 +27,20 @@ from trustcompute.errors import (
     JobInterrupted,
     ParameterError,
     Refused,
+    RemoteProtocolError,
     StoreError,
     TableError,
     TrustcomputeError,
 )
 from trustcompute.node import Dataset, bulk
+from trustcompute.node import job as jobs
 from trustcompute.node import runs as node_runs
+from trustcompute.node import session as sessions
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.state import StateStore
+from trustcompute.protocol.operation import Sizes
 from trustcompute.tables import stored
+from trustcompute.transport import FlightChannel
 
 RUNS = 3
 
@@ -338,3 +349,92 @@ def test_both_sides_killed_at_every_write_end_with_the_same_rows(tmp_path):
         world.check()
         world.stop()
     raise AssertionError("the child never finished")
+
+
+@pytest.mark.fault
+def test_jobs_killed_between_two_processes(tmp_path):
+    """Two seeds of the campaign, in a process that has not spoken to a node and may fork."""
+    campaign = Path(__file__).with_name("campaign_resume.py")
+    ended = subprocess.run(
+        [sys.executable, campaign, "--seeds", "2", "--first", "2"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "finished 2" in ended.stdout
+    assert "killed" in ended.stdout
+
+
+@contextlib.contextmanager
+def served(world, turn_seconds):
+    """A session over the network whose node may take so long for a turn."""
+    with world.node.serve() as server:
+        channel = FlightChannel(
+            server.url, worlds.AIRLINE, peer=worlds.REGISTRY.name, turn_seconds=turn_seconds
+        )
+        session = sessions.Session(
+            channel, identity=worlds.AIRLINE, grant=world.grant, state=world.directory / "jobs"
+        )
+        with session:
+            yield session
+
+
+@pytest.mark.fault
+def test_a_slow_node_is_waited_for(world, file, monkeypatch):
+    real = jobs.ProviderJob.answer
+
+    def slowly(self, *arguments):
+        time.sleep(0.3)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(jobs.ProviderJob, "answer", slowly)
+    with served(world, 60) as session:
+        assert intersect(world, session).rows == len(MATCHED)
+    world.check()
+
+
+@pytest.mark.fault
+def test_a_node_that_stalls_meets_its_deadline_and_the_job_goes_on_later(world, file, monkeypatch):
+    stalled = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.ProviderJob, "answer", lambda *_: stalled.wait(60) and [])
+        with served(world, 0.5) as session:
+            with pytest.raises(JobInterrupted, match="in time") as interrupted:
+                intersect(world, session, at_a_time=1)
+            stalled.set()
+    with served(world, 60) as session:
+        found = intersect(world, session, resume=True)
+    assert found.job == interrupted.value.job
+    assert written(world) == FLIGHTS.take(MATCHED)
+    assert world.used() == 1
+    world.check()
+
+
+@pytest.mark.fault
+def test_a_consumer_that_brings_more_keys_than_it_declared_is_refused(world, file, monkeypatch):
+    honest = bulk.bucket_party
+
+    def lying(session, operation, sizes, keys):
+        return honest(session, operation, Sizes(sizes.consumer + 50, sizes.provider), keys)
+
+    monkeypatch.setattr(bulk, "bucket_party", lying)
+    with pytest.raises(RemoteProtocolError, match="declared sizes"):
+        intersect(world, at_a_time=1)
+    assert "job.posted" not in world.types()
+    assert "incident" in world.types()
+    world.check()
+
+
+@pytest.mark.fault
+def test_a_node_that_says_two_sizes_is_found_out_before_anything_is_sent(world, file, monkeypatch):
+    session = world.session(state=world.directory / "jobs")
+    session.catalog()
+    monkeypatch.setattr(
+        HeldDataset, "keys", lambda self, columns: tables.keys({"tailnum": ["N1"]}, "tailnum")
+    )
+    with pytest.raises(RemoteProtocolError, match="another size"):
+        intersect(world, session)
+    assert "job.posted" not in world.types()

@@ -72,6 +72,7 @@ from trustcompute.psi.intersection import On
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
+from trustcompute.transport.client import TURN_SECONDS
 
 T = TypeVar("T")
 
@@ -116,14 +117,16 @@ def connect(
     grant: str,
     state: Path | str | None = None,
     executor: Executor | None = None,
+    turn_seconds: float = TURN_SECONDS,
 ) -> Session:
     """Open a session with the node at ``url`` (``grpc+tls://host:port``) under a grant (its token, or chain of tokens).
 
     The node must present a certificate for the grant's audience, from the authority in ``identity``.
     state: a directory where jobs are kept so that another process can go on with an interrupted one, and where
     receipts are stored; without it they live as long as the session.
+    turn_seconds: how long the node may take for one turn, in which it computes; after that, ``JobInterrupted``.
     """
-    channel = FlightChannel(url, identity, peer=delegation.read(grant).aud)
+    channel = FlightChannel(url, identity, peer=delegation.read(grant).aud, turn_seconds=turn_seconds)
     return Session(channel, identity=identity, grant=grant, state=state, executor=executor)
 
 
