@@ -9,6 +9,7 @@ memory, and the frames cross a bare socket.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ SYSTEM = System(
     module="benchmarks.systems.trustcompute_psi",
     protocols={
         "intersect": PROTOCOLS,
+        "files": ("psi.vole.v1", "auto"),
         "cardinality": PROTOCOLS[:1],
         "lookup": ("psi.lookup.v1",),
         "protocol": OPERATIONS,
@@ -75,7 +77,14 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
 
     def serve() -> None:
         evaluated = job.path("tables") if job.task == "lookup" else None
-        dataset = Dataset(DATASET, job.input("provider.csv"), version="1", keys=["id"], evaluated=evaluated)
+        dataset = Dataset(
+            DATASET,
+            job.input("provider.csv"),
+            version="1",
+            keys=["id"],
+            evaluated=evaluated,
+            stored=job.path("digests") if job.task == "files" else None,
+        )
         served = stack.enter_context(Node(node, broker, [dataset], executor=executor))
         server = stack.enter_context(served.serve("127.0.0.1", job.ports[0]))
         _publish(job.path("url"), server.url)
@@ -103,7 +112,19 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
 
     def intersect() -> int | None:
         url = _await(job.path("url"))
-        session = stack.enter_context(connect(url, identity=identity, grant=grant, executor=executor))
+        state = job.path("jobs") if job.task == "files" else None
+        session = stack.enter_context(
+            connect(url, identity=identity, grant=grant, state=state, executor=executor)
+        )
+        if state is not None:
+            return session.intersect_file(
+                DATASET,
+                job.input("consumer.csv"),
+                on="id",
+                out=job.path("matched.csv"),
+                protocol=job.protocol,
+                progress=_tell,
+            ).count
         found = session.intersect(
             DATASET, job.input("consumer.csv"), on="id", output=output, protocol=job.protocol
         )
@@ -142,6 +163,12 @@ def _bare(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         return None if found is None else found.count
 
     return call
+
+
+def _tell(one: object) -> None:
+    """What a long run has done, on stderr, now and then."""
+    if one.done == one.total or (one.phase == "match" and one.done % 8 == 0):
+        print(f"{one.phase} {one.done:,} in {one.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 def _publish(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from trustcompute.cli import (
     dispute,
     doctor,
     explain,
+    files,
     grant,
     identity,
     node,
@@ -54,6 +55,7 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
 app.add_typer(verify.app, name="verify")
