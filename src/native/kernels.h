@@ -58,6 +58,9 @@ constexpr i64 kBadBase = -3;    // the shared base is not an element
 // A sum of public multiples. Variable time.
 i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out);
 
+// out[i] = a[i] - b[i]. Returns the first i where either is no element, a's before b's.
+i64 ristretto255_sub(const u8* a, const u8* b, std::size_t count, u8* out);
+
 void scalar255_reduce(const u8* wide, std::size_t count, u8* out);
 void scalar255_mul(const u8* a, const u8* b, std::size_t count, u8* out);
 void scalar255_sub(const u8* a, const u8* b, std::size_t count, u8* out);
@@ -82,7 +85,9 @@ i64 digest_columns(const Dispatch& with, const u8* prefix, std::size_t prefix_si
 // Set intersection from VOLE. A block is 16 bytes, at any alignment; what the functions do is said in kernels/__init__.py.
 void aes128_ctr(const Dispatch& with, const u8* keys, std::size_t count, std::size_t blocks, u8* out);
 void aes128_hash(const Dispatch& with, const u8* key, const u8* rows, std::size_t width, std::size_t count, u8* out);
+void aes128_davies_meyer(const Dispatch& with, const u8* keys, const u8* rows, std::size_t count, u8* out);
 void gf128_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t step, std::size_t count, u8* out);
+void gf128_dot(const Dispatch& with, const u8* a, const u8* b, std::size_t count, u8* out);
 
 struct OkvsShape {
     u32 bins, sparse, dense, capacity;
@@ -108,6 +113,10 @@ void pprf_puncture(const Dispatch& with, const u8* sums, const u8* points, std::
 
 void match_rows(const u8* values, std::size_t count, const u8* table, std::size_t rows, std::size_t width,
                 const u8* salt, u8* out);  // out: int64, -1 where there is none
+
+void sort_rows(const u8* rows, std::size_t count, std::size_t width, u8* order, u8* sorted);  // order: int64
+// out: int64, -1 where there is none. Returns the first row of the table that is out of order.
+i64 match_sorted(const u8* values, std::size_t count, const u8* table, std::size_t rows, std::size_t width, u8* out);
 
 void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t size);
 void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key,

@@ -151,9 +151,9 @@ class AssetClaim(Document):
 class Bounds(Document):
     """Bounds on one operation's parameters.
 
-    columns: those that may be named in a request; predicates: those that may be verified; max_rows, min_rows: of the consumer's declared rows;
-    min_group: the least value of the parameter ``min_group``; counterparties: thumbprints of those who,
-    beside the subject, may ask for or receive a result.
+    columns: those that may be named in a request; predicates: those that may be verified; max_rows, min_rows: of the
+    consumer's declared rows; min_group: the least value of the parameter ``min_group``; counterparties: thumbprints
+    of those who, beside the subject, may ask for or receive a result.
     """
 
     columns: Labels | None = None

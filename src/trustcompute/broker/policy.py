@@ -223,6 +223,8 @@ def _params(bounds: Bounds, params: Mapping[str, Any]) -> Iterator[Finding]:
     if bounds.columns is None:
         return
     named: list[object] = []
+    if params.get("columns") == [] and not any(params.get(param) for param in COLUMN_PARAMS):
+        return  # says itself that it reads none: a count of all rows
     for param in COLUMN_PARAMS:
         value = params.get(param, [])
         named += value if isinstance(value, list | tuple) else [value]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trustcompute import __version__
-from trustcompute.cli import aggregate, ask, demo, doctor, grant, identity, node, record, release
+from trustcompute.cli import aggregate, ask, demo, dispute, doctor, grant, identity, node, record, release, verify
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -38,6 +38,8 @@ app.command("quote")(ask.quote)
 app.command("intersect")(ask.intersect)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
+app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)
+app.add_typer(dispute.app, name="dispute")

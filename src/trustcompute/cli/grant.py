@@ -19,6 +19,7 @@ from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePla
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import out as console
 from trustcompute.cli.output import print_fields, print_json
+from trustcompute.cli.price import price_in_words, read_price
 from trustcompute.cli.settings import load_settings, read_bytes, read_text, write_text
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
@@ -49,6 +50,9 @@ def issue(
     per_call: Annotated[str, typer.Option(help='Price of a call in minor units: "250", "0.5", "1/3".')] = "0",
     per_row: Annotated[str, typer.Option(help="Price of a key brought, in minor units.")] = "0",
     split: Annotated[list[str], typer.Option(help="PARTY=SHARE, e.g. registry=7/10; sums to 1.")] = [],
+    price_file: Annotated[
+        Path | None, typer.Option("--price", help="A plan of another kind, and its split (TOML).")
+    ] = None,
     version: Annotated[str | None, typer.Option(help="Only this version of the dataset.")] = None,
     classification: Annotated[str, typer.Option(help="Class of the dataset.")] = "general",
     grade: Annotated[str, typer.Option(help="Grade of the dataset: general or important.")] = "general",
@@ -66,7 +70,14 @@ def issue(
         raise ParameterError("a price needs its --currency")
     if currency is not None:
         price = {"kind": "per_use", "currency": currency, "per_call": per_call, "per_row": per_row}
+    if price_file is not None and (currency is not None or split):
+        raise ParameterError("--price says all about the price: leave --currency and --split out")
     try:
+        plan_of, shares = (
+            read_price(price_file)
+            if price_file is not None
+            else (PricePlan.model_validate(price), _split(split, issuer.name, free=currency is None))
+        )
         claims = grants.new_grant(
             issuer=issuer.thumbprint,
             audience=node or issuer.name,
@@ -78,8 +89,8 @@ def issue(
             scenarios=tuple(scenario) or None,
             outputs=[_output(name) for name in output],
             limits=_limits(limit),
-            price=PricePlan.model_validate(price),
-            split=_split(split, issuer.name, free=currency is None),
+            price=plan_of,
+            split=shares,
             contingency=hashlib.sha256(read_bytes(plan)).hexdigest(),
             right=_right(right),
             depth=depth,
@@ -215,12 +226,7 @@ def grant_fields(claims: Grant) -> list[tuple[str, object]]:
     limits = ", ".join(
         f"{limit.total:,} {unit}" for unit, limit in claims.limits.items() if limit.total is not None
     )
-    price = claims.price
-    paid = (
-        "free"
-        if price.currency is None
-        else f"{price.per_call} a call + {price.per_row} a key (minor units of {price.currency})"
-    )
+    paid = price_in_words(claims.price)
     return [
         ("grant", claims.jti),
         ("to", claims.sub),

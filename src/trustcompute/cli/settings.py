@@ -23,6 +23,11 @@
     rows_per_group = 20
     known = {state = ["CA", "NY"]}   # values that are public knowledge
 
+    [dataset.verified]               # optional: what may be verified of its records
+    subject = "tailnum"              # the key columns that name a record
+    predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
+    directory = "verification"       # where tables and their secrets are kept
+
     [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
     total = 1_000_000_000_000
 
@@ -40,8 +45,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trustcompute.broker.grant import Limit
 from trustcompute.dp import PrivacyUnit
 from trustcompute.errors import ParameterError
-from trustcompute.node import Dataset
+from trustcompute.node import Dataset, Published
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
+from trustcompute.verification.table import LEAST_IN_BUCKET
 
 
 class UnitSettings(BaseModel):
@@ -51,6 +57,19 @@ class UnitSettings(BaseModel):
     groups: int = 1
     rows_per_group: int = 1
     known: dict[str, list[str | int | bool]] = {}
+
+
+class VerifiedSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    subject: str | list[str]
+    predicates: list[str]
+    directory: str
+    epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
+    least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+
+    def published(self, folder: Path) -> Published:
+        return Published(**self.model_dump() | {"directory": folder / self.directory})
 
 
 class LimitSettings(BaseModel):
@@ -76,6 +95,7 @@ class DatasetSettings(BaseModel):
     aggregates: list[str] = []
     least_parties: int = 3
     unit: UnitSettings | None = None
+    verified: VerifiedSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
     def dataset(self, folder: Path) -> Dataset:
@@ -83,6 +103,7 @@ class DatasetSettings(BaseModel):
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
+        fields["verified"] = None if self.verified is None else self.verified.published(folder)
         return Dataset(**fields)
 
 

@@ -34,7 +34,7 @@ from trustcompute.kernels.arrays import (
     VariableColumn,
 )
 from trustcompute.kernels.dispatch import Backend, chosen
-from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
+from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, NotSorted, OkvsFailure
 
 __all__ = [
     "NTT_MODULI",
@@ -43,11 +43,13 @@ __all__ = [
     "FixedColumn",
     "InvalidPoint",
     "InvalidScalar",
+    "NotSorted",
     "OkvsFailure",
     "OkvsShape",
     "VariableColumn",
     "active",
     "aes128_ctr",
+    "aes128_davies_meyer",
     "aes128_hash",
     "bits_pack",
     "bits_unpack",
@@ -55,9 +57,11 @@ __all__ = [
     "code_expand",
     "digest_columns",
     "expand_message_xmd",
+    "gf128_dot",
     "gf128_mul",
     "lwe_product",
     "match_rows",
+    "match_sorted",
     "ntt",
     "ntt_mul",
     "okvs_decode",
@@ -75,6 +79,7 @@ __all__ = [
     "ristretto255_mul",
     "ristretto255_mul_base",
     "ristretto255_multiscalar_vartime",
+    "ristretto255_sub",
     "ristretto255_unblind",
     "scalar255_invert",
     "scalar255_mul",
@@ -112,6 +117,12 @@ def ristretto255_mul_base(scalars: U8) -> U8:
 def ristretto255_check(points: U8) -> None:
     """Raise ``InvalidPoint`` for the first row of uint8[n, 32] that encodes no element (RFC 9496 §4.3.1)."""
     chosen()[1].ristretto255_check(arrays.rows("points", points, 32))
+
+
+def ristretto255_sub(a: U8, b: U8) -> U8:
+    """a - b, row by row: uint8[n, 32], uint8[n, 32] -> uint8[n, 32]. Raises ``InvalidPoint`` for the first bad row."""
+    a = arrays.rows("a", a, 32)
+    return chosen()[1].ristretto255_sub(a, arrays.paired("b", b, len(a)))
 
 
 def ristretto255_multiscalar_vartime(points: U8, scalars: U8) -> U8:
@@ -263,6 +274,21 @@ def aes128_hash(key: bytes, rows: U8) -> U8:
     return chosen()[1].aes128_hash(arrays.cipher_key("key", key), rows)
 
 
+def aes128_davies_meyer(keys: U8, rows: U8) -> U8:
+    """Each block hashed under a key of its own: uint8[n, 16], uint8[n, 16] -> uint8[n, 16].
+
+    AES(key, row) ⊕ row, the construction of Davies and Meyer: with AES as an ideal cipher a random function of both.
+    """
+    rows = arrays.blocks("rows", rows)
+    return chosen()[1].aes128_davies_meyer(arrays.blocks("keys", keys, len(rows)), rows)
+
+
+def gf128_dot(a: U8, b: U8) -> U8:
+    """The sum of a[i]·b[i] in GF(2¹²⁸): uint8[n, 16], uint8[n, 16] -> uint8[1, 16]."""
+    a = arrays.blocks("a", a)
+    return chosen()[1].gf128_dot(a, arrays.blocks("b", b, len(a)))
+
+
 def gf128_mul(a: U8, b: U8) -> U8:
     """a·b in GF(2¹²⁸), row by row or by the only row of b: uint8[n, 16], uint8[n, 16] -> uint8[n, 16].
 
@@ -398,18 +424,43 @@ def _code_vector(vector: U8) -> U8:
     return vector
 
 
+def sort_rows(rows: U8) -> tuple[I64, U8]:
+    """The order of rows by their bytes, equal ones by position, and the rows in it.
+
+    uint8[n, w] -> int64[n], uint8[n, w]; n below 2³¹, w: 1 or more. Memory accesses and time depend on the rows.
+    """
+    rows = arrays.rows("rows", rows)
+    if not rows.shape[1] or len(rows) >= 2**31:
+        raise ParameterError("rows must be one byte wide or more, and fewer than 2^31")
+    return chosen()[1].sort_rows(rows)
+
+
+def match_sorted(values: U8, table: U8) -> I64:
+    """``match_rows`` for a table whose rows ascend by their bytes, as those of ``sort_rows`` do: in less time.
+
+    Raises ``NotSorted`` naming the first row of the table that is less than the one before it.
+    """
+    values, table = _comparable(values, table)
+    return chosen()[1].match_sorted(values, table)
+
+
 def match_rows(values: U8, table: U8, salt: bytes) -> I64:
     """For each row its position in a table of different rows, or -1: uint8[n, w], uint8[m, w] -> int64[n].
 
     w: 1 or more; m below 2³¹; where rows of the table are equal, the first counts. salt: 16 random bytes of this side
     alone, so that nobody can make up a table whose rows collide in the index. Memory accesses depend on the rows.
     """
+    values, table = _comparable(values, table)
+    return chosen()[1].match_rows(values, table, arrays.cipher_key("salt", salt))
+
+
+def _comparable(values: U8, table: U8) -> tuple[U8, U8]:
     values, table = arrays.rows("values", values), arrays.rows("table", table)
     if values.shape[1] != table.shape[1] or not values.shape[1]:
         raise ParameterError("values and table must be equally wide, one byte or more")
     if len(table) >= 2**31:
         raise ParameterError("a table has fewer than 2^31 rows")
-    return chosen()[1].match_rows(values, table, arrays.cipher_key("salt", salt))
+    return values, table
 
 
 def pir_answer(database: I8, query: U32) -> U32:

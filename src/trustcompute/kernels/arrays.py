@@ -242,10 +242,10 @@ def database(array: object) -> I8:
 
 
 def words(name: str, array: object, *shape: int | None) -> U32:
-    """``array`` as C-contiguous uint32 of this shape; ``None``: any length."""
+    """``array`` as C-contiguous, aligned uint32 of this shape; ``None``: any length."""
     wanted = f"a uint32 array of shape ({', '.join('any' if n is None else str(n) for n in shape)})"
     if not isinstance(array, np.ndarray) or array.dtype != np.uint32 or array.ndim != len(shape):
         raise ParameterError(f"{name} must be {wanted}")
     if any(want not in (None, got) for got, want in zip(array.shape, shape, strict=True)):
         raise ParameterError(f"{name} must be {wanted}, not of shape {array.shape}")
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "A"])  # what came in a message may lie anywhere

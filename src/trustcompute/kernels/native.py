@@ -23,7 +23,7 @@ from trustcompute.kernels.arrays import (
     ntt_table,
     tree_depth,
 )
-from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
+from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, NotSorted, OkvsFailure
 
 
 def _empty(count: int, width: int) -> U8:
@@ -54,6 +54,11 @@ class Native:
 
     def ristretto255_check(self, points: U8) -> None:
         _points_fine(_native.ristretto255_check(self._use, points))
+
+    def ristretto255_sub(self, a: U8, b: U8) -> U8:
+        out = _empty(len(a), 32)
+        _points_fine(_native.ristretto255_sub(a, b, out))
+        return out
 
     def ristretto255_multiscalar_vartime(self, points: U8, scalars: U8) -> U8:
         out = _empty(1, 32)
@@ -133,6 +138,18 @@ class Native:
         _native.match_rows(values, table, values.shape[1], salt, out)
         return out
 
+    def sort_rows(self, rows: U8) -> tuple[I64, U8]:
+        order, out = np.empty(len(rows), dtype=np.int64), np.empty_like(rows)
+        _native.sort_rows(rows, rows.shape[1], order, out)
+        return order, out
+
+    def match_sorted(self, values: U8, table: U8) -> I64:
+        out = np.empty(len(values), dtype=np.int64)
+        row = _native.match_sorted(values, table, values.shape[1], out)
+        if row is not None:
+            raise NotSorted.at(row)
+        return out
+
     def aes128_ctr(self, keys: U8, blocks: int) -> U8:
         out = _empty(len(keys), 16 * blocks)
         _native.aes128_ctr(self._use, keys, blocks, out)
@@ -141,6 +158,16 @@ class Native:
     def aes128_hash(self, key: bytes, rows: U8) -> U8:
         out = _empty(len(rows), 16)
         _native.aes128_hash(self._use, key, rows, rows.shape[1], out)
+        return out
+
+    def aes128_davies_meyer(self, keys: U8, rows: U8) -> U8:
+        out = _empty(len(rows), 16)
+        _native.aes128_davies_meyer(self._use, keys, rows, out)
+        return out
+
+    def gf128_dot(self, a: U8, b: U8) -> U8:
+        out = _empty(1, 16)
+        _native.gf128_dot(self._use, a, b, out)
         return out
 
     def gf128_mul(self, a: U8, b: U8) -> U8:

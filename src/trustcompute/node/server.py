@@ -31,7 +31,7 @@ from trustcompute.errors import (
     RemoteProtocolError,
     TrustcomputeError,
 )
-from trustcompute.node import documents
+from trustcompute.node import documents, release
 from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, Computation
 from trustcompute.node.contribution import contributor
@@ -172,10 +172,13 @@ class Node:
     def _catalog(self, peer: str, body: bytes) -> bytes:
         grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
         held = self._datasets.get(grant.claims.asset.id)
+        operations = sorted(set(self._computations) & set(grant.claims.operations))
+        matched = any(operation not in release.IDS for operation in operations)
+        entries = [] if held is None else [held.describe(matched=matched)]
         return documents.Catalog(
             certificate=self.identity.certificate.decode(),
-            operations=sorted(set(self._computations) & set(grant.claims.operations)),
-            datasets=[] if held is None else [documents.CatalogEntry.model_validate(held.describe())],
+            operations=operations,
+            datasets=[documents.CatalogEntry.model_validate(entry) for entry in entries],
         ).encode()
 
     def _quote(self, peer: str, body: bytes) -> bytes:

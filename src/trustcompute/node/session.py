@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from trustcompute import dp
 from trustcompute.broker import delegation
@@ -39,7 +40,7 @@ from trustcompute.errors import (
     TrustcomputeError,
     VerificationError,
 )
-from trustcompute.node import intersection
+from trustcompute.node import intersection, planned
 from trustcompute.node.documents import (
     Catalog,
     CatalogEntry,
@@ -284,19 +285,38 @@ class Session:
             plan.cost, accuracy(plan, group_rows), proof(plan), price, min(left) if left else None
         )
 
-    def _release_plan(
-        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
-    ) -> tuple[Plan, dict[str, Any]]:
-        """What both sides will do, and the parameters that say so."""
+    def release_plan(
+        self,
+        dataset: str,
+        plan: dp.FixedPlan,
+        *,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> planned.MeteredPlan:
+        """The answers to a fixed plan's questions (``dp.fixed_plan``), charged together for ``plan.cost``.
+
+        For datasets whose budget is kept in epsilon and delta. Otherwise as ``release``.
+        """
+        return planned.ask(self, dataset, plan, purpose=purpose, scenario=scenario, job=job)
+
+    def unit_of(self, dataset: str) -> tuple[dp.PrivacyUnit, dict[str, pa.DataType]]:
+        """A dataset's privacy unit, and the types of its columns as releases see them."""
         entry = self._entry(dataset)
         if entry.unit is None:
             raise ParameterError(f"dataset {dataset!r} has no privacy unit: nothing is released from it")
         unit = dp.PrivacyUnit(
             entry.unit.column, entry.unit.groups, entry.unit.rows_per_group, dict(entry.unit.known)
         )
+        return unit, declared_types({column.name: column.type for column in entry.columns})
+
+    def _release_plan(
+        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
+    ) -> tuple[Plan, dict[str, Any]]:
+        """What both sides will do, and the parameters that say so."""
+        unit, types = self.unit_of(dataset)
         groups = [with_values(group, unit) for group in listed(by)]
         params = releases.parameters(aggregates, groups, budget, least_units)
-        types = declared_types({column.name: column.type for column in entry.columns})
         return releases.plan_of(params, unit, types), params
 
     def lookup(
@@ -334,14 +354,14 @@ class Session:
     ) -> MeteredVerification:
         """Check claims about records of the node's: match, mismatch or no record for each, every answer proven.
 
-        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the records, a
-        list (tuples for keys of several columns); or rows: a table of ours with the key's columns and those to compare.
-        on: our columns -> theirs, for those that are called otherwise.
-        mode: ``private`` (the holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``:
-        private where there is a check. check: from an auditor, for this table; private mode takes one.
+        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the
+        records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
+        those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
+        holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
+        there is a check. check: from an auditor, for this table; private mode takes one.
 
-        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's descriptor promises:
-        the holder is not told, and the table is not asked again.
+        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
+        descriptor promises: the holder is not told, and the table is not asked again.
         """
         return verify(
             self,
@@ -366,9 +386,11 @@ class Session:
         match: Sequence[str] | None = None,
         count: int = 1,
     ) -> int:
-        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many are ready.
+        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many
+        are ready.
 
-        Each serves one question of this session and is gone with it: a job that used one cannot go on in another process.
+        Each serves one question of this session and is gone with it: a job that used one cannot go on in another
+        process.
         """
         return prepare(self, dataset, predicate, match, count)
 

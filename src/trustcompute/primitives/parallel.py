@@ -1,4 +1,4 @@
-"""Spread a kernel over the rows of a batch, on any ``concurrent.futures.Executor``.
+"""Spread a kernel over the rows of a batch, or start one ahead, on any ``concurrent.futures.Executor``.
 
 Called by ``ristretto255`` and ``oprf``, and by whoever hashes a table. Threads suit the compiled kernels,
 which release the GIL; the reference needs processes. Only pure functions over rows go out, never a party of
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trustcompute.errors import ParameterError
 from trustcompute.kernels import InvalidPoint, InvalidScalar
+
+T = TypeVar("T")
 
 CHUNK = 512
 """Rows a task: 20 ms of native scalar multiplications, beside which handing one over (0.1 ms) is nothing."""
@@ -54,3 +57,15 @@ def map_rows(
         for task in tasks:
             task.cancel()
     return np.concatenate(parts)
+
+
+def ahead(executor: Executor | None, function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
+    """Begin ``function(*arguments)`` now and return what waits for its result: to be called once.
+
+    What a party starts before it waits for its peer is done by the time the peer has answered. function: pure, uses no
+    executor itself (it might wait for the thread it runs on), picklable if the executor has processes. Without an
+    executor it is computed when its result is asked for.
+    """
+    if executor is None:
+        return partial(function, *arguments)
+    return executor.submit(function, *arguments).result
