@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from trustcompute import __version__
-from trustcompute.cli import aggregate, ask, demo, dispute, doctor, grant, identity, node, record, release, verify
+from trustcompute.cli import (
+    aggregate,
+    ask,
+    demo,
+    dispute,
+    doctor,
+    grant,
+    identity,
+    node,
+    record,
+    release,
+    verify,
+)
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",

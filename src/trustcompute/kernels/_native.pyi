@@ -4,12 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Buffer: TypeAlias = (
-    bytes
-    | NDArray[np.uint8]
-    | NDArray[np.int8]
-    | NDArray[np.uint32]
-    | NDArray[np.int64]
-    | NDArray[np.uint64]
+    bytes | NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.uint32] | NDArray[np.int64] | NDArray[np.uint64]
 )
 
 ABI_VERSION: int
