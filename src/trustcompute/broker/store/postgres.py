@@ -13,14 +13,15 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Final, LiteralString
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, LiteralString, TypeVar
 
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
-from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.meter import Balance, BalanceKey, grants_of
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Wanted
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
@@ -34,6 +35,8 @@ SEQUENCE_LOCK: Final = 0x74636267  # "tcbg"; the second key of each lock is the 
 OPEN_LOCK: Final = 0x7463626F
 STREAM_ROWS: Final = 2000
 CONNECT_SECONDS: Final = 10
+MAX_HINTS: Final = 4096
+Row = TypeVar("Row")
 
 _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "CREATE TABLE book (version bigint NOT NULL, origin text NOT NULL, key text NOT NULL)",
@@ -61,6 +64,9 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "PRIMARY KEY (peer, hour))",
 )
 
+# What brings a book of an older version one version further, as in ``store.sqlite``. Version 1 is the first.
+_UPGRADES: dict[int, tuple[LiteralString, ...]] = {}
+
 # Constants of this module, put together once; no value ever becomes part of a statement.
 _NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join(['%s'] * 24)})"  # noqa: S608
 _SET_JOB: Final = (
@@ -73,6 +79,11 @@ _LOCK_AND_TIME: Final = (
     "SELECT extract(epoch FROM clock_timestamp())::float8 FROM "
     "(SELECT pg_advisory_xact_lock(%s, hashtext(current_schema)) OFFSET 0) AS locked"
 )
+_LAST_CHECKPOINT: Final = "SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1"
+_GET_GRANTS: Final = "SELECT hash, token, entry FROM grants WHERE hash = ANY(%s)"
+_GET_REVOCATIONS: Final = "SELECT grant_hash, entry FROM revocations WHERE grant_hash = ANY(%s)"
+_GET_ASSETS: Final = "SELECT id, document FROM assets WHERE id = ANY(%s)"
+_AMONG: Final = " WHERE account = ANY(%s) AND time_window = ANY(%s)"
 _GET_BALANCES: Final = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
 _PUT_BALANCE: Final = (
     "INSERT INTO balances VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (account, time_window, unit) "
@@ -109,6 +120,7 @@ class PostgresStore:
         self.alone = alone
         self.clock = PostgresClock()
         self._ask_time(_TIME)
+        self._accounts: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # of jobs, by id: they never change
         self._mutex = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
@@ -130,7 +142,7 @@ class PostgresStore:
                     connection.execute(
                         "SELECT pg_advisory_lock_shared(%s, hashtext(current_schema))", (OPEN_LOCK,)
                     )
-                _prepare(connection, origin, key)
+                _prepare(connection, origin, key, alone=alone)
             except BaseException:
                 connection.close()
                 raise
@@ -155,9 +167,7 @@ class PostgresStore:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
-        with self._block("BEGIN ISOLATION LEVEL READ COMMITTED") as transaction:
-            # Everything read after this is what the last holder of the lock committed.
-            self._ask_time(_LOCK_AND_TIME, SEQUENCE_LOCK)
+        with self._block("BEGIN ISOLATION LEVEL READ COMMITTED", locked=True) as transaction:
             yield transaction
 
     def scrub(self) -> None:
@@ -173,13 +183,26 @@ class PostgresStore:
                 self._connection.close()
 
     @contextlib.contextmanager
-    def _block(self, begin: LiteralString) -> Iterator[PostgresTransaction]:
+    def _block(self, begin: LiteralString, *, locked: bool = False) -> Iterator[PostgresTransaction]:
         with self._mutex, _explained():
             self._check()
-            self._connection.execute(begin)
             try:
-                yield PostgresTransaction(self._connection)
-                self._connection.execute("COMMIT")
+                with self._connection.pipeline():  # one journey
+                    self._connection.execute(begin)
+                    # Everything read after the lock is what its last holder committed.
+                    times = self._connection.execute(_LOCK_AND_TIME, (SEQUENCE_LOCK,)) if locked else None
+                    note = self._connection.execute(_LAST_CHECKPOINT)
+                    if times is not None:
+                        row = times.fetchone()
+                        assert row is not None, "a query of one value"
+                        self.clock.set(float(row[0]))
+                    last = note.fetchone()
+                transaction = PostgresTransaction(
+                    self._connection, None if last is None else str(last[0]), self._accounts
+                )
+                yield transaction
+                if not transaction.committed:
+                    self._connection.execute("COMMIT")
             except BaseException:
                 if not self._connection.closed:
                     with contextlib.suppress(psycopg.Error):
@@ -201,15 +224,51 @@ class PostgresStore:
 class PostgresTransaction:
     """See ``broker.store.Transaction``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: Connection, note: str | None, accounts: OrderedDict[str, tuple[str, ...]]
+    ) -> None:
+        """note: the last checkpoint; accounts: of jobs of late, remembered from one transaction to the next."""
+        self._connection, self._note, self._accounts = connection, note, accounts
         self._streams = itertools.count()
+        self._jobs: dict[str, JobRecord | None] = {}  # what was read ahead
+        self._grants: dict[str, GrantRow | None] = {}
+        self._revocations: dict[str, Revocation | None] = {}
+        self._assets: dict[str, Asset | None] = {}
+        self._balances: dict[tuple[str, int], dict[str, Balance]] = {}
+        self.committed = False
+
+    def expect(self, wanted: Wanted) -> None:
+        """Read everything in one journey, also what the jobs' accounts say that will be asked for next."""
+        accounts = set(wanted.accounts)
+        for job in wanted.jobs:
+            accounts.update(self._accounts.get(job, ()))
+        links = wanted.grants | grants_of(accounts)
+        with self._connection.pipeline():
+            ask = self._connection.execute
+            jobs = ask(_GET_JOBS + "WHERE id = ANY(%s)", (list(wanted.jobs),))
+            grants = ask(_GET_GRANTS, (list(links),))
+            revocations = ask(_GET_REVOCATIONS, (list(links),))
+            assets = ask(_GET_ASSETS, (list(wanted.datasets),))
+            balances = ask(_GET_BALANCES + _AMONG, (list(accounts), list(wanted.windows)))
+            self._jobs = dict.fromkeys(wanted.jobs) | {row[0]: job_of(row) for row in jobs}
+            self._grants = dict.fromkeys(links) | {row[0]: GrantRow(*row) for row in grants}
+            self._revocations = dict.fromkeys(links) | {row[0]: Revocation(*row) for row in revocations}
+            self._assets = dict.fromkeys(wanted.datasets) | {row[0]: asset_of(*row) for row in assets}
+            self._balances = {(name, window): {} for name in accounts for window in wanted.windows}
+            for row in balances:
+                self._balances[row[0], row[1]][row[2]] = Balance(*row[3:])
 
     def origin(self) -> str:
         return str(self._one("SELECT origin FROM book"))
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
-        return {row[0]: job_of(row) for row in self._among(_GET_JOBS + "WHERE id = ANY(%s)", ids)}
+        found = _ahead(self._jobs, ids)
+        if found is None:
+            rows = self._among(_GET_JOBS + "WHERE id = ANY(%s)", ids)
+            found = {row[0]: job_of(row) for row in rows}
+        for job in found.values():
+            self._accounts[job.id] = job.accounts
+        return found
 
     def all_jobs(self) -> Iterator[JobRecord]:
         return (job_of(row) for row in self._stream(_GET_JOBS))
@@ -229,20 +288,32 @@ class PostgresTransaction:
         return [job_of(row) for row in self._connection.execute(query, (since,))]
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
-        rows = self._among("SELECT hash, token, entry FROM grants WHERE hash = ANY(%s)", hashes)
-        return {row[0]: GrantRow(*row) for row in rows}
+        found = _ahead(self._grants, hashes)
+        if found is None:
+            found = {row[0]: GrantRow(*row) for row in self._among(_GET_GRANTS, hashes)}
+        return found
 
     def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]:
-        rows = self._among("SELECT grant_hash, entry FROM revocations WHERE grant_hash = ANY(%s)", hashes)
-        return {row[0]: Revocation(*row) for row in rows}
+        found = _ahead(self._revocations, hashes)
+        if found is None:
+            found = {row[0]: Revocation(*row) for row in self._among(_GET_REVOCATIONS, hashes)}
+        return found
 
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
-        rows = self._among("SELECT id, document FROM assets WHERE id = ANY(%s)", ids)
-        return {name: asset_of(name, document) for name, document in rows}
+        found = _ahead(self._assets, ids)
+        if found is None:
+            found = {name: asset_of(name, text) for name, text in self._among(_GET_ASSETS, ids)}
+        return found
 
     def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]:
-        query = _GET_BALANCES + " WHERE account = ANY(%s) AND time_window = ANY(%s)"
-        rows = self._among(query, accounts, list(windows))
+        places = [(account, window) for account in accounts for window in windows]
+        if all(place in self._balances for place in places):
+            return {
+                BalanceKey(*place, unit): held
+                for place in places
+                for unit, held in self._balances[place].items()
+            }
+        rows = self._among(_GET_BALANCES + _AMONG, accounts, list(windows))
         return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in rows}
 
     def all_balances(self) -> dict[BalanceKey, Balance]:
@@ -275,9 +346,7 @@ class PostgresTransaction:
         return (row[0] for row in self._stream("SELECT note FROM checkpoints ORDER BY size"))
 
     def last_checkpoint(self) -> str | None:
-        query: LiteralString = "SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1"
-        row = self._connection.execute(query).fetchone()
-        return None if row is None else str(row[0])
+        return self._note
 
     def failures(self) -> dict[tuple[str, int], int]:
         rows = self._connection.execute("SELECT peer, hour, count FROM failures")
@@ -291,7 +360,7 @@ class PostgresTransaction:
         )
 
     def write(self, changes: Changes) -> None:
-        """Everything in one pipeline; primary keys and checks refuse what contradicts the book."""
+        """Everything in one journey, with the commit; primary keys and checks refuse what contradicts the book."""
         with self._connection.pipeline():
             if changes.reserves_only:  # a crash voids a reservation anyway: nobody waits for the disk
                 self._connection.execute("SET LOCAL synchronous_commit = off")
@@ -324,6 +393,12 @@ class PostgresTransaction:
             if changes.checkpoint is not None:
                 size = changes.entries[-1].index + 1
                 self._put("INSERT INTO checkpoints VALUES (%s, %s)", [(size, changes.checkpoint)])
+            self._connection.execute("COMMIT")
+        self.committed = True
+        for job in (*changes.new_jobs, *changes.jobs):
+            self._accounts[job.id] = job.accounts
+        while len(self._accounts) > MAX_HINTS:
+            self._accounts.popitem(last=False)
 
     def _among(self, query: LiteralString, names: Collection[str], *values: object) -> list[tuple[Any, ...]]:
         """Rows of a query for these names; none without asking where there are none."""
@@ -347,6 +422,13 @@ class PostgresTransaction:
         return row[0]
 
 
+def _ahead(known: Mapping[str, Row | None], names: Collection[str]) -> dict[str, Row] | None:
+    """Rows of these names, where all of them were read ahead."""
+    if not all(name in known for name in names):
+        return None
+    return {name: row for name in names if (row := known[name]) is not None}
+
+
 def _connect(conninfo: str) -> Connection:
     connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
     connection.execute("SET synchronous_commit = on")
@@ -359,24 +441,38 @@ def _value(connection: Connection, query: LiteralString, *values: object) -> Any
     return row[0]
 
 
-def _prepare(connection: Connection, origin: str, key: str) -> None:
-    """Create the tables in an empty schema; check that any other is a book of this release and this log."""
+def _prepare(connection: Connection, origin: str, key: str, *, alone: bool) -> None:
+    """Create the tables in an empty schema; upgrade an older book, which nobody else may have open meanwhile; check
+    that it is one of this release and this log."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(current_schema))", (SEQUENCE_LOCK,))
         if _value(connection, "SELECT to_regclass('book') IS NULL"):
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute("INSERT INTO book VALUES (%s, %s, %s)", (SCHEMA_VERSION, origin, key))
+        if alone:
+            _upgrade(connection)
         row = connection.execute("SELECT version, origin, key FROM book").fetchone()
         if row is None or row[0] != SCHEMA_VERSION:
+            found = 0 if row is None else int(row[0])
+            advice = "stop the nodes of the older release, then open it" if found < SCHEMA_VERSION else None
             raise StoreError(
-                f"the book has schema version {row and row[0]}, this release reads version {SCHEMA_VERSION}: "
-                "use the release that wrote it"
+                f"the book has schema version {found}, this release reads version {SCHEMA_VERSION}: "
+                f"{advice or 'use the release that wrote it'}"
             )
         if row[1:] != (origin, key):
             raise StoreError(
                 f"the book belongs to the log {row[1]} of key {row[2]}, not to {origin} of key {key}"
             )
+
+
+def _upgrade(connection: Connection) -> None:
+    version = int(_value(connection, "SELECT version FROM book"))
+    while version in _UPGRADES:
+        for statement in _UPGRADES[version]:
+            connection.execute(statement)
+        version += 1
+        connection.execute("UPDATE book SET version = %s", (version,))
 
 
 @contextlib.contextmanager
