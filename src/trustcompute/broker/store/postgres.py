@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, LiteralString, TypeVar
 
 from trustcompute.broker.job import JobRecord
@@ -67,10 +67,34 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
 # What brings a book of an older version one version further, as in ``store.sqlite``. Version 1 is the first.
 _UPGRADES: dict[int, tuple[LiteralString, ...]] = {}
 
-# Constants of this module, put together once; no value ever becomes part of a statement.
-_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join(['%s'] * 24)})"  # noqa: S608
-_SET_JOB: Final = (
-    f"UPDATE jobs SET {', '.join(f'{name} = %s' for name in CHANGING.split(', '))} WHERE id = %s"  # noqa: S608
+# Constants of this module, put together once; no value ever becomes part of a statement. Rows travel as one array for
+# each column: a statement costs the client as much as the server's work for many rows.
+_INTEGERS: Final = frozenset(
+    {"day", "lease", "entry", "countersigned"}
+)  # of a job's columns; the rest are texts
+
+
+def _arrays(columns: str, integers: Collection[str], blobs: Collection[str] = ()) -> LiteralString:
+    """``unnest`` of one parameter for each column."""
+    kinds: list[LiteralString] = [
+        "%s::bigint[]" if name in integers else "%s::bytea[]" if name in blobs else "%s::text[]"
+        for name in columns.split(", ")
+    ]
+    return "unnest(" + ", ".join(kinds) + ")"
+
+
+_NEW_JOBS: Final[LiteralString] = (
+    f"INSERT INTO jobs ({FIXED}, {CHANGING}) SELECT * FROM {_arrays(f'{FIXED}, {CHANGING}', _INTEGERS)}"  # noqa: S608
+)
+_SET_JOBS: Final[LiteralString] = (
+    f"UPDATE jobs SET {', '.join(f'{name} = changed.{name}' for name in CHANGING.split(', '))} "  # noqa: S608
+    f"FROM {_arrays(f'{CHANGING}, id', _INTEGERS)} AS changed ({CHANGING}, id) WHERE jobs.id = changed.id"
+)
+_NEW_EVIDENCE: Final[LiteralString] = (
+    f"INSERT INTO evidence (hash, kind, job, token) SELECT * FROM {_arrays('hash, kind, job, token', ())}"  # noqa: S608
+)
+_NEW_ENTRIES: Final[LiteralString] = (
+    f"INSERT INTO entries SELECT * FROM {_arrays('idx, leaf, body', ('idx',), ('leaf', 'body'))}"  # noqa: S608
 )
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs "  # noqa: S608
 _TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -85,8 +109,10 @@ _GET_REVOCATIONS: Final = "SELECT grant_hash, entry FROM revocations WHERE grant
 _GET_ASSETS: Final = "SELECT id, document FROM assets WHERE id = ANY(%s)"
 _AMONG: Final = " WHERE account = ANY(%s) AND time_window = ANY(%s)"
 _GET_BALANCES: Final = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
-_PUT_BALANCE: Final = (
-    "INSERT INTO balances VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (account, time_window, unit) "
+_PUT_BALANCES: Final[LiteralString] = (
+    "INSERT INTO balances SELECT * FROM "  # noqa: S608
+    + _arrays("account, window, unit, posted, pending, lim", ("window", "posted", "pending", "lim"))
+    + " ON CONFLICT (account, time_window, unit) "
     "DO UPDATE SET posted = excluded.posted, pending = excluded.pending, lim = excluded.lim"
 )
 _PUT_ASSET: Final = (
@@ -364,10 +390,10 @@ class PostgresTransaction:
         with self._connection.pipeline():
             if changes.reserves_only:  # a crash voids a reservation anyway: nobody waits for the disk
                 self._connection.execute("SET LOCAL synchronous_commit = off")
-            self._put(_NEW_JOB, (fixed(job) + changing(job) for job in changes.new_jobs))
-            self._put(_SET_JOB, ((*changing(job), job.id) for job in changes.jobs))
+            self._put_all(_NEW_JOBS, [fixed(job) + changing(job) for job in changes.new_jobs])
+            self._put_all(_SET_JOBS, [(*changing(job), job.id) for job in changes.jobs])
             held = sorted(changes.balances.items())  # rows are locked in the order of their keys
-            self._put(_PUT_BALANCE, ((*key, row.posted, row.pending, row.limit) for key, row in held))
+            self._put_all(_PUT_BALANCES, [(*key, *row) for key, row in held])
             self._put(
                 "INSERT INTO grants VALUES (%s, %s, %s)",
                 ((row.hash, row.token, row.entry) for row in changes.grants),
@@ -377,19 +403,15 @@ class PostgresTransaction:
                 ((row.grant, row.entry) for row in changes.revocations),
             )
             self._put(_PUT_ASSET, ((asset.id, asset_row(asset)) for asset in changes.assets))
-            self._put(
-                "INSERT INTO evidence (hash, kind, job, token) VALUES (%s, %s, %s, %s)",
-                ((row.hash, row.kind, row.job, row.token) for row in changes.evidence),
+            self._put_all(
+                _NEW_EVIDENCE, [(row.hash, row.kind, row.job, row.token) for row in changes.evidence]
             )
             self._put(
                 "INSERT INTO openings VALUES (%s, %s, %s, %s)",
                 ((row.index, row.field, row.salt, row.value) for row in changes.openings),
             )
             self._put("DELETE FROM openings WHERE idx = %s AND field = %s", changes.forgotten)
-            self._put(
-                "INSERT INTO entries VALUES (%s, %s, %s)",
-                ((row.index, row.leaf, row.body) for row in changes.entries),
-            )
+            self._put_all(_NEW_ENTRIES, [(row.index, row.leaf, row.body) for row in changes.entries])
             if changes.checkpoint is not None:
                 size = changes.entries[-1].index + 1
                 self._put("INSERT INTO checkpoints VALUES (%s, %s)", [(size, changes.checkpoint)])
@@ -409,6 +431,11 @@ class PostgresTransaction:
         with self._connection.cursor(name=f"stream{next(self._streams)}") as cursor:
             cursor.itersize = STREAM_ROWS
             yield from cursor.execute(query, values)
+
+    def _put_all(self, statement: LiteralString, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Rows at once, as columns."""
+        if rows:
+            self._connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
 
     def _put(self, statement: LiteralString, rows: Iterable[tuple[Any, ...]]) -> None:
         with self._connection.cursor() as cursor:
