@@ -3,7 +3,8 @@
 Every system is timed over the same thing, in the consumer's process: read its keys from a CSV file, run the
 protocol, and (``intersect``) write the matched keys to another. The provider reads its own CSV within that
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
-keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``. A wrong result fails the run.
+keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``;
+``protocol`` begins and ends with digests in memory. A wrong result fails the run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def prepare(folder: Path, task: str, rows: int) -> int:
 
 LAYER = Layer(
     name="psi",
-    tasks={"intersect": (2**14, 2**17), "cardinality": (2**14,), "lookup": (2**14,)},
+    tasks={"intersect": (2**14, 2**17), "cardinality": (2**14,), "lookup": (2**14,), "protocol": (2**17,)},
     roles=("provider", "consumer"),
     ours=trustcompute_psi.SYSTEM,
     peers=(openmined.SYSTEM, spu.SYSTEM),

@@ -31,6 +31,10 @@ def test_statements_are_the_same_bit_for_bit(form: str) -> None:
     made = [closing.statement for closing in record.closings]
     assert [each.to_document() | {"hash": each.hash} for each in made] == kept
     assert all(each.form == int(form) and each.closed for each in made)
+    payments = GOLDEN / f"payments-{form}.json"
+    if payments.exists():
+        runs = record.nettings
+        assert [each.to_document() | {"hash": each.hash} for each in runs] == json.loads(payments.read_text())
 
 
 @pytest.mark.parametrize("form", ["1", "2"])

@@ -392,6 +392,47 @@ def test_post_processing_is_explicit_and_named():
     assert found.steps == () and clean.cost == found.cost
 
 
+def test_what_was_measured_several_times_becomes_one_number():
+    table = pa.table({"x": np.arange(2000) % 10, "g": ["a", "b"] * 1000})
+    asked = [dp.mean("x", 0, 10), dp.variance("x", 0, 10), dp.histogram("x", [0, 2, 5, 10]), dp.count("x")]
+    before, after = np.zeros(3), np.zeros(3)
+    for _ in range(60):
+        found = dp.release(table, asked, by=dp.public("g", ["a", "b"]), budget=dp.zcdp("0.02"))
+        clean = found.consistent()
+        for release, error in ((found, before), (clean, after)):
+            values = release.measured.values
+            totals = [values[:, 0], values[:, 2], values[:, 5:8].sum(axis=1)]
+            error += [np.abs(total - 1000).sum() for total in totals]
+        assert np.array_equal(totals[0], totals[1]) and np.array_equal(totals[0], totals[2])
+        changed = np.flatnonzero((clean.measured.values != found.measured.values).any(axis=0))
+        assert set(changed) <= {0, 2, 5, 6, 7}, "a count of x also counts NaN: it is another number"
+    assert np.all(after < 0.95 * before), "the average is nearer the truth than any of them"
+    assert clean.non_negative().steps == ("consistent counts", "non-negative counts")
+    alone = dp.release(table, asked[:1], budget=dp.zcdp("0.02"))
+    assert np.array_equal(alone.consistent().measured.values, alone.measured.values)
+
+
+def test_a_plot_of_error_against_budget_reads_nothing():
+    pytest.importorskip("matplotlib")
+    schema = pa.schema([("x", pa.float64())])
+    for budget, label in (
+        (dp.zcdp("0.3"), "ρ"),
+        (dp.pure(1), "ε"),
+        (dp.approx(1, "1e-6"), "ε, at δ = 1e-06"),
+    ):
+        axes = dp.plot_accuracy(
+            schema, [dp.count(), dp.mean("x", 0, 10)], budget=budget, amounts=["0.1", 1, 4]
+        )
+        lines = {line.get_label(): line for line in axes.get_lines()}
+        assert set(lines) == {"count", "mean_x", "this budget"} and label in axes.get_xlabel()
+        x, y = lines["count"].get_data()
+        assert list(x) == sorted({0.1, 1.0, 4.0, float(budget.main)}) and list(y) == sorted(y, reverse=True)
+        quoted = dp.quote(schema, [dp.count(), dp.mean("x", 0, 10)], budget=budget)
+        assert y[list(x).index(float(budget.main))] == quoted.accuracy["count"].half_width
+    with pytest.raises(ParameterError):
+        dp.plot_accuracy(schema, [dp.sum("x", 0, 1)], budget=dp.pure("0.000000001"))
+
+
 def test_any_table_will_do():
     frame = pd.DataFrame({"u": [1, 2, 3], "x": [0.5, None, 1.5]})
     for table in (frame, pa.table(frame), {"u": [1, 2, 3], "x": [0.5, None, 1.5]}):

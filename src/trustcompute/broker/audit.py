@@ -18,13 +18,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import budget, log, meter, tiles
+from trustcompute.broker import budget, log, meter, standing, tiles
 from trustcompute.broker.clearing import Clearing, Period
 from trustcompute.broker.commands import ARMED_LEASE, RESERVED_LEASE
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import JobRecord, JobState
 from trustcompute.broker.log import Entry
 from trustcompute.broker.meter import TOTAL, BalanceKey
+from trustcompute.broker.notice import RULES, topics
 from trustcompute.broker.store import Reader
 from trustcompute.broker.store.sqlite import BOOK_FILE, SqliteStore
 from trustcompute.errors import AuditError, TrustcomputeError
@@ -33,6 +34,18 @@ from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
 from trustcompute.protocol.operation import MAX_AMOUNT
 
 SPAN_ENTRIES: Final = tiles.SPAN * tiles.WIDTH
+_BEFORE: Final = {
+    "grant.suspended": (standing.ACTIVE,),
+    "grant.resumed": (standing.SUSPENDED,),
+    "grant.ending": (standing.ACTIVE, standing.SUSPENDED),
+    "grant.ended": (standing.ENDING,),
+}
+_AFTER: Final = {
+    "grant.suspended": standing.SUSPENDED,
+    "grant.resumed": standing.ACTIVE,
+    "grant.ending": standing.ENDING,
+    "grant.ended": standing.ENDED,
+}
 LEASES: Final = RESERVED_LEASE + ARMED_LEASE  # seconds from the reservation to the charge, at most
 SPANS_AHEAD: Final = 8  # some 10 MB each, parsed
 
@@ -218,11 +231,13 @@ class _Replay:
         self.revoked: set[str] = set()
         self.jobs: dict[str, tuple[JobState, int]] = {}
         self.countersigned: dict[str, int] = {}
-        self.balances: dict[tuple[str, int, str], int] = defaultdict(
-            int
-        )  # as BalanceKey, made a million times
+        # Keyed as BalanceKey: made a million times.
+        self.balances: dict[tuple[str, int, str], int] = defaultdict(int)
         self._bounds: dict[tuple[tuple[str, ...], str], list[_Bound]] = {}  # by accounts and unit
         self._forms: dict[str, dict[budget.Form, int | None]] = {}  # of datasets, and until when in force
+        self.notices: dict[str, tuple[str, int]] = {}  # state and entry, by name
+        self._published: dict[str, dict[str, Any]] = {}  # rules in force, by name
+        self._references: set[tuple[str, str, int, str]] = set()  # of all rules that ever were
         self._rules: dict[str, Callable[[Entry], object]] = {
             "job.denied": self._ended,
             "job.voided": self._ended,
@@ -232,6 +247,12 @@ class _Replay:
             "grant.issued": self._granted,
             "grant.accepted": self._granted,
             "grant.revoked": self._revocation,
+            "grant.suspended": self._standing,
+            "grant.resumed": self._standing,
+            "grant.ending": self._standing,
+            "grant.ended": self._standing,
+            "grant.reviewed": self._reviewed,
+            "rules.published": self._rules_published,
             "job.posted": self._posted,
             "job.forfeited": self._forfeited,
             "job.released": self._released,
@@ -344,7 +365,33 @@ class _Replay:
             raise EntryError("the grant was revoked before", entry.index)
         self.revoked.add(entry.fields["grant"])
 
+    def _standing(self, entry: Entry) -> None:
+        name = topics(entry.fields["grant"])[0]
+        state, _ = self.notices.get(name, (standing.ACTIVE, 0))
+        if state not in _BEFORE[entry.type]:
+            raise EntryError(f"the grant was {state} before", entry.index)
+        self.notices[name] = _AFTER[entry.type], entry.index
+
+    def _reviewed(self, entry: Entry) -> None:
+        self.notices[topics(entry.fields["grant"])[1]] = standing.REVIEWED, entry.index
+
+    def _rules_published(self, entry: Entry) -> None:
+        kind, issuer, version, hash_ = (entry.fields[name] for name in ("kind", "issuer", "version", "hash"))
+        name = f"{kind}/{issuer}"
+        if version <= self._published.get(name, {"version": 0})["version"]:
+            raise EntryError(f"a newer {kind} of the same issuer was in force", entry.index)
+        self._published[name] = {"version": version, "hash": hash_}
+        self._references.add((kind, issuer, version, hash_))
+        self.notices[name] = RULES, entry.index
+
+    def _decided(self, entry: Entry) -> None:
+        """By rules that were published before."""
+        for each in entry.fields.get("rules", ()):
+            if (each["kind"], each["issuer"], each["version"], each["hash"]) not in self._references:
+                raise EntryError("it was decided by rules that the log does not know", entry.index)
+
     def _ended(self, entry: Entry) -> None:
+        self._decided(entry)
         job, state = entry.fields["job"], JobState(entry.type.partition(".")[2])
         if job in self.jobs:
             raise EntryError(f"job {job} had ended before", entry.index)
@@ -356,6 +403,9 @@ class _Replay:
         self._ended(entry)
         if not self.revoked.isdisjoint(self._chain(entry.fields["grant"])):
             raise EntryError("it was charged under a revoked grant", entry.index)
+        for link in self._chain(entry.fields["grant"]):
+            if self.notices.get(topics(link)[0], ("", 0))[0] == standing.ENDED:
+                raise EntryError("it was charged under a grant that had ended", entry.index)
         self._debit(entry)
 
     def _forfeited(self, entry: Entry) -> None:
@@ -444,6 +494,10 @@ def _compare(replay: _Replay, reader: Reader) -> None:
         )
     _expect(set(reader.grants(replay.grants)) == set(replay.grants), "the log has grants that the book lacks")
     _expect(set(reader.revocations(replay.revoked)) == replay.revoked, "the book lacks a revocation")
+    notices = {name: (each.state, each.entry) for name, each in reader.notices(replay.notices).items()}
+    _expect(
+        notices == replay.notices, "the book's rules or the standing of its grants are not those of the log"
+    )
 
 
 def _holds(job: JobRecord) -> Iterator[tuple[BalanceKey, int]]:

@@ -16,7 +16,6 @@ is trusted to ask the broker before it computes.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections import OrderedDict
@@ -42,8 +41,11 @@ from trustcompute.broker import (
     meter,
     policy,
     request,
+    rules,
+    standing,
     tiles,
 )
+from trustcompute.broker import order as orders
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
 from trustcompute.broker.budget import Line
@@ -54,10 +56,15 @@ from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.log import Entry, Opening
 from trustcompute.broker.memory import Memory
+from trustcompute.broker.notice import topics
+from trustcompute.broker.order import VerifiedOrder
 from trustcompute.broker.outbox import Outbox, keep
 from trustcompute.broker.policy import Asset, Decision
+from trustcompute.broker.publish import Publish
 from trustcompute.broker.receipt import Receipt
-from trustcompute.broker.request import VerifiedRequest
+from trustcompute.broker.request import Request, VerifiedRequest
+from trustcompute.broker.rules import Reference, Rules
+from trustcompute.broker.standing import Standing
 from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
 from trustcompute.broker.watch import Hook, SplitView, Watch
@@ -110,6 +117,39 @@ class Quote:
         }
         usage = meter.usage_document(self.usage)
         return {"usage": usage, "price": str(self.price), "currency": self.currency, "left": left}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be decided, rule by rule, and what it would cost: ``Broker.explain``."""
+
+    decision: Decision
+    quote: Quote
+
+    @property
+    def allowed(self) -> bool:
+        return self.decision.allowed
+
+    @property
+    def reasons(self) -> tuple[policy.Reason, ...]:
+        return self.decision.reasons
+
+    def to_document(self) -> dict[str, Any]:
+        verdicts = [
+            {
+                "rule": verdict.rule,
+                "allowed": verdict.allowed,
+                "kept": verdict.kept,
+                "reasons": [reason.to_document() for reason in verdict.reasons],
+            }
+            for verdict in self.decision.verdicts
+        ]
+        return {
+            "allowed": self.allowed,
+            "verdicts": verdicts,
+            "versions": dict(self.decision.versions),
+            "quote": self.quote.to_document(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +312,56 @@ class Broker:
             raise ParameterError("a grant is revoked by its hash: 64 hex digits, SHA-256 of the token")
         self._writer.commit_one(commands.Revoke(grant_hash, reason[:MAX_CODE]))
 
+    def order(self, token: str, grant: str) -> VerifiedOrder:
+        """Carry out a signed order about a grant (``order``), from the next transaction on.
+
+        grant: the token, or the chain down to the link that the order is about. Raises ``GrantError`` with the field,
+        ``Conflict`` where the grant does not stand as the order takes for granted.
+        """
+        found = orders.verify(
+            token,
+            grant=self.verify(grant),
+            operator=self.identity.thumbprint,
+            audience=self.identity.name,
+            now=self._writer.now(),
+        )
+        self._writer.commit_one(orders.Give(found, self.identity.thumbprint))
+        if found.claims.do == "exit":
+            self._end([found.claims.grant])
+        return found
+
+    def _end(self, ending: Sequence[str]) -> None:
+        """End the grants among these, all given up, under which no job is open."""
+        if not ending:
+            return
+        with self._writer.view() as (reader, _):
+            busy: set[str] = set().union(*(meter.grants_of(job.accounts) for job in reader.open_jobs()))
+        self._writer.commit_all([orders.End(grant) for grant in ending if grant not in busy])
+
+    def standing(self, verified: VerifiedGrant) -> Standing:
+        """How a grant and all it was delegated from stand now."""
+        links = [link.hash for link in verified.chain]
+        with self._writer.view() as (reader, _):
+            revoked = reader.revocations(links)
+            notices = reader.notices([name for link in links for name in topics(link)])
+        return standing.of(verified, lambda link: link in revoked, notices.get)
+
+    def publish(self, token: str) -> Rules:
+        """Take in a deny-list or a policy, in force from the next transaction; the same again does nothing.
+
+        It must be signed by this identity or by somebody whose grants count, and be newer than the one in force. Raises
+        ``GrantError`` with the field.
+        """
+        found = rules.verify(token, self._trusted, self.identity.name)
+        self._writer.commit_one(Publish(found, token, token_hash(token)))
+        return found
+
+    def rules(self) -> list[tuple[Reference, Rules]]:
+        """The deny-lists and policies in force, by kind and issuer."""
+        with self._writer.view() as (reader, tree):
+            book = Book(reader, [], self._writer.now(), tree.size)
+            return list(zip(book.rules.references, book.rules.documents, strict=True))
+
     def verify(self, token: str) -> VerifiedGrant:
         """Check the form, audience, issuers, signatures and attenuation of a grant or of a chain of delegated ones.
 
@@ -319,6 +409,19 @@ class Broker:
                 self.count_failure(each.peer)
             yield result
 
+    def chain_of(self, grant_hash: str) -> str:
+        """The token of a grant that the book knows, behind those of all it was delegated from."""
+        links: list[str] = []
+        wanted: str | None = grant_hash
+        with self._writer.view() as (reader, _):
+            while wanted is not None:
+                row = reader.grants([wanted]).get(wanted)
+                if row is None:
+                    raise ParameterError("the book knows no grant of this hash")
+                links.append(row.token)
+                wanted = grant.read(row.token).parent
+        return grant.SEPARATOR.join(reversed(links))
+
     def known_grant(self, grant_hash: str) -> Grant | None:
         """The claims of a grant that the log has an entry of, ``None`` where it has none."""
         with self._writer.view() as (reader, _):
@@ -337,17 +440,24 @@ class Broker:
 
     # Deciding
 
-    def explain(self, verified: VerifiedRequest, operation: Operation) -> Decision:
-        """What ``reserve`` would decide now, with every reason; spends and records nothing."""
-        command = commands.Reserve(verified, operation)
-        with self._book(command) as book:
-            return command.decide(book)[0]
+    def explain(self, verified: VerifiedGrant, asked: Request, operation: Operation) -> Explanation:
+        """What ``reserve`` would decide now on a request, which need not be signed; spends and records nothing.
+
+        From documents, the dataset's description and the meter alone, never from data. Raises ``ParameterError`` for
+        parameters the operation does not take.
+        """
+        with self._writer.view() as (reader, tree):
+            book = Book(reader, [commands.touched(verified, asked)], self._writer.now(), tree.size)
+            decision, usage, accounts = commands.decide(book, verified, asked, operation)
+            left = meter.left(
+                [account for account in accounts if not account.shared], book.day, book.balances
+            )
+        price = verified.claims.price
+        return Explanation(decision, Quote(usage, clearing.most(price, usage), price.currency, left))
 
     def admit(self, verified: VerifiedGrant) -> None:
         """Before anything is looked up for the holder of a grant. Raises ``Refused`` unless it is in force."""
-        with self._writer.view() as (reader, _):
-            revoked = bool(reader.revocations([link.hash for link in verified.chain]))
-        found = policy.in_force(verified.claims, revoked, self._writer.now())
+        found = policy.in_force(verified.claims, self.standing(verified), self._writer.now())
         reasons = tuple(policy.Reason(rule, name, verified.claims.iss, fix) for rule, name, fix in found)
         if reasons:
             raise policy.refusal(reasons)
@@ -445,27 +555,19 @@ class Broker:
         for place, outcome in zip(group, outcomes, strict=True):
             found[place] = outcome
 
-    def forfeit(self, job: str, reason: str, fault: Fault) -> JobRecord:
-        """End an armed job: its reservation is spent, and billed only if the peer is at fault."""
-        record: JobRecord = self._writer.commit_one(commands.Forfeit(job, reason[:MAX_CODE], Fault(fault)))
-        return record
-
-    def void(self, job: str, reason: str) -> JobRecord:
-        """End a job that was only reserved: all of it is free again."""
-        record: JobRecord = self._writer.commit_one(commands.Void(job, reason[:MAX_CODE]))
-        return record
-
     def abandon(self, job: str, reason: str, fault: Fault) -> JobRecord:
         """End a job that stopped, whatever its state: void, forfeit, or nothing where it has ended."""
         record: JobRecord = self._writer.commit_one(commands.Abandon(job, reason[:MAX_CODE], Fault(fault)))
         return record
 
     def sweep(self) -> list[JobRecord]:
-        """End jobs whose lease has run out; forget answers countersigned or over seven days old."""
+        """End jobs whose lease has run out, and grants given up under which none is open; forget answers that were
+        countersigned or are over seven days old."""
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            late = reader.late(now)
+            late, ending = reader.late(now), reader.notices_in(standing.ENDING)
         ended = self._writer.commit_all([commands.Expire(job) for job in late])
+        self._end([each.name.partition("/")[2] for each in ending])
         self._prune()
         return ended
 
@@ -497,7 +599,8 @@ class Broker:
         return self.receipt(record.id)
 
     def evidence(self, job: str) -> list[Evidence]:
-        """The signed tokens behind a job's entries: its request and, if any, its countersignature."""
+        """The signed tokens behind entries: of a job its request and, if any, its countersignature; of an order or of
+        rules, which their entries name by hash, the document (``job`` is then that hash)."""
         with self._writer.view() as (reader, _):
             return reader.evidence(job)
 
@@ -634,12 +737,6 @@ class Broker:
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
 
-    @contextlib.contextmanager
-    def _book(self, command: Command) -> Iterator[Book]:
-        """A working copy to look at; nothing of it is written."""
-        with self._writer.view() as (reader, tree):
-            yield Book(reader, [command.touched], self._writer.now(), tree.size)
-
     def _prune(self) -> None:
         """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
 
@@ -664,7 +761,7 @@ def _charge(job: JobRecord, answer: Callable[[JobRecord], Answer]) -> Command:
     try:
         made = answer(job)
     except TrustcomputeError as error:
-        return commands.Forfeit(job.id, error.code, Fault.PROVIDER)
+        return commands.Abandon(job.id, error.code, Fault.PROVIDER)
     return commands.Post(job.id, made.release, made.usage)
 
 

@@ -12,6 +12,7 @@ refuses takes back all.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import threading
 import time
@@ -21,11 +22,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from trustcompute.broker import budget, log, meter
-from trustcompute.broker.grant import read
+from trustcompute.broker.grant import Grant, read
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import RULES, Notice, topics
 from trustcompute.broker.policy import Asset
+from trustcompute.broker.rules import NO_RULES, Reference, RuleBook, Rules, kind_of, parsed
 from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows, Wanted
 from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
@@ -46,11 +49,16 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, thumbprints of recipients."""
+    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, names of notices, thumbprints of
+    recipients.
+
+    The notices about a grant and about the grants of a job come with these; all rules are always there.
+    """
 
     jobs: tuple[str, ...] = ()
     grants: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
 
 
@@ -102,6 +110,7 @@ class Book:
         names = {job for each in touched for job in each.jobs}
         self._named = {name for each in touched for name in each.grants}
         self._datasets = {name for each in touched for name in each.datasets}
+        self._topics = {name for each in touched for name in each.notices}
         self._recipients = {name for each in touched for name in each.recipients}
         reader.expect(self._wanted(names))
         self.jobs = reader.jobs(names)
@@ -134,6 +143,19 @@ class Book:
         """Grants that are named, and those of the jobs with all their ancestors, which the accounts name."""
         jobs = self.jobs.values()
         return self._named.union(*({job.grant} | meter.grants_of(job.accounts) for job in jobs))
+
+    @_Lazily
+    def _notices(self) -> dict[str, Notice]:
+        return self.reader.notices([*self._topics, *(each for link in self._links for each in topics(link))])
+
+    @_Lazily
+    def rules(self) -> RuleBook:
+        """The deny-lists and policies in force."""
+        held = [each for each in self._notices.values() if each.state == RULES]
+        return RuleBook.of((_reference(each), self._read(each)) for each in held) if held else NO_RULES
+
+    def _read(self, notice: Notice) -> Rules:
+        return parsed(notice.hash, lambda: notice.token or self.reader.notice(notice.hash).token)
 
     @_Lazily
     def _assets(self) -> dict[str, Asset]:
@@ -175,6 +197,19 @@ class Book:
 
     def revoked(self, grant: str) -> bool:
         return grant in self._revocations
+
+    def links(self, job: JobRecord) -> list[Grant]:
+        """The claims, as they are written, of a job's grant and of all it was delegated from."""
+        rows = (self._grants[link] for link in sorted(meter.grants_of(job.accounts)) if link in self._grants)
+        return [_claims(row.token) for row in rows]
+
+    def notice(self, name: str) -> Notice | None:
+        """What holds under this name."""
+        return self._notices.get(name)
+
+    def put_notice(self, notice: Notice) -> None:
+        self._notices[notice.name] = self._changes.notices[notice.name] = notice
+        self.__dict__.pop("rules", None)  # made anew, with this one among them
 
     def asset(self, dataset: str) -> Asset | None:
         return self._assets.get(dataset)
@@ -236,6 +271,16 @@ class Ended:
     entry: StoredEntry
     proof: list[bytes]
     note: str
+
+
+@functools.lru_cache(maxsize=4096)
+def _claims(token: str) -> Grant:
+    return read(token)
+
+
+def _reference(notice: Notice) -> Reference:
+    kind, _, issuer = notice.name.partition("/")
+    return Reference(kind=kind_of(kind), issuer=issuer, version=notice.version, hash=notice.hash)
 
 
 class _Ticket:

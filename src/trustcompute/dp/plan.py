@@ -171,7 +171,7 @@ def make_plan(
         raise ParameterError("least_units must be an integer of at least 1")
     if least_units > 1 and not unknown:
         raise ParameterError("least_units is for groups whose values are not given: all others are reported")
-    share = budget.measurable / (sum(_parts(aggregate) for aggregate in aggregates) + unknown)
+    share = budget.measurable / (sum(parts_of(aggregate) for aggregate in aggregates) + unknown)
     draft = Plan(aggregates, by, types, unit, budget, (), (), None, share)
     everything = range(len(aggregates))
     return replace(
@@ -202,7 +202,8 @@ def with_values(group: Group, unit: PrivacyUnit) -> Group:
     return group if group.values else Group(group.column, tuple(unit.known.get(group.column, ())))
 
 
-def _parts(aggregate: Aggregate) -> int:
+def parts_of(aggregate: Aggregate) -> int:
+    """How many parts of a budget an aggregate takes."""
     return {"mean": 2, "variance": 3}.get(aggregate.kind, 1) + aggregate.private
 
 

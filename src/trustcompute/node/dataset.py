@@ -37,9 +37,9 @@ class Dataset:
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
-                 One without keys offers releases only, and its catalogue entry tells no counts.
+                 The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
-    offered.
+                 offered.
     least_parties: the fewest parties whose sum this dataset takes part in.
     """
 
@@ -147,10 +147,14 @@ class HeldDataset:
                 )
             return self._evaluated[choice]
 
-    def describe(self) -> dict[str, Any]:
-        """The catalogue's entry: names, kinds and counts, no values."""
+    def describe(self, *, matched: bool = True) -> dict[str, Any]:
+        """The catalogue's entry: names, kinds and counts, no values.
+
+        matched: whether who reads it may match keys. A count of keys is exact, so where a privacy unit is to be hidden
+        it is for those alone whom matching tells it anyway.
+        """
         d = self.dataset
-        choices = [(choice, self.keys(choice)) for choice in d.key_choices()]
+        choices = [(choice, self.keys(choice)) for choice in d.key_choices() if matched or d.unit is None]
         return {
             "id": d.id,
             "version": d.version,

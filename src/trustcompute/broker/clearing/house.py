@@ -18,11 +18,14 @@ from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 
 from trustcompute.broker.clearing import claims, commands
+from trustcompute.broker.clearing.dispute import Bundle
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.record import Clearing
 from trustcompute.broker.clearing.statement import Account, Period, Posting, Statement
-from trustcompute.broker.grant import MAX_DENOMINATOR
-from trustcompute.broker.log import Entry, decode
+from trustcompute.broker.grant import MAX_DENOMINATOR, SEPARATOR
+from trustcompute.broker.log import Entry, Log, decode
+from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.store import Reader
 from trustcompute.broker.writer import Writer
 from trustcompute.errors import ParameterError
 
@@ -47,6 +50,29 @@ class ClearingHouse:
         with self._writer.view() as (reader, _):
             bodies = [stored.body for stored in reader.entries()]
         return (decode(index, body) for index, body in enumerate(bodies))
+
+    def evidence(self, index: int) -> Bundle:
+        """The papers of the charge that is entry ``index``: for the other side, or an arbiter.
+
+        Raises ``ParameterError`` for an entry that charges nothing.
+        """
+        with self._writer.view() as (reader, tree):
+            found = decode(index, reader.entry(index)) if 0 <= index < tree.size else None
+            if found is None or found.type not in ("job.posted", "job.forfeited"):
+                raise ParameterError(f"entry {index} charges nothing")
+            job = str(found.fields["job"])
+            tokens = {each.kind: each.token for each in reader.evidence(job)}
+            links = [name.partition(":")[2] for name in found.fields["accounts"] if name.startswith("grant:")]
+            rows = reader.grants(links)
+            record = reader.jobs([job]).get(job)
+            acknowledged = None if record is None else record.countersigned
+            return Bundle(
+                receipt=_receipt(reader, tree, index),
+                grant=SEPARATOR.join(rows[link].token for link in reversed(links)),
+                request=tokens["request"],
+                countersignature=tokens.get("countersignature"),
+                countersigned=None if acknowledged is None else _receipt(reader, tree, acknowledged),
+            )
 
     def statement(self, start: int, end: int) -> Statement:
         """What is owed for start <= time < end, from the log alone; of an open period, so far."""
@@ -126,6 +152,11 @@ class ClearingHouse:
             raise ParameterError(f"at most {MAX_MEMBERS} parties net multilaterally, not {len(members)}")
         made: Netting = self._writer.commit_one(commands.Net(Period(start, end), tuple(sorted(members))))
         return made
+
+
+def _receipt(reader: Reader, tree: Log, index: int) -> Receipt:
+    note = reader.last_checkpoint() or ""
+    return Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)
 
 
 def exact(text: str) -> Fraction:

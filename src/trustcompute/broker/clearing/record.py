@@ -190,6 +190,10 @@ class Clearing:
         }
         return netting.net(period, closing.statement.hash, lines, tuple(members))
 
+    def within(self, period: Period) -> list[Use]:
+        """What falls due in a period, fees and released uses too, those that are held back as well; by time."""
+        return sorted(self._within(period.start, period.end), key=lambda use: (use.time, use.index))
+
     def use(self, index: int) -> Use | None:
         """The use that an entry of the log bills, if it bills one."""
         place = bisect_left(self.uses, index, key=lambda use: use.index)

@@ -20,6 +20,7 @@ from typing import Any, Final, LiteralString, TypeVar
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey, grants_of
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Wanted
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
@@ -30,7 +31,7 @@ try:
 except ImportError as missing:  # pragma: no cover - depends on the installation
     raise StoreError("a book in PostgreSQL needs psycopg: install trustcompute[postgres]") from missing
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SEQUENCE_LOCK: Final = 0x74636267  # "tcbg"; the second key of each lock is the schema's, so books do not meet
 OPEN_LOCK: Final = 0x7463626F
 STREAM_ROWS: Final = 2000
@@ -46,6 +47,10 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "PRIMARY KEY (idx, field))",
     "CREATE TABLE grants (hash text PRIMARY KEY, token text NOT NULL, entry bigint NOT NULL)",
     "CREATE TABLE revocations (grant_hash text PRIMARY KEY, entry bigint NOT NULL)",
+    "CREATE TABLE notices (name text PRIMARY KEY, state text NOT NULL, version bigint NOT NULL, "
+    "hash text NOT NULL, token text NOT NULL, entry bigint NOT NULL)",
+    "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
+    "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
     "CREATE TABLE assets (id text PRIMARY KEY, document text NOT NULL)",
     "CREATE TABLE balances (account text NOT NULL, time_window bigint NOT NULL, unit text NOT NULL, "
     "posted bigint NOT NULL CHECK (posted >= 0), pending bigint NOT NULL CHECK (pending >= 0), lim bigint NOT NULL, "
@@ -55,7 +60,8 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "peer text NOT NULL, key text NOT NULL, operation text NOT NULL, dataset text NOT NULL, "
     "purpose text NOT NULL, accounts text NOT NULL, day bigint NOT NULL, reserved text NOT NULL, "
     "reasons text NOT NULL, state text NOT NULL, lease bigint NOT NULL, charged text, "
-    "releases text NOT NULL, detail text NOT NULL, fault text, entry bigint, countersigned bigint)",
+    "releases text NOT NULL, detail text NOT NULL, fault text, entry bigint, countersigned bigint, "
+    "rules text NOT NULL DEFAULT '[]')",
     "CREATE INDEX open_jobs ON jobs (id) WHERE state IN ('reserved', 'armed')",
     "CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL",
     "CREATE TABLE evidence (job text NOT NULL, kind text NOT NULL, hash text NOT NULL, token text NOT NULL, "
@@ -64,8 +70,17 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "PRIMARY KEY (peer, hour))",
 )
 
-# What brings a book of an older version one version further, as in ``store.sqlite``. Version 1 is the first.
-_UPGRADES: dict[int, tuple[LiteralString, ...]] = {}
+# What brings a book of an older version one version further. Version 2 has rules that stand above grants, and the
+# standing of grants.
+_UPGRADES: Final[dict[int, tuple[LiteralString, ...]]] = {
+    1: (
+        "CREATE TABLE notices (name text PRIMARY KEY, state text NOT NULL, version bigint NOT NULL, "
+        "hash text NOT NULL, token text NOT NULL, entry bigint NOT NULL)",
+        "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
+        "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
+        "ALTER TABLE jobs ADD COLUMN rules text NOT NULL DEFAULT '[]'",
+    ),
+}
 
 # Constants of this module, put together once; no value ever becomes part of a statement. Rows travel as one array for
 # each column: a statement costs the client as much as the server's work for many rows.
@@ -97,6 +112,8 @@ _NEW_ENTRIES: Final[LiteralString] = (
     f"INSERT INTO entries SELECT * FROM {_arrays('idx, leaf, body', ('idx',), ('leaf', 'body'))}"  # noqa: S608
 )
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs "  # noqa: S608
+_GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
+_GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices WHERE state = 'rules'"
 _TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 # The lock is waited for in the inner query, before the time is looked at.
 _LOCK_AND_TIME: Final = (
@@ -114,6 +131,10 @@ _PUT_BALANCES: Final[LiteralString] = (
     + _arrays("account, window, unit, posted, pending, lim", ("window", "posted", "pending", "lim"))
     + " ON CONFLICT (account, time_window, unit) "
     "DO UPDATE SET posted = excluded.posted, pending = excluded.pending, lim = excluded.lim"
+)
+_PUT_NOTICE: Final = (
+    "INSERT INTO notices VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO UPDATE SET state = excluded.state, "
+    "version = excluded.version, hash = excluded.hash, token = excluded.token, entry = excluded.entry"
 )
 _PUT_ASSET: Final = (
     "INSERT INTO assets VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET document = excluded.document"
@@ -325,6 +346,21 @@ class PostgresTransaction:
             found = {row[0]: Revocation(*row) for row in self._among(_GET_REVOCATIONS, hashes)}
         return found
 
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        query = _GET_RULES + " UNION ALL " + _GET_NOTICES + " WHERE name = ANY(%s)"
+        rows = self._connection.execute(query, (list(names),))
+        return {row[0]: Notice(*row) for row in rows}
+
+    def notices_in(self, state: str) -> list[Notice]:
+        rows = self._connection.execute(_GET_NOTICES + " WHERE state = %s ORDER BY name", (state,))
+        return [Notice(*row) for row in rows]
+
+    def notice(self, hash_: str) -> Notice:
+        row = self._connection.execute(_GET_NOTICES + " WHERE hash = %s", (hash_,)).fetchone()
+        if row is None:
+            raise StoreError("the book lacks a document that its log names: audit it, restore a backup")
+        return Notice(*row)
+
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
         found = _ahead(self._assets, ids)
         if found is None:
@@ -401,6 +437,13 @@ class PostgresTransaction:
             self._put(
                 "INSERT INTO revocations VALUES (%s, %s)",
                 ((row.grant, row.entry) for row in changes.revocations),
+            )
+            self._put(
+                _PUT_NOTICE,
+                (
+                    (each.name, each.state, each.version, each.hash, each.token, each.entry)
+                    for each in changes.notices.values()
+                ),
             )
             self._put(_PUT_ASSET, ((asset.id, asset_row(asset)) for asset in changes.assets))
             self._put_all(
@@ -494,7 +537,8 @@ def _prepare(connection: Connection, origin: str, key: str, *, alone: bool) -> N
 
 
 def _upgrade(connection: Connection) -> None:
-    version = int(_value(connection, "SELECT version FROM book"))
+    """Bring a book that an older release wrote to this release's version, step by step."""
+    version = _value(connection, "SELECT version FROM book")
     while version in _UPGRADES:
         for statement in _UPGRADES[version]:
             connection.execute(statement)

@@ -14,11 +14,12 @@ from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import parse_usage, usage_document
 from trustcompute.broker.policy import Asset, Reason
+from trustcompute.broker.rules import Reference
 from trustcompute.protocol.operation import Usage
 
 FIXED: Final = (
     "id, request, grant_hash, subject, asker, recipient, payer, peer, key, operation, dataset, purpose, "
-    "accounts, day, reserved, reasons"
+    "accounts, day, reserved, reasons, rules"
 )
 CHANGING: Final = "state, lease, charged, releases, detail, fault, entry, countersigned"
 REMEMBERED: Final = 4096
@@ -43,6 +44,7 @@ def fixed(job: JobRecord) -> tuple[Any, ...]:
         job.window,
         _usage_text(job.reserved),
         "[]" if not job.reasons else json.dumps([reason.to_document() for reason in job.reasons]),
+        "[]" if not job.rules else _rules_text(job.rules),
     )
 
 
@@ -79,14 +81,15 @@ def job_of(row: tuple[Any, ...]) -> JobRecord:
         window=row[13],
         reserved=_usage(row[14]),
         reasons=_reasons(row[15]),
-        state=JobState(row[16]),
-        lease=row[17],
-        charged=None if row[18] is None else _usage(row[18]),
-        releases=_releases(row[19]),
-        detail=row[20],
-        fault=None if row[21] is None else Fault(row[21]),
-        entry=row[22],
-        countersigned=row[23],
+        rules=_rules(row[16]),
+        state=JobState(row[17]),
+        lease=row[18],
+        charged=None if row[19] is None else _usage(row[19]),
+        releases=_releases(row[20]),
+        detail=row[21],
+        fault=None if row[22] is None else Fault(row[22]),
+        entry=row[23],
+        countersigned=row[24],
     )
 
 
@@ -146,6 +149,16 @@ def _accounts_text(accounts: tuple[str, ...]) -> str:
 @functools.lru_cache(maxsize=REMEMBERED)
 def _accounts(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _rules_text(rules: tuple[Reference, ...]) -> str:
+    return json.dumps([reference.to_document() for reference in rules])
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _rules(text: str) -> tuple[Reference, ...]:
+    return tuple(Reference.model_validate(reference) for reference in json.loads(text))
 
 
 def _releases_text(job: JobRecord) -> str:
