@@ -176,9 +176,9 @@ class Memory:
     def entry(self, index: int) -> bytes:
         return self._peek(lambda store: store.entry(index))
 
-    def entries(self) -> Iterator[StoredEntry]:
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
         with self._store.peek() as reader:
-            yield from reader.entries()
+            yield from reader.entries(start)
 
     def leaves(self, start: int = 0) -> Iterator[bytes]:
         with self._store.peek() as reader:

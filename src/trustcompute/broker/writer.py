@@ -182,10 +182,16 @@ class Book:
         """Entries in the log, those of this transaction included."""
         return self._size + len(self._pending)
 
-    def entries(self) -> Iterator[log.Entry]:
-        """The whole log, with what this transaction has added so far."""
-        bodies = itertools.chain((stored.body for stored in self.reader.entries()), tuple(self._pending))
-        return (log.decode(index, body) for index, body in enumerate(bodies))
+    @property
+    def committed(self) -> int:
+        """Entries in the log before this transaction."""
+        return self._size
+
+    def entries(self, start: int = 0) -> Iterator[log.Entry]:
+        """The log from ``start`` on, with what this transaction has added so far."""
+        stored = (each.body for each in self.reader.entries(start)) if start < self._size else ()
+        bodies = itertools.chain(stored, tuple(self._pending[max(0, start - self._size) :]))
+        return (log.decode(index, body) for index, body in enumerate(bodies, start=start))
 
     def known(self, grant: str) -> bool:
         """Whether the log has an entry that issued or accepted the grant."""

@@ -9,7 +9,9 @@ import typer
 from trustcompute import __version__
 from trustcompute.cli import (
     aggregate,
+    agreement,
     ask,
+    certificate,
     demo,
     dispute,
     doctor,
@@ -59,3 +61,5 @@ app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)
 app.add_typer(dispute.app, name="dispute")
+app.add_typer(agreement.app, name="agreement")
+app.add_typer(certificate.app, name="certificate")

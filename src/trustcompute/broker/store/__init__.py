@@ -127,8 +127,8 @@ class Rows(Protocol):
 
     def entry(self, index: int) -> bytes: ...
 
-    def entries(self) -> Iterator[StoredEntry]:
-        """All entries in order."""
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
+        """The entries from ``start`` on, in order."""
         ...
 
     def leaves(self, start: int = 0) -> Iterator[bytes]:

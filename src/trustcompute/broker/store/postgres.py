@@ -396,8 +396,9 @@ class PostgresTransaction:
     def entry(self, index: int) -> bytes:
         return bytes(self._one("SELECT body FROM entries WHERE idx = %s", index))
 
-    def entries(self) -> Iterator[StoredEntry]:
-        for row in self._stream("SELECT idx, leaf, body FROM entries ORDER BY idx"):
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
+        query: LiteralString = "SELECT idx, leaf, body FROM entries WHERE idx >= %s ORDER BY idx"
+        for row in self._stream(query, start):
             yield StoredEntry(*row)
 
     def leaves(self, start: int = 0) -> Iterator[bytes]:

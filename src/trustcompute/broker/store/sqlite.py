@@ -338,8 +338,9 @@ class SqliteTransaction:
     def entry(self, index: int) -> bytes:
         return bytes(self._one("SELECT body FROM entries WHERE idx = ?", (index,))[0])
 
-    def entries(self) -> Iterator[StoredEntry]:
-        for row in self._connection.execute("SELECT idx, leaf, body FROM entries ORDER BY idx"):
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
+        query = "SELECT idx, leaf, body FROM entries WHERE idx >= ? ORDER BY idx"
+        for row in self._connection.execute(query, (start,)):
             yield StoredEntry(*row)
 
     def leaves(self, start: int = 0) -> Iterator[bytes]:
