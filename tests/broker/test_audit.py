@@ -273,7 +273,7 @@ def test_an_honest_log_passes(written: Any) -> None:
         (
             [*START, use("1", dataset="unknown", accounts=["grant:g", "dataset:unknown"])],
             3,
-            "missing or malformed",
+            "not debited to its grant",
         ),
         ([*START, use("1", kind="job.forfeited", fault="peer"), use("2"), use("3")], 5, "beyond its limit"),
         (

@@ -23,7 +23,7 @@ from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import RULES, Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore
+from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore, Wanted
 from trustcompute.errors import StoreError
 
 MAX_ROWS: Final = 4096  # of each kind; a grant has some 2 KB, at most 32
@@ -131,6 +131,9 @@ class Memory:
         self._take(changes)
 
     # What a command asks for
+
+    def expect(self, wanted: Wanted) -> None:
+        """Nothing: most of it is here."""
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
         return self._jobs.among(ids, self._load_jobs)
