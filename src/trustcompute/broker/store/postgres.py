@@ -367,6 +367,8 @@ class PostgresTransaction:
                 "INSERT INTO entries VALUES (%s, %s, %s)",
                 ((row.index, row.leaf, row.body) for row in changes.entries),
             )
+            if changes.key is not None:
+                self._put("UPDATE book SET key = %s", [(changes.key,)])
             if changes.checkpoint is not None:
                 size = changes.entries[-1].index + 1
                 self._put("INSERT INTO checkpoints VALUES (%s, %s)", [(size, changes.checkpoint)])
