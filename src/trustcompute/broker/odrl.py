@@ -35,8 +35,8 @@ _POLICY: Final = frozenset(
     {"@context", "@id", "@type", "profile", "assigner", "assignee", "target", "timestamp"}
     | {"permission", "obligation", "prohibition"}
 )
-Write, Read = Callable[[Any], Any], Callable[[Any], Any]
-_Form = tuple[str, str, str, Write, Read]  # claim, left operand, operator, to and from the right operand
+Turn = Callable[[Any], Any]
+_Form = tuple[str, str, str, Turn, Turn]  # claim, left operand, operator, to and from the right operand
 
 
 def _same(value: Any) -> Any:
