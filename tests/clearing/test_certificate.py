@@ -59,7 +59,14 @@ def test_a_life_from_issue_to_cancellation(issued: Any) -> None:
     world.opened.pop().close()
     assert world.open().certificates.standing(changed).state is State.CANCELLED  # from the log alone
     filed = register.filings(world.opened[-1].entries(), Period(0, 2**40)).to_pylist()
-    assert [row["event"] for row in filed] == ["issued", "applied", "circulated", "changed", "issued", "cancelled"]
+    assert [row["event"] for row in filed] == [
+        "issued",
+        "applied",
+        "circulated",
+        "changed",
+        "issued",
+        "cancelled",
+    ]
     assert filed[1]["detail"] == "loan 17" and filed[3]["detail"] == changed
 
 

@@ -238,8 +238,10 @@ class Memory:
             self._revocations[revocation.grant] = revocation
         for name, notice in changes.notices.items():
             self._notices[name] = notice
-            if notice.state == RULES and self._rules is not None:
-                self._rules[name] = replace(notice, token="")
+            if self._rules is not None:
+                self._rules.pop(name, None)
+                if notice.state == RULES:
+                    self._rules[name] = replace(notice, token="")
         for asset in changes.assets:
             self._assets[asset.id] = asset
         for key, balance in changes.balances.items():

@@ -239,6 +239,10 @@ class Book:
     def keep(self, evidence: Evidence) -> None:
         self._changes.evidence.append(evidence)
 
+    def hand_over(self, key: str) -> None:
+        """The book belongs to the key of this thumbprint from now on."""
+        self._changes.key = key
+
     def forget(self, opening: log.Opening) -> None:
         """Delete what opens a commitment."""
         self._changes.forgotten.append((opening.index, opening.field))

@@ -16,9 +16,11 @@ from trustcompute.cli import (
     dispute,
     doctor,
     explain,
+    files,
     grant,
     identity,
     node,
+    odrl,
     record,
     release,
     rules,
@@ -54,6 +56,7 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
 app.add_typer(verify.app, name="verify")
@@ -63,3 +66,4 @@ app.command("statement")(record.statement)
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(agreement.app, name="agreement")
 app.add_typer(certificate.app, name="certificate")
+app.add_typer(odrl.app, name="odrl")

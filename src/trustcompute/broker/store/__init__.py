@@ -61,6 +61,7 @@ class Changes:
     forgotten: list[tuple[int, str]] = field(default_factory=list)  # openings, by index and field
     entries: list[StoredEntry] = field(default_factory=list)
     checkpoint: str | None = None
+    key: str | None = None  # thumbprint of the key that the book belongs to from now on
 
     @property
     def any(self) -> bool:

@@ -456,6 +456,8 @@ class PostgresTransaction:
             )
             self._put("DELETE FROM openings WHERE idx = %s AND field = %s", changes.forgotten)
             self._put_all(_NEW_ENTRIES, [(row.index, row.leaf, row.body) for row in changes.entries])
+            if changes.key is not None:
+                self._put("UPDATE book SET key = %s", [(changes.key,)])
             if changes.checkpoint is not None:
                 size = changes.entries[-1].index + 1
                 self._put("INSERT INTO checkpoints VALUES (%s, %s)", [(size, changes.checkpoint)])

@@ -403,6 +403,8 @@ class SqliteTransaction:
             "INSERT INTO entries VALUES (?, ?, ?)",
             [(row.index, row.leaf, row.body) for row in changes.entries],
         )
+        if changes.key is not None:
+            self._connection.execute("UPDATE book SET key = ?", (changes.key,))
         if changes.checkpoint is not None:
             size = changes.entries[-1].index + 1
             self._connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (size, changes.checkpoint))
