@@ -63,6 +63,7 @@ from trustcompute.broker.outbox import Outbox, keep
 from trustcompute.broker.policy import Asset, Decision
 from trustcompute.broker.publish import Publish
 from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.register import Register
 from trustcompute.broker.request import Request, VerifiedRequest
 from trustcompute.broker.rules import Reference, Rules
 from trustcompute.broker.standing import Standing
@@ -192,7 +193,8 @@ class Broker:
         ledger = Memory(store) if isinstance(store, SqliteStore) else store
         self._watch = Watch(hooks)
         self._writer = Writer(ledger, origin, identity.key, clock, self._watch)
-        self.clearing = ClearingHouse(self._writer, identity.name)
+        self.clearing = ClearingHouse(self._writer, identity.name, identity.key.public)
+        self.certificates = Register(self._writer, identity, self.clearing.fold)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
         self._past: dict[str, VerifyKey] = {}  # keys that this log had before
@@ -300,10 +302,13 @@ class Broker:
             return budget.lines(dataset, reader.all_balances())
 
     def issue(self, claims: Grant) -> str:
-        """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer."""
+        """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer.
+
+        ``GrantError`` where an agreement with the grantee about the asset is in force, on another plan.
+        """
         token = grant.sign(claims, self.identity.key)
         verified = delegation.verify(token, self._trusted, claims.aud)
-        self._writer.commit_one(commands.Issue(verified))
+        self.clearing.issue(claims, commands.Issue(verified))
         return token
 
     def revoke(self, grant_hash: str, reason: str) -> None:

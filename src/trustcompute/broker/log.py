@@ -53,6 +53,13 @@ TYPES: Final = frozenset(
         "adjustment.posted",
         "netting.payments",
         "netting.run",
+        "agreement.entered",
+        "certificate.issued",
+        "certificate.circulated",
+        "certificate.applied",
+        "certificate.changed",
+        "certificate.cancelled",
+        "certificate.recognised",
     }
 )
 

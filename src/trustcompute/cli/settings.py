@@ -18,6 +18,7 @@
     version = "2013"
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
+    stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
@@ -104,6 +105,7 @@ class DatasetSettings(BaseModel):
     evaluated: str | None = None
     aggregates: list[str] = []
     least_parties: int = 3
+    stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
@@ -111,6 +113,7 @@ class DatasetSettings(BaseModel):
     def dataset(self, folder: Path) -> Dataset:
         fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         fields["verified"] = None if self.verified is None else self.verified.published(folder)
