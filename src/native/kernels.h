@@ -9,6 +9,7 @@
 #include "curve.h"
 #include "aes.h"
 #include "gf128.h"
+#include "ntt.h"
 #include "pir.h"
 #include "platform.h"
 #include "sha2.h"
@@ -23,6 +24,7 @@ enum Feature : u32 {
     kAesNi = 1u << 8,
     kVaes = 1u << 9,
     kClmul = 1u << 10,
+    kFma = 1u << 16,
 };
 
 struct NamedFeature {
@@ -30,7 +32,8 @@ struct NamedFeature {
     Feature feature;
 };
 constexpr NamedFeature kFeatures[] = {
-    {"sha-ni", kShaNi}, {"avx2", kAvx2}, {"aes-ni", kAesNi}, {"vaes", kVaes}, {"pclmul", kClmul}};
+    {"sha-ni", kShaNi}, {"avx2", kAvx2}, {"aes-ni", kAesNi}, {"vaes", kVaes}, {"pclmul", kClmul},
+    {"fma", kFma}};
 
 struct Dispatch {
     Sha256Functions sha256;
@@ -38,6 +41,7 @@ struct Dispatch {
     Aes128Functions aes;
     Gf128Functions gf128;
     PirFunctions pir;
+    NttFunctions ntt;
 };
 
 // The features that this processor has and this build has code for.
@@ -118,6 +122,11 @@ void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t 
 void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key,
                  std::size_t first, std::size_t count, u8* out);
 
+// Ring learning with errors. Words of 64 bits; scale: 0 for the forward transform, else 1/size modulo the modulus.
+void ntt(const Dispatch& with, u8* rows, std::size_t count, std::size_t size, u64 modulus, const u8* roots, u64 scale);
+void ntt_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t b_size, std::size_t size, u64 modulus, u8* out);
+void bits_pack(const u8* values, std::size_t count, unsigned width, u8* out);
+void bits_unpack(const u8* packed, std::size_t size, std::size_t count, unsigned width, u8* out);
 // Verification. Products are taken modulo 2^32; a database is rows of signed bytes.
 void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* query,
                 u32* out);

@@ -276,6 +276,7 @@ PyMethodDef kMethods[] = {
 int fill(PyObject* module) {
     if (PyModule_AddIntConstant(module, "ABI_VERSION", tc::kAbiVersion) < 0) return -1;
     if (PyModule_AddFunctions(module, kVoleMethods) < 0) return -1;
+    if (PyModule_AddFunctions(module, kNttMethods) < 0) return -1;
     if (PyModule_AddFunctions(module, kPirMethods) < 0) return -1;
     constexpr Py_ssize_t number = sizeof tc::kFeatures / sizeof tc::kFeatures[0];
     PyObject* features = PyTuple_New(number);

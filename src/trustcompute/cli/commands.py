@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from trustcompute import __version__
-from trustcompute.cli import aggregate, ask, demo, dispute, doctor, grant, identity, node, record, release, verify
+from trustcompute.cli import (
+    aggregate,
+    ask,
+    demo,
+    dispute,
+    doctor,
+    explain,
+    grant,
+    identity,
+    node,
+    record,
+    release,
+    rules,
+    verify,
+)
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -32,9 +46,11 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(identity.app, name="identity")
 app.add_typer(grant.app, name="grant")
+app.add_typer(rules.app, name="rules")
 app.command("node")(node.node)
 app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
+app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)

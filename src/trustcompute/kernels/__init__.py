@@ -21,11 +21,23 @@ import numpy as np
 
 from trustcompute.errors import ParameterError
 from trustcompute.kernels import arrays
-from trustcompute.kernels.arrays import I8, I64, U8, U32, Column, FixedColumn, OkvsShape, VariableColumn
+from trustcompute.kernels.arrays import (
+    I8,
+    I64,
+    NTT_MODULI,
+    U8,
+    U32,
+    U64,
+    Column,
+    FixedColumn,
+    OkvsShape,
+    VariableColumn,
+)
 from trustcompute.kernels.dispatch import Backend, chosen
 from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, NotSorted, OkvsFailure
 
 __all__ = [
+    "NTT_MODULI",
     "Backend",
     "Column",
     "FixedColumn",
@@ -39,6 +51,8 @@ __all__ = [
     "aes128_ctr",
     "aes128_davies_meyer",
     "aes128_hash",
+    "bits_pack",
+    "bits_unpack",
     "code_compress",
     "code_convolve",
     "code_expand",
@@ -49,6 +63,8 @@ __all__ = [
     "lwe_product",
     "match_rows",
     "match_sorted",
+    "ntt",
+    "ntt_mul",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
@@ -334,6 +350,52 @@ def pprf_puncture(sums: U8, points: I64, leaves: int, keys: bytes) -> tuple[U8, 
     sums = arrays.blocks("sums", sums, len(points) * depth)
     points = np.ascontiguousarray(points)
     return chosen()[1].pprf_puncture(sums, points, leaves, arrays.cipher_key("keys", keys, 32))
+
+
+def ntt(rows: U64, modulus: int, *, inverse: bool = False) -> U64:
+    """The negacyclic transform of each row, uint64[n, N] -> uint64[n, N], N of 1024, 2048, 4096; values below the
+    modulus.
+
+    Forward: coefficients of Z_q[x]/(x^N + 1) to values, in bit-reversed order of the roots; inverse: back. The
+    product of two polynomials is ``ntt_mul`` of their transforms. modulus: one of ``NTT_MODULI``. Constant time,
+    compiled.
+    """
+    return chosen()[1].ntt(arrays.residues("rows", rows, modulus), modulus, inverse)
+
+
+def ntt_mul(a: U64, b: U64, modulus: int) -> U64:
+    """a·b modulo the modulus, place by place, or by the only row of b: uint64[n, N], uint64[n, N] -> uint64[n, N]."""
+    a = arrays.residues("a", a, modulus)
+    b = arrays.residues("b", b, modulus, a.shape[1])
+    if len(b) not in (1, len(a)):
+        raise ParameterError(f"b must have {len(a)} rows or a single one, not {len(b)}")
+    return chosen()[1].ntt_mul(a, b, modulus)
+
+
+def bits_pack(values: U64, width: int) -> U8:
+    """The low ``width`` bits of each value, one after the other, least significant first: uint64[n] ->
+    uint8[⌈n·width/8⌉].
+
+    width: 1 to 63. Values must have no higher bits.
+    """
+    width = arrays.packed_width(width)
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint64 or values.ndim != 1:
+        raise ParameterError("values must be a flat uint64 array")
+    if len(values) and int(values.max()) >> width:
+        raise ParameterError(f"values must have at most {width} bits")
+    return chosen()[1].bits_pack(np.ascontiguousarray(values), width)
+
+
+def bits_unpack(packed: U8, count: int, width: int) -> U64:
+    """The inverse of ``bits_pack``: uint8[⌈count·width/8⌉] -> uint64[count]."""
+    width = arrays.packed_width(width)
+    if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.ndim != 1 or count < 0:
+        raise ParameterError("packed must be a flat uint8 array")
+    if len(packed) != -(-count * width // 8):
+        raise ParameterError(
+            f"{count} integers of {width} bits take {-(-count * width // 8)} bytes, not {len(packed)}"
+        )
+    return chosen()[1].bits_unpack(np.ascontiguousarray(packed), count, width)
 
 
 def code_compress(vector: U8, outputs: int, key: bytes) -> U8:

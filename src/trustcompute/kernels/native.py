@@ -11,7 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from trustcompute.kernels import _native
-from trustcompute.kernels.arrays import I8, I64, U8, U32, Column, FixedColumn, OkvsShape, tree_depth
+from trustcompute.kernels.arrays import (
+    I8,
+    I64,
+    U8,
+    U32,
+    U64,
+    Column,
+    FixedColumn,
+    OkvsShape,
+    ntt_table,
+    tree_depth,
+)
 from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, NotSorted, OkvsFailure
 
 
@@ -186,6 +197,27 @@ class Native:
         out, totals = _empty(len(points) * leaves, 16), _empty(len(points), 16)
         _native.pprf_puncture(self._use, sums, points, leaves, keys, out, totals)
         return out, totals
+
+    def ntt(self, rows: U64, modulus: int, inverse: bool) -> U64:
+        table, out = ntt_table(rows.shape[1], modulus), rows.copy()
+        roots, scale = (table.inverse_roots, table.scale) if inverse else (table.roots, 0)
+        _native.ntt(self._use, out, rows.shape[1], modulus, roots, scale)
+        return out
+
+    def ntt_mul(self, a: U64, b: U64, modulus: int) -> U64:
+        out = np.empty_like(a)
+        _native.ntt_mul(self._use, a, b, modulus, out)
+        return out
+
+    def bits_pack(self, values: U64, width: int) -> U8:
+        out = np.empty(-(-len(values) * width // 8), dtype=np.uint8)
+        _native.bits_pack(values, width, out)
+        return out
+
+    def bits_unpack(self, packed: U8, count: int, width: int) -> U64:
+        out = np.empty(count, dtype=np.uint64)
+        _native.bits_unpack(packed, width, out)
+        return out
 
     def code_compress(self, vector: U8, outputs: int, key: bytes) -> U8:
         half = len(vector) // 2

@@ -129,10 +129,13 @@ COMPUTATIONS: Final = (
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
+    *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
         Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
     *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
-    *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
 )
+
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *AGGREGATES))
+"""Operations that match no keys: who may ask for these alone is not told how many keys there are."""

@@ -31,7 +31,9 @@ class Dataset:
     keys:        the key columns one may match on: a column, or several that form one key; each entry one choice.
     casefold:    whether text keys are compared without regard to case.
     classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
-    limits:      what all grantees together may use of it, by unit.
+    limits:      what all grantees together may use of it, by unit; within an epoch, where there are epochs.
+    epoch:       name of the data's epoch: only under a new one are budgets of the dataset fresh again.
+    per_recipient: what each who receives results may use of it, over all its grants, by unit.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
@@ -50,6 +52,8 @@ class Dataset:
     grade: Grade = "general"
     personal: bool = False
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    epoch: str = ""
+    per_recipient: Mapping[str, Limit] = field(default_factory=dict)
     evaluated: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
@@ -113,6 +117,8 @@ class HeldDataset:
             personal=d.personal,
             rows=self._rows,
             limits=d.limits,
+            epoch=d.epoch,
+            per_recipient=d.per_recipient,
         )
 
     def keys(self, columns: Sequence[str]) -> tables.Keys:

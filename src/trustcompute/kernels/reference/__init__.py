@@ -23,6 +23,7 @@ from trustcompute.kernels.reference.curve import (
 from trustcompute.kernels.reference.digest import digest_columns, expand_message_xmd, oprf_finalize
 from trustcompute.kernels.reference.gf128 import gf128_dot, gf128_mul
 from trustcompute.kernels.reference.match import match_rows, match_sorted, sort_rows
+from trustcompute.kernels.reference.ntt import bits_pack, bits_unpack, ntt, ntt_mul
 from trustcompute.kernels.reference.okvs import okvs_decode, okvs_encode
 from trustcompute.kernels.reference.pir import lwe_product, pir_answer, pir_multiply, word_product
 from trustcompute.kernels.reference.pprf import pprf_expand, pprf_puncture
@@ -37,6 +38,8 @@ __all__ = [
     "aes128_ctr",
     "aes128_davies_meyer",
     "aes128_hash",
+    "bits_pack",
+    "bits_unpack",
     "code_compress",
     "code_convolve",
     "code_expand",
@@ -47,6 +50,8 @@ __all__ = [
     "lwe_product",
     "match_rows",
     "match_sorted",
+    "ntt",
+    "ntt_mul",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
