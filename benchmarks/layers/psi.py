@@ -5,7 +5,8 @@ protocol, and (``intersect``) write the matched keys to another. The provider re
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
 keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``; ``files`` is
 ``intersect`` for files of any size, whose keys lie on disk; ``workers`` is the same with both parties of a
-bucket in one worker, one or two of them. A wrong result fails the run.
+bucket in one worker, one or two of them; ``protocol`` begins and ends with digests in memory. A wrong result
+fails the run.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ LAYER = Layer(
         "workers": (2**20,),
         "cardinality": (2**14,),
         "lookup": (2**14,),
+        "protocol": (2**17,),
     },
     roles=("provider", "consumer"),
     ours=trustcompute_psi.SYSTEM,

@@ -2,7 +2,8 @@
 
 Identities, the book and the grant are made before the clock starts. The timed call starts the node (which
 reads and digests its dataset), connects, intersects, and takes the receipt. A ``lookup`` is timed alone: the node runs,
-the session is open and has the evaluated table.
+the session is open and has the evaluated table. A ``protocol`` is timed alone as well: digests of the keys are in
+memory, and the frames cross a bare socket.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SYSTEM = System(
         "cardinality": PROTOCOLS[:1],
         "workers": WORKERS,
         "lookup": ("psi.lookup.v1",),
+        "protocol": OPERATIONS,
     },
 )
 DATASET = "keys"
@@ -49,6 +51,8 @@ def party(job: Job) -> Iterator[Call]:
             return
         executor = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
         side = _provider if job.role == "provider" else _consumer
+        if job.task == "protocol":
+            side = _bare
         yield side(job, stack, executor)
 
 
@@ -173,6 +177,36 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         return found.count
 
     return intersect
+
+
+def _bare(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    import numpy as np
+
+    from benchmarks.systems import loopback
+    from trustcompute import tables
+    from trustcompute.primitives.rng import Rng
+    from trustcompute.protocol.operation import Sizes
+    from trustcompute.protocol.transcript import Binding
+    from trustcompute.psi import operation, parties
+
+    keys = tables.keys(tables.open_table(job.input(f"{job.role}.csv")), ["id"], executor=executor)
+    sizes, digests = Sizes(job.rows, job.rows), np.ascontiguousarray(keys.digests)
+    op = operation.named(job.protocol)
+    params = op.check({"columns": ["id"], "keys": keys.spec.digest}, sizes)
+    binding = Binding("", op.id, params, op.consumer, op.provider)
+    connect, role, run = {
+        "provider": (loopback.listen, parties.provider, loopback.follow),
+        "consumer": (loopback.reach, parties.consumer, loopback.lead),
+    }[job.role]
+    connection = stack.enter_context(connect(job.ports[0]))
+
+    def call() -> int | None:
+        found = run(
+            connection, role(op.id, params, sizes, digests, Rng.from_os(), executor=executor), binding
+        )
+        return None if found is None else found.count
+
+    return call
 
 
 def _tell(one: object) -> None:

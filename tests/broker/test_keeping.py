@@ -13,7 +13,7 @@ import pytest
 
 from trustcompute.broker import backup, commands
 from trustcompute.broker.broker import Broker
-from trustcompute.broker.job import JobState
+from trustcompute.broker.job import Fault, JobState
 from trustcompute.broker.store.sqlite import BOOK_FILE
 from trustcompute.errors import AuditError, ParameterError, StoreError
 from trustcompute.primitives import commitment
@@ -141,11 +141,13 @@ def test_a_read_only_disk_is_a_clear_refusal(world: Any, tmp_path: Path) -> None
     broker._store._connection.execute(
         "PRAGMA query_only = ON"
     )  # root may write to any file, so not by its mode
+    job = broker.reserve(world.verified(broker, grant), world.operation)  # needs no disk yet
     with pytest.raises(StoreError, match="nothing was written"):
-        broker.reserve(world.verified(broker, grant), world.operation)
+        broker.arm(job.id)
     broker._store._connection.execute("PRAGMA query_only = OFF")
+    broker.abandon(job.id, "the disk was read-only", Fault.PROVIDER)
     world.posted(broker, grant)
-    assert broker.audit().jobs == {"posted": 1}
+    assert broker.audit().jobs == {"posted": 1, "voided": 1}
     broker.close()
     read_only = sqlite3.connect(f"file:{world.directory / BOOK_FILE}?mode=ro", uri=True)
     assert read_only.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -76,6 +76,23 @@ def test_a_connection_that_was_cut_is_an_error_once(shared: Any) -> None:
     broker.audit()
 
 
+def test_a_book_of_an_older_release_is_upgraded(shared: Any) -> None:
+    first = shared.broker()
+    grant = first.issue(shared.claims())
+    shared.posted(first, grant, rows=1)
+    first.close()
+    for statement in (
+        "DROP TABLE notices",
+        "ALTER TABLE jobs DROP COLUMN rules",
+        "UPDATE book SET version = 1",
+    ):
+        execute(shared, statement)
+    again = shared.open()
+    shared.posted(again, grant, rows=1)
+    again.publish(shared.denylist(version=1))
+    assert again.audit().jobs == {"posted": 2}
+
+
 def test_a_book_of_another_log_or_release_is_refused(shared: Any) -> None:
     shared.broker().close()
     with pytest.raises(StoreError, match=r"belongs to the log bureau\.example/trustcompute"):

@@ -67,9 +67,13 @@ def test_compared_bytes_keep_40_bits_of_statistical_security(n, m, width):
 
 
 def test_sizes_out_of_bounds_are_refused():
-    for n in (-1, 2**31):
+    for n in (-1, 2**40 + 1):
         with pytest.raises(ParameterError, match="distinct keys"):
             matching.width(n, 1)
+    asked = {"columns": ["id"], "keys": "0" * 64}
+    for operation in INTERSECTIONS:
+        with pytest.raises(ParameterError, match="ask for more runs"):
+            operation.check(asked, Sizes(2**31, 1))
 
 
 @pytest.mark.parametrize("protocol", [ecdh, cardinality, dh])

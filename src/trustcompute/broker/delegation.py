@@ -55,7 +55,7 @@ _SAME: Final = ("aud", "price", "split")
 _INHERITED: Final = ("scenarios", "territory", "review", "consent")
 _SETS: Final = ("purposes", "scenarios", "outputs", "territory")
 _ASSET: Final = ("id", "version", "schema_hash", "classification", "grade", "personal")
-_BOUNDS: Final = ("columns", "max_rows", "min_rows", "min_group", "counterparties")
+_BOUNDS: Final = ("columns", "predicates", "max_rows", "min_rows", "min_group", "counterparties")
 _SPANS: Final = ("total", "per_call", "per_day")
 
 
@@ -124,6 +124,7 @@ def delegate(
         "depth": max(above.depth - 1, 0),
         "parent": hash_of(parent),
         "key": issuer.x,
+        "payer": None,
     }
     try:
         claims["cnf"] = Confirmation(jkt=subject_key)
@@ -165,6 +166,8 @@ def check(child: Grant, parent: Grant) -> None:
     if child.depth >= parent.depth:
         allowed = f"{parent.depth} further delegations" if parent.depth else "no delegation"
         raise GrantError(f"the parent allows {allowed}: depth must be below {parent.depth}", "depth")
+    if child.payer not in (None, child.iss, parent.payer):
+        raise GrantError("nobody but the issuer, and whom the parent names, has agreed to pay", "payer")
     for field in _beyond(child, parent):
         raise GrantError("a delegated grant may not allow more than its parent", field)
 
@@ -258,6 +261,8 @@ def _beyond_operations(child: Grant, parent: Grant) -> Iterator[str]:
 def _beyond_bounds(child: Bounds, parent: Bounds) -> Iterator[str]:
     if not _subset(child.columns, parent.columns):
         yield "columns"
+    if not _subset(child.predicates, parent.predicates):
+        yield "predicates"
     if not _at_most(child.max_rows, parent.max_rows):
         yield "max_rows"
     for name in ("min_rows", "min_group"):

@@ -23,13 +23,16 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
+from trustcompute.broker import currency
 from trustcompute.errors import GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
 from trustcompute.primitives.signing import SigningKey, TokenError
@@ -74,23 +77,29 @@ def _label(value: str) -> str:
     return value
 
 
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _currency(code: str) -> str:
+    if code not in currency.DIGITS:
+        raise ValueError("a currency is an active code of ISO 4217, such as EUR or CNY")
+    return code
+
+
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError("each entry may occur once")
     return values
 
 
-def _text(pattern: str) -> StringConstraints:
+def text(pattern: str) -> StringConstraints:
     return StringConstraints(pattern=pattern)
 
 
-Thumbprint = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
-Digest = Annotated[str, _text(r"^[0-9a-f]{64}$")]
-PublicKey = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
-Name = Annotated[str, _text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-Identifier = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-Party = Annotated[str, _text(r"^[A-Za-z0-9_-][A-Za-z0-9._:/-]{0,127}$")]  # a thumbprint, or a name
-OperationId = Annotated[str, _text(r"^[a-z][a-z0-9_.-]{0,63}$")]
+Thumbprint = Annotated[str, text(r"^[A-Za-z0-9_-]{43}$")]
+Digest = Annotated[str, text(r"^[0-9a-f]{64}$")]
+PublicKey = Annotated[str, text(r"^[A-Za-z0-9_-]{43}$")]
+Name = Annotated[str, text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+Identifier = Annotated[str, text(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+Party = Annotated[str, text(r"^[A-Za-z0-9_-][A-Za-z0-9._:/-]{0,127}$")]  # a thumbprint, or a name
+OperationId = Annotated[str, text(r"^[a-z][a-z0-9_.-]{0,63}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_label)]
 Time = Annotated[int, Field(ge=0, le=MAX_TIME)]
 Count = Annotated[int, Field(ge=0, le=canonical.MAX_INTEGER)]
@@ -101,7 +110,7 @@ Rational = Annotated[str, AfterValidator(_rational)]
 Grade = Literal["general", "important", "core"]
 Right = Literal["hold", "process", "operate"]
 Labels = Annotated[
-    tuple[Label, ...], Field(strict=False, min_length=1, max_length=MAX_LIST), AfterValidator(_distinct)
+    tuple[Label, ...], Field(strict=False, min_length=1, max_length=MAX_LIST), AfterValidator(distinct)
 ]
 
 
@@ -142,12 +151,13 @@ class AssetClaim(Document):
 class Bounds(Document):
     """Bounds on one operation's parameters.
 
-    columns: those that may be named in a request; max_rows, min_rows: of the consumer's declared rows;
-    min_group: the least value of the parameter ``min_group``; counterparties: thumbprints of those who,
-    beside the subject, may ask for or receive a result.
+    columns: those that may be named in a request; predicates: those that may be verified; max_rows, min_rows: of the
+    consumer's declared rows; min_group: the least value of the parameter ``min_group``; counterparties: thumbprints
+    of those who, beside the subject, may ask for or receive a result.
     """
 
     columns: Labels | None = None
+    predicates: Labels | None = None
     max_rows: Count | None = None
     min_rows: Count | None = None
     min_group: Count | None = None
@@ -162,41 +172,138 @@ class Limit(Document):
     per_day: Amount | None = None
 
 
-class PricePlan(Document):
-    """What use costs, in minor units of the currency: exact decimals ("0.25") or fractions ("1/3")."""
+class Tier(Document):
+    """A rate for each unit up to ``upto`` of the plan's window (beyond the tier before); ``None``: for all others."""
 
-    kind: Literal["per_use", "free"]
-    currency: Annotated[str, _text(r"^[A-Z]{3}$")] | None = None
+    upto: Annotated[int, Field(ge=1, le=canonical.MAX_INTEGER)] | None = None
+    rate: Rational
+
+
+class PricePlan(Document):
+    """What use costs, in minor units of the currency: exact decimals ("0.25") or fractions ("1/3").
+
+    kind             costs, beside ``per_call`` and ``per_row``
+    ``free``         nothing; use is metered all the same
+    ``conditional``  nothing for the purposes ``free_for``, and nothing for the first ``free_calls`` and
+                     ``free_rows`` of each window
+    ``per_use``      nothing else
+    ``tiered``       each ``unit`` the rate of the tier that it falls into, counted from the window's begin
+    ``annual``       ``fee`` for every year that begins, payable by the grantee; delegated grants are covered
+    ``revenue_share``  ``rate`` of the revenue that the grantee declares
+
+    window: over which tiers and allowances count: the life of the grant with all that were delegated from it, or
+    UTC calendar months or years. It is not the period of statements, which whoever closes them could choose.
+    """
+
+    kind: Literal["free", "conditional", "per_use", "tiered", "annual", "revenue_share"]
+    currency: Annotated[str, AfterValidator(_currency)] | None = None
     per_call: Rational = "0"
     per_row: Rational = "0"
+    free_for: Labels | None = None
+    free_calls: Count | None = None
+    free_rows: Count | None = None
+    unit: Literal["calls", "rows"] | None = None
+    tiers: Annotated[tuple[Tier, ...], Field(strict=False, min_length=1, max_length=MAX_LIST)] | None = None
+    window: Literal["grant", "month", "year"] | None = None
+    fee: Rational | None = None
+    rate: Rational | None = None
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
         if self.kind == "free" and (self.currency or Fraction(self.per_call) or Fraction(self.per_row)):
             raise ValueError("a free plan has no currency and no rates")
-        if self.kind == "per_use" and self.currency is None:
-            raise ValueError("a plan per use needs a currency (ISO 4217)")
+        if self.kind != "free" and self.currency is None:
+            raise ValueError(f"a plan of kind {self.kind} needs a currency (ISO 4217)")
+        needed, allowed = _TERMS[self.kind]
+        for name in _PLANNED:
+            if getattr(self, name) is None and name in needed:
+                raise ValueError(f"a plan of kind {self.kind} needs {name}")
+            if getattr(self, name) is not None and name not in needed | allowed:
+                raise ValueError(f"a plan of kind {self.kind} has no {name}")
+        self._check_terms()
         return self
 
+    def _check_terms(self) -> None:
+        if self.kind == "conditional":
+            counted = self.free_calls is not None or self.free_rows is not None
+            if not counted and self.free_for is None:
+                raise ValueError("a conditional plan says what is free: free_for, free_calls or free_rows")
+            if counted != (self.window is not None):
+                raise ValueError("free_calls and free_rows need a window, and nothing else does")
+        if self.rate is not None and Fraction(self.rate) > 1:
+            raise ValueError("a share of revenue is at most 1")
+        ends = [tier.upto for tier in self.tiers or ()]
+        closed = [end for end in ends[:-1] if end is not None]
+        if ends and (ends[-1] is not None or len(closed) < len(ends) - 1 or closed != sorted(set(closed))):
+            raise ValueError("tiers rise in upto, and the last has none")
 
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Terms that a plan has not are not written: a plan keeps the form that it had before there were such terms."""
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if value is not None or name not in _PLANNED}
+
+
+_PLANNED: Final = ("free_for", "free_calls", "free_rows", "unit", "tiers", "window", "fee", "rate")
+_TERMS: Final[Mapping[str, tuple[set[str], set[str]]]] = {  # of a kind: needed, allowed
+    "free": (set(), set()),
+    "conditional": (set(), {"free_for", "free_calls", "free_rows", "window"}),
+    "per_use": (set(), set()),
+    "tiered": ({"unit", "tiers", "window"}, set()),
+    "annual": ({"fee"}, set()),
+    "revenue_share": ({"rate"}, set()),
+}
 FREE: Final = PricePlan(kind="free")
 
 
-class Share(Document):
-    """A party's share of the price, exact: "7/10"."""
+class Step(Document):
+    """Of what a grant has cost beyond ``amount`` minor units, the party's share is this one."""
 
-    party: Party
+    amount: Annotated[int, Field(ge=1, le=canonical.MAX_INTEGER)]
     share: Rational
 
 
+class Share(Document):
+    """A party's share of the price, exact: "7/10"; with ``above`` another of what the grant costs beyond an amount.
+
+    party: a thumbprint or a name. ``pool:NAME`` is divided by recorded contributions before a period closes;
+    ``public:NAME`` is an earmarked account that is never set off against anything.
+    """
+
+    party: Party
+    share: Rational
+    above: Annotated[tuple[Step, ...], Field(strict=False, max_length=MAX_LIST)] = ()
+
+    @field_validator("above")
+    @classmethod
+    def _rising(cls, above: tuple[Step, ...]) -> tuple[Step, ...]:
+        amounts = [step.amount for step in above]
+        if amounts != sorted(set(amounts)):
+            raise ValueError("the steps of a share rise in amount")
+        return above
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = dump(self)
+        return {name: value for name, value in written.items() if name != "above" or value}
+
+    def beyond(self, amount: int) -> Fraction:
+        """The share of what a grant costs beyond ``amount``."""
+        reached = [step.share for step in self.above if step.amount <= amount]
+        return Fraction(reached[-1] if reached else self.share)
+
+
 class Grant(Document):
-    """The claims of a grant. Times are seconds since 1970 (UTC); see the module for what absence means."""
+    """The claims of a grant. Times are seconds since 1970 (UTC); see the module for what absence means.
+
+    payer: who agrees to pay beside the subject: the issuer, or whom the parent names.
+    """
 
     iss: Thumbprint
     sub: Name
     cnf: Confirmation
     aud: Name
-    jti: Annotated[str, _text(r"^[A-Za-z0-9._:-]{1,64}$")]
+    jti: Annotated[str, text(r"^[A-Za-z0-9._:-]{1,64}$")]
     iat: Time
     nbf: Time
     exp: Time
@@ -208,7 +315,7 @@ class Grant(Document):
     outputs: Annotated[
         tuple[Annotated[OutputForm, Field(strict=False)], ...],
         Field(strict=False, min_length=1),
-        AfterValidator(_distinct),
+        AfterValidator(distinct),
     ]
     territory: Labels | None = None
     limits: dict[str, Limit]
@@ -220,6 +327,39 @@ class Grant(Document):
     parent: Digest | None = None
     key: PublicKey | None = None
     consent: Label | None = None
+    payer: Thumbprint | None = None
+
+    @classmethod
+    def preset(cls, name: str, *, days: int = 90, **claims: Any) -> Grant:
+        """A root grant of a common kind (``presets.PRESETS``), to be signed; ``claims`` as for ``new_grant``.
+
+        Whom, which asset, what for and the contingency plan are always the caller's to say; operations, outputs,
+        limits, right and depth are the preset's where they are left out. Raises ``ParameterError``.
+        """
+        from trustcompute.broker.presets import preset  # noqa: PLC0415 - made of what this module defines
+
+        found = preset(name)
+        terms: dict[str, Any] = {
+            "operations": found.operations,
+            "outputs": found.outputs,
+            "limits": found.limits,
+            "right": found.right,
+            "depth": found.depth,
+        }
+        return new_grant(**{"days": days, **terms, **claims})
+
+    def describe(self) -> str:
+        """What the grant lets whom see, in plain words, on one page. For a chain: ``describe.describe``."""
+        from trustcompute.broker.describe import describe  # noqa: PLC0415 - as above
+
+        return describe([self])
+
+    @field_validator("payer")
+    @classmethod
+    def _agreed(cls, payer: str | None, info: ValidationInfo) -> str | None:
+        if payer not in (None, info.data.get("iss")) and info.data.get("parent") is None:
+            raise ValueError("nobody but the issuer, who signs the grant, can agree here to pay")
+        return payer
 
     @field_validator("exp")
     @classmethod
@@ -244,8 +384,10 @@ class Grant(Document):
             raise ValueError("each party may have one share")
         if not split and price is not None and price.kind == "free":
             return split
-        if sum((Fraction(share.share) for share in split), Fraction(0)) != 1:
-            raise ValueError("the shares must sum to exactly 1")
+        for amount in (0, *sorted({step.amount for share in split for step in share.above})):
+            if sum((share.beyond(amount) for share in split), Fraction(0)) != 1:
+                beyond = f" beyond {amount}" if amount else ""
+                raise ValueError(f"the shares{beyond} must sum to exactly 1")
         return split
 
 
@@ -344,10 +486,12 @@ def read(token: str) -> Grant:
     return read_claims(token, GRANT_TYPE, Grant)[0]
 
 
-def read_claims(token: str, header_type: str, model: type[Model]) -> tuple[Model, signing.Unverified]:
+def read_claims(
+    token: str, header_type: str, model: type[Model], *, limit: int = signing.MAX_TOKEN
+) -> tuple[Model, signing.Unverified]:
     """Parse a token and validate its claims, not its signature. Raises ``GrantError`` with the field."""
     try:
-        unverified = signing.parse(token, header_type)
+        unverified = signing.parse(token, header_type, limit=limit)
         claims = model.model_validate_json(unverified.payload, by_alias=True, by_name=False)
     except TokenError as error:
         raise GrantError(str(error), error.field) from error

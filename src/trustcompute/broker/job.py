@@ -10,11 +10,12 @@ answered with the same refusal and logged once. States on the right are final. R
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from trustcompute.broker.policy import Reason
+from trustcompute.broker.rules import Reference
 from trustcompute.errors import LocalProtocolError
 from trustcompute.protocol.operation import Usage
 
@@ -70,7 +71,7 @@ class JobRecord:
 
     accounts: what its use is debited to; window: UTC day of the reservation; reserved, charged: usage;
     lease: time (seconds) until which the reservation holds or, once posted, the answers are kept; entry,
-    countersigned: indexes in the log.
+    countersigned: indexes in the log; rules: the deny-lists and policies that the decision was made by.
     """
 
     id: str
@@ -97,6 +98,7 @@ class JobRecord:
     fault: Fault | None = None
     entry: int | None = None
     countersigned: int | None = None
+    rules: tuple[Reference, ...] = ()
 
     @property
     def open(self) -> bool:
@@ -106,3 +108,13 @@ class JobRecord:
         return next(
             (release for release in self.releases if (release.run, release.turn) == (run, turn)), None
         )
+
+    def but(self, **changes: Any) -> JobRecord:
+        """The record with these fields changed; ``dataclasses.replace`` takes four times as long, thrice a job."""
+        made = object.__new__(JobRecord)
+        for name in _FIELDS:
+            object.__setattr__(made, name, changes[name] if name in changes else getattr(self, name))
+        return made
+
+
+_FIELDS: Final = tuple(field.name for field in fields(JobRecord))

@@ -93,8 +93,9 @@ def shortfalls(
     accounts: Sequence[Account], usage: Usage, day: int, balances: Balances
 ) -> Iterator[Shortfall]:
     """Every limit that stands in the way of reserving ``usage`` now."""
+    amounts = used(usage)
     for account in accounts:
-        for unit, asked in used(usage):
+        for unit, asked in amounts:
             limit = account.limit(unit)
             if limit.per_call is not None and asked > limit.per_call:
                 yield Shortfall(account, unit, "per_call", asked, limit.per_call)
@@ -107,8 +108,9 @@ def shortfalls(
 
 def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances) -> None:
     """Reserve ``usage``, after ``shortfalls`` found nothing. Limits now in force go beside the balances."""
+    amounts = used(usage)
     for account in accounts:
-        for unit, amount in used(usage):
+        for unit, amount in amounts:
             limit = account.limit(unit)
             for window, bound in ((day, limit.per_day), (TOTAL, limit.total)):
                 key = BalanceKey(account.name, window, unit)

@@ -13,25 +13,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from trustcompute.broker import log, meter
-from trustcompute.broker.grant import read
+from trustcompute.broker import budget, log, meter
+from trustcompute.broker.grant import Grant, read
 from trustcompute.broker.job import JobRecord
+from trustcompute.broker.log import StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import RULES, Notice, topics
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Reader, Revocation, Store
+from trustcompute.broker.rules import NO_RULES, Reference, RuleBook, Rules, kind_of, parsed
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows
+from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
 from trustcompute.primitives.signing import SigningKey
 
 MAX_GROUP: Final = 256
-MAX_RECENT: Final = 4096  # jobs; some 2 KB each
+MAX_RECENT: Final = 1024  # entries of jobs, some 1 KB each and 64 at most
+
+Read = TypeVar("Read")
 
 
 class Clock(Protocol):
@@ -42,11 +49,17 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a command will look at: ids of jobs, hashes of grants, ids of datasets."""
+    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, names of notices, thumbprints of
+    recipients.
+
+    The notices about a grant and about the grants of a job come with these; all rules are always there.
+    """
 
     jobs: tuple[str, ...] = ()
     grants: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
 
 
 NOTHING: Final = Touched()
@@ -65,62 +78,89 @@ class Command(Protocol):
     def apply(self, book: Book) -> Any: ...
 
 
+class _Lazily(Generic[Read]):
+    """Computed at its first use. As ``functools.cached_property``, without its lock: a book has one thread."""
+
+    def __init__(self, compute: Callable[[Any], Read]) -> None:
+        self._compute = compute
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, book: Any, owner: type) -> Read:
+        value = book.__dict__[self._name] = self._compute(book)
+        return value
+
+
 class Book:
     """The working copy of what one transaction touches. now: its time, not before that of the last entry."""
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Rows,
         touched: Sequence[Touched],
         now: int,
         size: int,
-        known: Mapping[str, JobRecord] = MappingProxyType({}),
     ) -> None:
-        """known: jobs as the reader would give them, so that they need not be read."""
         self.now, self.day = now, meter.day_of(now)
         self.reader = reader
         self._size = size
         self._changes = Changes()
         self._pending: list[bytes] = []
         names = {job for each in touched for job in each.jobs}
-        self.jobs = {job: known[job] for job in names if job in known}
-        self.jobs |= reader.jobs(names - self.jobs.keys())
+        self.jobs = reader.jobs(names)
         self._stored = frozenset(self.jobs)
         self._put: dict[str, JobRecord] = {}
         self._named = {name for each in touched for name in each.grants}
         self._datasets = {name for each in touched for name in each.datasets}
+        self._topics = {name for each in touched for name in each.notices}
+        self._recipients = {name for each in touched for name in each.recipients}
 
     # Each kind is read at its first use, for all commands at once.
 
-    @functools.cached_property
+    @_Lazily
     def _grants(self) -> dict[str, GrantRow]:
         return self.reader.grants(self._links)
 
-    @functools.cached_property
+    @_Lazily
     def _revocations(self) -> dict[str, Revocation]:
         return self.reader.revocations(self._links)
 
-    @functools.cached_property
+    @_Lazily
     def _links(self) -> set[str]:
         """Grants that are named, and those of the jobs with all their ancestors, which the accounts name."""
         jobs = self.jobs.values()
         return self._named.union(*({job.grant} | meter.grants_of(job.accounts) for job in jobs))
 
-    @functools.cached_property
+    @_Lazily
+    def _notices(self) -> dict[str, Notice]:
+        return self.reader.notices([*self._topics, *(each for link in self._links for each in topics(link))])
+
+    @_Lazily
+    def rules(self) -> RuleBook:
+        """The deny-lists and policies in force."""
+        held = [each for each in self._notices.values() if each.state == RULES]
+        return RuleBook.of((_reference(each), self._read(each)) for each in held) if held else NO_RULES
+
+    def _read(self, notice: Notice) -> Rules:
+        return parsed(notice.hash, lambda: notice.token or self.reader.notice(notice.hash).token)
+
+    @_Lazily
     def _assets(self) -> dict[str, Asset]:
         return self.reader.assets(self._datasets)
 
-    @functools.cached_property
+    @_Lazily
     def _loaded(self) -> dict[BalanceKey, Balance]:
         accounts = {meter.grant_account(name) for name in self._named}
-        accounts |= {meter.dataset_account(name) for name in self._datasets}
+        if self._datasets:
+            accounts |= budget.names_of(self._assets.values(), self._recipients)
         windows = {meter.TOTAL, self.day}
         for job in self.jobs.values():
             accounts.update(job.accounts)
             windows.add(job.window)
         return self.reader.balances(accounts, windows)
 
-    @functools.cached_property
+    @_Lazily
     def balances(self) -> dict[BalanceKey, Balance]:
         """Balances of all accounts that the commands may touch; change them with ``meter``."""
         return dict(self._loaded)
@@ -129,6 +169,17 @@ class Book:
     def size(self) -> int:
         """Entries in the log, those of this transaction included."""
         return self._size + len(self._pending)
+
+    @property
+    def committed(self) -> int:
+        """Entries in the log before this transaction."""
+        return self._size
+
+    def entries(self, start: int = 0) -> Iterator[log.Entry]:
+        """The log from ``start`` on, with what this transaction has added so far."""
+        stored = (each.body for each in self.reader.entries(start)) if start < self._size else ()
+        bodies = itertools.chain(stored, tuple(self._pending[max(0, start - self._size) :]))
+        return (log.decode(index, body) for index, body in enumerate(bodies, start=start))
 
     def known(self, grant: str) -> bool:
         """Whether the log has an entry that issued or accepted the grant."""
@@ -140,6 +191,19 @@ class Book:
 
     def revoked(self, grant: str) -> bool:
         return grant in self._revocations
+
+    def links(self, job: JobRecord) -> list[Grant]:
+        """The claims, as they are written, of a job's grant and of all it was delegated from."""
+        rows = (self._grants[link] for link in sorted(meter.grants_of(job.accounts)) if link in self._grants)
+        return [_claims(row.token) for row in rows]
+
+    def notice(self, name: str) -> Notice | None:
+        """What holds under this name."""
+        return self._notices.get(name)
+
+    def put_notice(self, notice: Notice) -> None:
+        self._notices[notice.name] = self._changes.notices[notice.name] = notice
+        self.__dict__.pop("rules", None)  # made anew, with this one among them
 
     def asset(self, dataset: str) -> Asset | None:
         return self._assets.get(dataset)
@@ -191,7 +255,26 @@ class Book:
             changes.balances = dict(changed)
         if self._pending:
             changes.entries, changes.checkpoint = record.append(self._pending, self.now)
-        return changes if changes != Changes() else None
+        return changes if changes.any else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a receipt is made of. proof: of the entry, under the checkpoint ``note``."""
+
+    entry: StoredEntry
+    proof: list[bytes]
+    note: str
+
+
+@functools.lru_cache(maxsize=4096)
+def _claims(token: str) -> Grant:
+    return read(token)
+
+
+def _reference(notice: Notice) -> Reference:
+    kind, _, issuer = notice.name.partition("/")
+    return Reference(kind=kind_of(kind), issuer=issuer, version=notice.version, hash=notice.hash)
 
 
 class _Ticket:
@@ -214,18 +297,21 @@ class _Ticket:
 class Writer:
     """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
 
-    def __init__(self, store: Store, origin: str, key: SigningKey, clock: Clock) -> None:
+    def __init__(
+        self, store: Ledger, origin: str, key: SigningKey, clock: Clock, watch: Watch | None = None
+    ) -> None:
         """Rebuilds the tree. Raises ``StoreError`` where it is not what the last checkpoint signed."""
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._watch = store, clock, watch
         self._mutex = threading.Lock()
         self._doubtful = False
-        self._recent: OrderedDict[str, JobRecord] = OrderedDict()  # jobs as they were last committed
+        self._ended: OrderedDict[str, StoredEntry] = OrderedDict()  # what ended jobs, by their ids
+        self._note = ""  # the newest checkpoint
         self._queue: deque[_Ticket] = deque()
         self._queue_mutex = threading.Lock()
         self._led = False  # somebody commits, and will look at the queue again
         with store.read() as reader:
             self._log = log.Log(origin, key, reader.leaves())
-            self._agree(reader, self._log.size)
+            self._agree(reader, self._log.size, reader.last_checkpoint())
 
     def commit(self, commands: Sequence[Command]) -> list[Any]:
         """Run 1 to 256 commands in one durable transaction; returns an outcome or an error for each.
@@ -235,31 +321,43 @@ class Writer:
         if not 1 <= len(commands) <= MAX_GROUP:
             raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
         touched = [command.touched for command in commands]
+        started = time.perf_counter_ns()
         with self._mutex:
-            known = self._recall(touched)
-            with self._doubting(), self._store.transaction() as transaction:
-                self._catch_up(transaction)
-                book = Book(transaction, touched, self.now(), self._log.size, known)
-                outcomes = [_attempt(command, book) for command in commands]
-                changes = book.changes(self._log)
-                if changes is not None:
-                    transaction.write(changes)
-            self._remember(book.jobs)
+            try:
+                with self._store.transaction() as transaction:
+                    self._catch_up(transaction)
+                    book = Book(transaction, touched, self.now(), self._log.size)
+                    outcomes = [_attempt(command, book) for command in commands]
+                    changes = book.changes(self._log)
+                    if changes is not None:
+                        transaction.write(changes)
+            except BaseException:  # whether it reached the disk is looked up before the tree is used again
+                self._doubtful = True
+                raise
+            self._remember(changes)
+        if self._watch and changes is not None:  # no lock is held: a hook may ask the broker something
+            self._watch.committed(changes, book.now, len(commands), time.perf_counter_ns() - started)
         return outcomes
 
-    # A job's next step comes soon, and nobody else writes a book that is not shared: what was committed last need
-    # not be read. It is forgotten before a transaction and remembered after its commit, so whatever goes wrong in
-    # between, an interrupt too, leaves nothing behind that is no longer true.
+    def _remember(self, changes: Changes | None) -> None:
+        """Keep what receipts of the jobs that ended are made of; consumers ask for them at once."""
+        if changes is None or changes.checkpoint is None:
+            return
+        self._note = changes.checkpoint
+        first = changes.entries[0].index
+        for job in (*changes.new_jobs, *changes.jobs):
+            if job.entry is not None and job.entry >= first:
+                self._ended[job.id] = changes.entries[job.entry - first]
+        while len(self._ended) > MAX_RECENT:
+            self._ended.popitem(last=False)
 
-    def _recall(self, touched: Sequence[Touched]) -> dict[str, JobRecord]:
-        names = {job for each in touched for job in each.jobs}
-        return {job: self._recent.pop(job) for job in names if job in self._recent}
-
-    def _remember(self, jobs: Mapping[str, JobRecord]) -> None:
-        if not self._store.shared:
-            self._recent |= jobs
-            while len(self._recent) > MAX_RECENT:
-                self._recent.popitem(last=False)
+    def ended(self, job: str) -> Ended | None:
+        """The entry that ended a job, and its proof under the newest checkpoint; ``None`` where it was long ago."""
+        with self._mutex:
+            entry = None if self._doubtful else self._ended.get(job)
+            if entry is None:
+                return None
+            return Ended(entry, self._log.inclusion_proof(entry.index, self._log.size), self._note)
 
     def commit_all(self, commands: Sequence[Command]) -> list[Any]:
         """Run any number of commands, in as few transactions as it takes; raises the first error there is."""
@@ -337,37 +435,40 @@ class Writer:
             self._catch_up(reader)
             yield reader, self._log
 
+    @property
+    def size(self) -> int:
+        """Entries of the log."""
+        return self._log.size
+
+    def close(self) -> None:
+        """Let go of the book."""
+        with self._mutex:
+            self._store.close()
+
     def now(self) -> int:
         """The clock's time, or that of the last entry where the clock was set back."""
         return max(self._clock.now(), self._log.last_time)
 
-    @contextlib.contextmanager
-    def _doubting(self) -> Iterator[None]:
-        """Where a commit fails, whether it reached the disk is looked up before the tree is used again."""
-        try:
-            yield
-        except BaseException:
-            self._doubtful = True
-            raise
-
-    def _catch_up(self, reader: Reader) -> None:
+    def _catch_up(self, reader: Rows) -> None:
         """Bring the tree to what the book holds: after a failure, and where other processes write it too."""
         if not self._doubtful and not self._store.shared:
             return
         note = reader.last_checkpoint()
-        size = 0 if note is None else checkpoint.parse_unverified(note).size
-        if self._doubtful or size != self._log.size:
+        if self._doubtful or (note or "") != self._note:
+            size = 0 if note is None else checkpoint.parse_unverified(note).size
             self._log.extend(reader.leaves(self._log.size))
-            self._agree(reader, size)
+            self._agree(reader, size, note)
             self._doubtful = False
 
-    def _agree(self, reader: Reader, size: int) -> None:
+    def _agree(self, reader: Rows, size: int, note: str | None) -> None:
+        """Hold the tree, cut to this size, against the newest checkpoint."""
         try:
             last = log.decode(size - 1, reader.entry(size - 1)).time if size else 0
         except AuditError as error:
             raise StoreError(f"the book's last entry cannot be used: {error}") from error
         self._log.return_to(size, last)
-        log.check_against(self._log, reader.last_checkpoint())
+        log.check_against(self._log, note)
+        self._note = note or ""
 
 
 def _attempt(command: Command, book: Book) -> Any:

@@ -7,6 +7,7 @@ import datetime
 import os
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,8 @@ from cryptography import x509
 from trustcompute.broker import audit as auditing
 from trustcompute.broker import backup, delegation, tiles
 from trustcompute.broker.broker import Broker
-from trustcompute.broker.clearing import Clearing, Period, Statement
+from trustcompute.broker.clearing import Clearing, Period, Statement, export, page
+from trustcompute.broker.evidence import EvidenceReport, audit_evidence
 from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import log_key, origin_of
 from trustcompute.broker.receipt import Receipt
@@ -95,12 +97,16 @@ def log_audit(
         int | None,
         typer.Option(min=1, help="Processes that read and hash an exported log; one for each core."),
     ] = None,
+    evidence: Annotated[
+        bool, typer.Option(help="Verify the signed tokens too: of a book, which keeps them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Recompute the tree, every balance and every statement from the entries; name the first that is wrong."""
     started = time.monotonic()
     notes = [read_text(path) for path in known or ()]
     report = auditing.audit(book, read_log_key(key), known=notes, processes=processes or os.cpu_count() or 1)
+    tokens = audit_evidence(book, read_log_key(key)) if evidence else None
     if as_json:
         print_json(
             {
@@ -111,6 +117,7 @@ def log_audit(
                 "jobs": dict(report.jobs),
                 "meter_compared": report.meter,
             }
+            | ({} if tokens is None else {"tokens": asdict(tokens)})
         )
         return
     jobs = ", ".join(f"{count:,} {state}" for state, count in sorted(report.jobs.items()))
@@ -124,9 +131,22 @@ def log_audit(
                 "balances",
                 "rebuilt from the log, equal to the meter" if report.meter else "rebuilt from the log",
             ),
+            *_tokens(tokens),
             ("took", f"{time.monotonic() - started:.2f} s"),
         ]
     )
+
+
+def _tokens(found: EvidenceReport | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    counts = (
+        f"{found.grants:,} grants, {found.requests:,} requests, {found.countersignatures:,} countersignatures"
+    )
+    unknown = [
+        ("not known", f"issuers {', '.join(found.unknown)}: their grants' signatures were not checked")
+    ]
+    return [("tokens", f"{counts}, all signed as the log says"), *(unknown if found.unknown else [])]
 
 
 @log_app.command("export")
@@ -214,12 +234,24 @@ def statement(
     close: Annotated[
         bool, typer.Option("--close", help="Close the period: round, and record it in the log.")
     ] = False,
+    net: Annotated[
+        bool, typer.Option("--net", help="Record the payments for what is due of a closed period.")
+    ] = False,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="A party that agreed to be netted with all other members; may be repeated."),
+    ] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Directory for the tables as Parquet.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Directory for the tables as CSV.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File for a page to read and print, with plots.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what is owed for a period, from the log alone."""
+    """Print what is owed for a period, from the log alone; write it as tables or as a page."""
     config = load_settings(settings)
     identity = Identity.load(config.path(config.identity))
-    with Broker.open(config.path(config.book), identity, database=config.database) as broker:
+    with Broker.open(
+        config.path(config.book), identity, database=config.database, trusted=config.trusted_keys()
+    ) as broker:
         period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
         made = (
             broker.close_period(period.start, period.end)
@@ -227,10 +259,29 @@ def statement(
             else broker.statement(period.start, period.end)
         )
         names = {identity.thumbprint: identity.name} | _subjects(broker, made)
+        paid = broker.clearing.net(period.start, period.end, member or ()) if net else None
+        record, entries = broker.clearing.record(), broker.entries()
+    tables = export.tables(record, made) | ({} if paid is None else {"payments": export.payments(paid)})
+    if parquet is not None:
+        export.write_parquet(parquet, tables)
+    if csv is not None:
+        export.write_csv(csv, tables)
+    if html is not None:
+        burns = page.burn_down(entries, made.period.end)
+        write_text(html, page.page(made, origin=origin_of(identity.name), names=names, burns=burns))
     if as_json:
-        print_json(made.to_document() | {"closed": made.closed, "hash": made.hash})
+        payments = {} if paid is None else {"payments": list(paid.instructions()), "netting": paid.hash}
+        print_json(made.to_document() | {"closed": made.closed, "hash": made.hash} | payments)
         return
     _show(made, names)
+    if paid is not None:
+        rows = [
+            [*(names.get(each[side], each[side]) for side in ("debtor", "creditor"))]
+            + [each[name] for name in ("amount", "currency", "id")]
+            for each in paid.instructions()
+        ]
+        out.print()
+        print_table(["pays", "to", "amount", "currency", "id"], rows)
 
 
 def _show(made: Statement, names: dict[str, str]) -> None:

@@ -3,19 +3,26 @@
 Called by your own service, a notebook or the command line.
 """
 
+from trustcompute.node.aggregate import MeteredAggregate, aggregate
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import MeteredRelease, Session, connect
+from trustcompute.node.verification import Published
+from trustcompute.node.verifying import MeteredVerification
 
 __all__ = [
     "Dataset",
+    "MeteredAggregate",
     "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",
+    "MeteredVerification",
     "Node",
     "ProviderResult",
+    "Published",
     "Session",
+    "aggregate",
     "connect",
 ]

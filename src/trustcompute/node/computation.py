@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
+from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import release
+from trustcompute.node import contribution, planned, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -19,6 +22,7 @@ from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.tables import KeySet
+from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -125,4 +129,13 @@ COMPUTATIONS: Final = (
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
+    *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
+    *(
+        Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
+        for one in VERIFICATIONS
+    ),
+    *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
 )
+
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *AGGREGATES))
+"""Operations that match no keys: who may ask for these alone is not told how many keys there are."""

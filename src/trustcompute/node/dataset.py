@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from trustcompute import dp, tables
+from trustcompute.aggregation.cohorts import Cohorts
+from trustcompute.aggregation.members import Member
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
+from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.signing import SigningKey
 from trustcompute.psi.table import EvaluatedTable, evaluated
 from trustcompute.tables.stored import load, store
 
@@ -30,12 +34,18 @@ class Dataset:
     keys:        the key columns one may match on: a column, or several that form one key; each entry one choice.
     casefold:    whether text keys are compared without regard to case.
     classification, grade, personal: what policies and grants say about it (``grade`` ``core`` is denied).
-    limits:      what all grantees together may use of it, by unit.
+    limits:      what all grantees together may use of it, by unit; within an epoch, where there are epochs.
+    epoch:       name of the data's epoch: only under a new one are budgets of the dataset fresh again.
+    per_recipient: what each who receives results may use of it, over all its grants, by unit.
     stored:      a directory for digests of keys, which then need not fit into memory: 40 bytes a row lie there, not
                  encrypted, and are found again at the next start if the file is the same.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
+    verified:    the predicates that may be verified of its records (``verify.*``).
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
-                 One without keys offers releases only, and its catalogue entry tells no counts.
+                 The catalogue tells its counts of keys to those only whose grant lets them match keys.
+    aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
+                 offered.
+    least_parties: the fewest parties whose sum this dataset takes part in.
     """
 
     id: str
@@ -47,31 +57,59 @@ class Dataset:
     grade: Grade = "general"
     personal: bool = False
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    epoch: str = ""
+    per_recipient: Mapping[str, Limit] = field(default_factory=dict)
     evaluated: Path | str | None = None
     stored: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
+    verified: Published | None = None
+    aggregates: Sequence[str] = ()
+    least_parties: int = 3
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
 
 
+@dataclass(frozen=True)
+class Contributor:
+    """What a node takes part in aggregates with: who it is, and the sets of parties it has helped to open."""
+
+    member: Member
+    cohorts: Cohorts
+
+
 class HeldDataset:
     """A dataset in a running node: schema read once, keys digested once per choice. Thread-safe."""
 
-    def __init__(self, dataset: Dataset, executor: Executor | None = None) -> None:
-        if not dataset.key_choices() and dataset.unit is None:
+    def __init__(
+        self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
+    ) -> None:
+        if not (dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates):
             raise ParameterError(
-                f"dataset {dataset.id!r} names no key columns and no privacy unit: nobody could ask anything of it"
+                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, and takes part in no"
+                " aggregates: nobody could ask anything of it"
             )
         self.dataset = dataset
         self.table = tables.open_table(dataset.source)
+        self.table.check_columns(dataset.aggregates)
         self.columns = tables.describe(self.table)
+        self.contributor: Contributor | None = None  # the node's part
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}
         self._evaluated: dict[tuple[str, ...], EvaluatedTable] = {}
         self._lock = threading.Lock()
         self._rows = self._count()  # bounds its distinct keys, whatever the choice
+        self.verification = self._verification(signer)
+
+    def _verification(self, signer: SigningKey | None) -> Tables:
+        d = self.dataset
+        signer = SigningKey.generate() if signer is None else signer
+        if d.verified is None:
+            return Tables({}, signer)
+        return held_tables(
+            d.verified, d.id, d.version, self.table, signer, casefold=d.casefold, executor=self._executor
+        )
 
     def _count(self) -> int:
         choices = self.dataset.key_choices()
@@ -91,6 +129,8 @@ class HeldDataset:
             personal=d.personal,
             rows=self._rows,
             limits=d.limits,
+            epoch=d.epoch,
+            per_recipient=d.per_recipient,
         )
 
     def keys(self, columns: Sequence[str]) -> tables.KeySet:
@@ -129,10 +169,14 @@ class HeldDataset:
                 )
             return self._evaluated[choice]
 
-    def describe(self) -> dict[str, Any]:
-        """The catalogue's entry: names, kinds and counts, no values."""
+    def describe(self, *, matched: bool = True) -> dict[str, Any]:
+        """The catalogue's entry: names, kinds and counts, no values.
+
+        matched: whether who reads it may match keys. A count of keys is exact, so where a privacy unit is to be hidden
+        it is for those alone whom matching tells it anyway.
+        """
         d = self.dataset
-        choices = [(choice, self.keys(choice)) for choice in d.key_choices()]
+        choices = [(choice, self.keys(choice)) for choice in d.key_choices() if matched or d.unit is None]
         return {
             "id": d.id,
             "version": d.version,
@@ -150,6 +194,8 @@ class HeldDataset:
                 for choice, keys in choices
             ],
             "unit": None if d.unit is None else _unit_entry(d.unit),
+            "predicates": self.verification.entries(),
+            "aggregates": list(d.aggregates),
         }
 
 

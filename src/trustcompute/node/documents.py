@@ -73,6 +73,13 @@ class UnitEntry(Document):
     known: dict[Name, Annotated[list[str | int | bool], Field(max_length=10_000)]]
 
 
+class PredicateEntry(Document):
+    """What may be verified: the predicate's canonical text, and the signed descriptor of its table."""
+
+    text: Annotated[str, Field(min_length=1, max_length=128)]
+    descriptor: Token
+
+
 class CatalogEntry(Document):
     """A dataset as its holder describes it: names, kinds and counts, no values but those of public knowledge."""
 
@@ -84,6 +91,8 @@ class CatalogEntry(Document):
     columns: Annotated[list[ColumnEntry], Field(max_length=4096)]
     keys: Annotated[list[KeyChoice], Field(max_length=64)]
     unit: UnitEntry | None = None
+    predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
+    aggregates: Annotated[list[Name], Field(max_length=4096)] = []
 
 
 class Catalog(Document):

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from trustcompute import dp
 from trustcompute.broker import delegation
@@ -23,7 +24,7 @@ from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import decode, log_key
 from trustcompute.broker.meter import usage_document
 from trustcompute.broker.receipt import Receipt
-from trustcompute.broker.request import Request
+from trustcompute.broker.request import ONE_PARTY, Parties, Request
 from trustcompute.dp import operation as releases
 from trustcompute.dp import parties as dp_parties
 from trustcompute.dp.answer import ReleaseQuote, accuracy, proof
@@ -35,12 +36,14 @@ from trustcompute.errors import (
     JobForfeited,
     JobInterrupted,
     ParameterError,
+    Refused,
     RemoteProtocolError,
     TransportError,
     TrustcomputeError,
     VerificationError,
 )
-from trustcompute.node import bulk, intersection
+from trustcompute.node import authority, bulk, intersection, planned
+from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.documents import (
     Catalog,
@@ -54,10 +57,11 @@ from trustcompute.node.documents import (
     Quote,
     QuoteRequest,
 )
-from trustcompute.node.intersection import MeteredIntersection, key_choice, key_spec
+from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.link import Link
 from trustcompute.node.release import declared_types
 from trustcompute.node.state import JobState, StateStore
+from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name, verify_certificate
@@ -73,6 +77,8 @@ from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
 from trustcompute.transport.client import TURN_SECONDS
+from trustcompute.verification import Check
+from trustcompute.verification.planner import Mode
 
 T = TypeVar("T")
 
@@ -117,6 +123,8 @@ def connect(
     grant: str,
     state: Path | str | None = None,
     executor: Executor | None = None,
+    territory: str | None = None,
+    parties: Parties = ONE_PARTY,
     turn_seconds: float = TURN_SECONDS,
 ) -> Session:
     """Open a session with the node at ``url`` (``grpc+tls://host:port``) under a grant (its token, or chain of tokens).
@@ -124,10 +132,20 @@ def connect(
     The node must present a certificate for the grant's audience, from the authority in ``identity``.
     state: a directory where jobs are kept so that another process can go on with an interrupted one, and where
     receipts are stored; without it they live as long as the session.
+    territory: where the results are used, one of those the grant names; may be left out where it names one.
+    parties: who asks, receives and pays, where that is not all this identity.
     turn_seconds: how long the node may take for one turn, in which it computes; after that, ``JobInterrupted``.
     """
     channel = FlightChannel(url, identity, peer=delegation.read(grant).aud, turn_seconds=turn_seconds)
-    return Session(channel, identity=identity, grant=grant, state=state, executor=executor)
+    return Session(
+        channel,
+        identity=identity,
+        grant=grant,
+        state=state,
+        executor=executor,
+        territory=territory,
+        parties=parties,
+    )
 
 
 class Session:
@@ -141,15 +159,21 @@ class Session:
         grant: str,
         state: Path | str | None = None,
         executor: Executor | None = None,
+        territory: str | None = None,
+        parties: Parties = ONE_PARTY,
     ) -> None:
         self._channel, self._identity, self._token, self._executor = channel, identity, grant, executor
         self.grant = delegation.read(grant)
+        if territory is None and self.grant.territory is not None:
+            territory = _only("territory", None, self.grant.territory)
+        self._territory, self._parties = territory, parties
         if channel.peer != self.grant.aud:
             raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
         self._states = StateStore(None if state is None else Path(state))
         self._directory = None if state is None else Path(state)
         self._tables: dict[str, npt.NDArray[np.uint8]] = {}  # values of evaluated tables by id
         self._catalog: Catalog | None = None
+        self.kept = Kept(self._directory)
         self._log_key: NoteKey | None = None
 
     def catalog(self) -> Catalog:
@@ -172,17 +196,58 @@ class Session:
 
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
-        entry = self._entry(dataset)
-        if "columns" not in params and entry.keys:
-            params["columns"] = entry.keys[0].columns
-        if entry.keys:
-            params.setdefault("keys", key_spec(key_choice(entry, params["columns"])).digest)
+        params = self._asked(dataset, params)
         if not 0 <= rows <= MAX_INTEGER:
             raise ParameterError(f"rows must be a count, not {rows}")
         request = QuoteRequest(
             grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows
         )
         return Quote.parse(self._channel.action("quote", request.encode()))
+
+    def _asked(self, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters with the dataset's first key choice, where none is named."""
+        entry = self._entry(dataset)
+        if "columns" not in params and entry.keys:
+            params["columns"] = entry.keys[0].columns
+        if entry.keys:
+            choice = intersection.key_choice(entry, params["columns"])
+            params.setdefault("keys", intersection.key_spec(choice).digest)
+        return params
+
+    def explain(
+        self,
+        operation: str,
+        dataset: str,
+        *,
+        rows: int,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        **params: Any,
+    ) -> Explained:
+        """Whether a computation would be allowed: a verdict for every rule, the price, what is left. Spends nothing.
+
+        From documents and the meter alone, never from data; also where the grant is suspended or has ended. ``rows``
+        and params as for ``quote``; the rest as for ``intersect``. Raises ``ParameterError`` for what cannot be asked.
+        """
+        request = self._request(operation, dataset, params, rows, purpose=purpose, scenario=scenario)
+        stands: Refused | None = None
+        try:
+            request = request.model_copy(update={"params": self._asked(dataset, params)})
+        except Refused as error:  # of the catalogue nothing is told then, of the verdicts all
+            stands = error
+        try:
+            return authority.ask_explanation(self._channel, self._token, request)
+        except ParameterError:
+            if stands is not None:  # the parameters lack what the catalogue would have said
+                raise stands from None
+            raise
+
+    def order(self, order: str, grant: str | None = None) -> None:
+        """Bring the node a signed order about a grant (``broker.order.new_order``), by default about ours.
+
+        grant: the token or chain that it is about. Raises ``GrantError``, ``Conflict``.
+        """
+        authority.give_order(self._channel, order, grant or self._token)
 
     def intersect(
         self,
@@ -337,19 +402,38 @@ class Session:
             plan.cost, accuracy(plan, group_rows), proof(plan), price, min(left) if left else None
         )
 
-    def _release_plan(
-        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
-    ) -> tuple[Plan, dict[str, Any]]:
-        """What both sides will do, and the parameters that say so."""
+    def release_plan(
+        self,
+        dataset: str,
+        plan: dp.FixedPlan,
+        *,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> planned.MeteredPlan:
+        """The answers to a fixed plan's questions (``dp.fixed_plan``), charged together for ``plan.cost``.
+
+        For datasets whose budget is kept in epsilon and delta. Otherwise as ``release``.
+        """
+        return planned.ask(self, dataset, plan, purpose=purpose, scenario=scenario, job=job)
+
+    def unit_of(self, dataset: str) -> tuple[dp.PrivacyUnit, dict[str, pa.DataType]]:
+        """A dataset's privacy unit, and the types of its columns as releases see them."""
         entry = self._entry(dataset)
         if entry.unit is None:
             raise ParameterError(f"dataset {dataset!r} has no privacy unit: nothing is released from it")
         unit = dp.PrivacyUnit(
             entry.unit.column, entry.unit.groups, entry.unit.rows_per_group, dict(entry.unit.known)
         )
+        return unit, declared_types({column.name: column.type for column in entry.columns})
+
+    def _release_plan(
+        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
+    ) -> tuple[Plan, dict[str, Any]]:
+        """What both sides will do, and the parameters that say so."""
+        unit, types = self.unit_of(dataset)
         groups = [with_values(group, unit) for group in listed(by)]
         params = releases.parameters(aggregates, groups, budget, least_units)
-        types = declared_types({column.name: column.type for column in entry.columns})
         return releases.plan_of(params, unit, types), params
 
     def lookup(
@@ -369,6 +453,63 @@ class Session:
         where the node offers no lookups.
         """
         return intersection.look_up(self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job)
+
+    def verify(
+        self,
+        dataset: str,
+        predicate: str | None = None,
+        *,
+        keys: Sequence[Any] | None = None,
+        match: Sequence[str] | None = None,
+        rows: Any = None,
+        on: Mapping[str, str] | None = None,
+        mode: Mode = "auto",
+        check: Check | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredVerification:
+        """Check claims about records of the node's: match, mismatch or no record for each, every answer proven.
+
+        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the
+        records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
+        those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
+        holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
+        there is a check. check: from an auditor, for this table; private mode takes one.
+
+        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
+        descriptor promises: the holder is not told, and the table is not asked again.
+        """
+        return verify(
+            self,
+            dataset,
+            predicate,
+            keys,
+            match=match,
+            rows=rows,
+            on=on,
+            mode=mode,
+            check=check,
+            purpose=purpose,
+            scenario=scenario,
+            job=job,
+        )
+
+    def prepare_verification(
+        self,
+        dataset: str,
+        predicate: str | None = None,
+        *,
+        match: Sequence[str] | None = None,
+        count: int = 1,
+    ) -> int:
+        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many
+        are ready.
+
+        Each serves one question of this session and is gone with it: a job that used one cannot go on in another
+        process.
+        """
+        return prepare(self, dataset, predicate, match, count)
 
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""
@@ -396,11 +537,13 @@ class Session:
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
+        began: Callable[[str], object] = lambda job: None,
     ) -> Computed[T]:
         """Run this side's party of an operation, metered: what every verb of a session does.
 
         sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
-        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs.
+        input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs;
+        began: told the job's id once the node has opened it.
         """
         state = self._begin(
             operation,
@@ -412,6 +555,7 @@ class Session:
             scenario=scenario,
             job=job,
         )
+        began(state.job)
         params = state.asked["params"]
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
         runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
@@ -437,7 +581,9 @@ class Session:
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
         if job is None:
-            request = self._request(operation, dataset, params, sizes, purpose=purpose, scenario=scenario)
+            request = self._request(
+                operation.id, dataset, params, sizes.consumer, purpose=purpose, scenario=scenario
+            )
             signed = request.sign(self._identity.key)
             state = JobState(request.jti, signed, os.urandom(32), input_digest.hex(), asked)
             self._states.save(state)
@@ -458,6 +604,29 @@ class Session:
         """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
         self._channel.action("cancel", JobRequest(job=job).encode())
 
+    @property
+    def executor(self) -> Executor | None:
+        """What chunks of work run on."""
+        return self._executor
+
+    @property
+    def certificate(self) -> bytes:
+        """The node's certificate (PEM), as its catalogue shows it."""
+        return (self._catalog or self.catalog()).certificate.encode()
+
+    @property
+    def authority(self) -> bytes:
+        """Who certifies the nodes this session talks to (PEM)."""
+        return self._identity.authority
+
+    def entry(self, dataset: str) -> CatalogEntry:
+        """A dataset in the node's catalogue. Raises ``ParameterError`` naming those there are."""
+        return self._entry(dataset)
+
+    def begun(self, job: str) -> dict[str, Any]:
+        """What an interrupted job of ours asked for."""
+        return self._states.load(job).asked
+
     def close(self) -> None:
         self._channel.close()
 
@@ -477,10 +646,10 @@ class Session:
 
     def _request(
         self,
-        operation: Operation,
+        operation: str,
         dataset: str,
         params: Params,
-        sizes: Sizes,
+        rows: int,
         *,
         purpose: str | None,
         scenario: str | None,
@@ -490,12 +659,14 @@ class Session:
             scenario = _only("scenario", None, self.grant.scenarios)
         return requests.new_request(
             grant=self._token,
-            operation=operation.id,
+            operation=operation,
             dataset=dataset,
             params=params,
-            rows=sizes.consumer,
+            rows=rows,
             purpose=_only("purpose", purpose, self.grant.purposes),
             scenario=scenario,
+            territory=self._territory,
+            parties=self._parties,
             audience=self.grant.aud,
             san=self._identity.name,
             key=self._identity.key.public,
@@ -592,4 +763,4 @@ def _only(name: str, given: str | None, allowed: Sequence[str]) -> str:
         return given
     if len(allowed) == 1:
         return allowed[0]
-    raise ParameterError(f"the grant allows several {name}s: pass {name}= one of {', '.join(allowed)}")
+    raise ParameterError(f"the grant names several of {name}: pass {name}= one of {', '.join(allowed)}")

@@ -39,7 +39,6 @@ SECURITY_BITS: Final = 128
 MIN_OUTPUTS: Final = 2**12  # shorter ones are cut from one of this length
 MAX_OUTPUTS: Final = 2**31
 ROWS: Final = 2**16  # rows a task
-EXPAND_TASKS: Final = 4  # the fewer, the less often the whole vector is read
 _CODE_KEY: Final = hashlib.sha256(b"trustcompute vole code v1: " + CODE.encode()).digest()[:16]
 _TREE_KEYS: Final = hashlib.sha256(b"trustcompute vole trees v1").digest()
 
@@ -138,9 +137,14 @@ def _sum_of_powers(rows: U8) -> U8:
     return total.astype("<u8").view(np.uint8).reshape(-1, 16)
 
 
-def grow(shape: Shape, rng: Rng) -> tuple[U8, U8]:
+def roots(rng: Rng) -> U8:
+    """The keeper's secret that its trees grow from, uint8[t, 16]."""
+    return rng.array(16 * WEIGHT).reshape(WEIGHT, 16)
+
+
+def grow(shape: Shape, roots: U8) -> tuple[U8, U8]:
     """The keeper's trees: leaves w (uint8[2k, 16]) and the sums of each level's sides (uint8[t · depth, 2, 16])."""
-    leaves, sums = kernels.pprf_expand(rng.array(16 * WEIGHT).reshape(WEIGHT, 16), shape.leaves, _TREE_KEYS)
+    leaves, sums = kernels.pprf_expand(roots, shape.leaves, _TREE_KEYS)
     return leaves, sums.reshape(-1, 2, 16)
 
 
@@ -157,19 +161,14 @@ def regrow(shape: Shape, noise: Noise, sums: U8, corrected: U8, c: U8) -> U8:
     return leaves
 
 
-def compress(shape: Shape, vector: U8, *, executor: Executor | None = None) -> U8:
-    """The linear code: uint8[2k, 16] -> uint8[outputs, 16]."""
-    mixed = kernels.code_convolve(vector[shape.half :], _CODE_KEY)
-    if executor is None:
-        return kernels.code_expand(mixed, vector[: shape.outputs], _CODE_KEY, 0)
-    step = max(1, -(-shape.outputs // EXPAND_TASKS))
-    tasks = [
-        executor.submit(
-            kernels.code_expand, mixed, vector[first : min(first + step, shape.outputs)], _CODE_KEY, first
-        )
-        for first in range(0, shape.outputs, step)
-    ]
-    return np.concatenate([task.result() for task in tasks]) if tasks else vector[:0].copy()
+def compress(shape: Shape, vector: U8) -> U8:
+    """The linear code, in the vector's own memory: uint8[2k, 16] -> uint8[outputs, 16]."""
+    return kernels.code_compress(vector, shape.outputs, _CODE_KEY)
+
+
+def _shifted(b: U8, difference: U8, delta: U8) -> U8:
+    b ^= kernels.gf128_mul(difference, delta)
+    return b
 
 
 class Correlation:
@@ -187,9 +186,7 @@ class Correlation:
             raise LocalProtocolError("this VOLE has served a difference: another one needs another Δ")
         delta, b = self._delta, self._b
         self._delta = self._b = None
-        product = partial(kernels.gf128_mul, b=delta)
-        b ^= map_rows(product, difference, executor=executor, chunk=ROWS)
-        return delta, b
+        return delta, map_rows(partial(_shifted, delta=delta), b, difference, executor=executor, chunk=ROWS)
 
     def __repr__(self) -> str:
         return f"Correlation({'used' if self._delta is None else 'fresh'})"

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from trustcompute.errors import ParameterError
-from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Sizes, Usage
+from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
 from trustcompute.psi import buckets, ecdh, matching, vole
 
 MAX_KEY_COLUMNS: Final = 16
@@ -93,6 +93,11 @@ def leakage(params: Params) -> Leakage:
     )
 
 
+def scope(params: Params) -> Scope:
+    """The provider's key columns."""
+    return Scope(tuple(params["columns"]))
+
+
 INTERSECTIONS: Final = tuple(
     Operation(
         id=protocol,
@@ -102,6 +107,7 @@ INTERSECTIONS: Final = tuple(
         leakage=leakage,
         consumer="consumer",
         provider="provider",
+        scope=scope,
     )
     for protocol in (ECDH, DH, VOLE)
 )

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from trustcompute.broker.job import JobRecord
+from trustcompute.broker.job import JobRecord, JobState
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
 
 
@@ -46,13 +47,14 @@ class Evidence:
 
 @dataclass
 class Changes:
-    """What one transaction writes. Jobs, balances and assets replace what was there, the rest is new."""
+    """What one transaction writes. Jobs, balances, assets and notices replace what was there, the rest is new."""
 
     new_jobs: list[JobRecord] = field(default_factory=list)
     jobs: list[JobRecord] = field(default_factory=list)
     balances: dict[BalanceKey, Balance] = field(default_factory=dict)
     grants: list[GrantRow] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
+    notices: dict[str, Notice] = field(default_factory=dict)
     assets: list[Asset] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     openings: list[Opening] = field(default_factory=list)
@@ -60,13 +62,71 @@ class Changes:
     entries: list[StoredEntry] = field(default_factory=list)
     checkpoint: str | None = None
 
+    @property
+    def any(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self.new_jobs or self.jobs or self.balances or self.evidence or self._lasting)
 
-class Reader(Protocol):
+    @property
+    def _lasting(self) -> bool:
+        return bool(
+            self.entries
+            or self.grants
+            or self.revocations
+            or self.notices
+            or self.assets
+            or self.openings
+            or self.forgotten
+        )
+
+    @property
+    def reserves_only(self) -> bool:
+        """Whether this is reservations and nothing else: what a crash may take back, for it voids them anyway."""
+        return not self._lasting and all(
+            job.state is JobState.RESERVED for job in (*self.new_jobs, *self.jobs)
+        )
+
+
+class Rows(Protocol):
+    """What a command may look at."""
+
+    def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]: ...
+
+    def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]: ...
+
+    def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]: ...
+
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        """Notices of these names, whole, and all rules (``denylist/…``, ``policy/…``) without their tokens."""
+        ...
+
+    def notice(self, hash_: str) -> Notice:
+        """The notice whose token has this hash."""
+        ...
+
+    def assets(self, ids: Collection[str]) -> dict[str, Asset]: ...
+
+    def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]: ...
+
+    def openings(self, index: int) -> list[Opening]: ...
+
+    def entry(self, index: int) -> bytes: ...
+
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
+        """The entries from ``start`` on, in order."""
+        ...
+
+    def leaves(self, start: int = 0) -> Iterator[bytes]:
+        """Leaf hashes of the entries from ``start`` on, in order."""
+        ...
+
+    def last_checkpoint(self) -> str | None: ...
+
+
+class Reader(Rows, Protocol):
     """A consistent view of the book."""
 
     def origin(self) -> str: ...
-
-    def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]: ...
 
     def all_jobs(self) -> Iterator[JobRecord]: ...
 
@@ -82,47 +142,55 @@ class Reader(Protocol):
         """Posted jobs that nobody has countersigned, and whose answers are kept until ``since`` or longer."""
         ...
 
-    def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]: ...
-
-    def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]: ...
-
-    def assets(self, ids: Collection[str]) -> dict[str, Asset]: ...
-
-    def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]: ...
+    def notices_in(self, state: str) -> list[Notice]:
+        """All notices in this state, by name."""
+        ...
 
     def all_balances(self) -> dict[BalanceKey, Balance]: ...
 
     def evidence(self, job: str) -> list[Evidence]: ...
 
-    def openings(self, index: int) -> list[Opening]: ...
-
-    def entry(self, index: int) -> bytes: ...
-
-    def entries(self) -> Iterator[StoredEntry]:
-        """All entries in order."""
-        ...
-
-    def leaves(self, start: int = 0) -> Iterator[bytes]:
-        """Leaf hashes of the entries from ``start`` on, in order."""
-        ...
+    def all_evidence(self) -> Iterator[Evidence]: ...
 
     def checkpoints(self) -> Iterator[str]:
         """All checkpoints, oldest first."""
         ...
-
-    def last_checkpoint(self) -> str | None: ...
 
     def failures(self) -> dict[tuple[str, int], int]:
         """Counts by (peer, hour since 1970)."""
         ...
 
 
-class Transaction(Reader, Protocol):
+class Desk(Rows, Protocol):
+    """Where one transaction of the writer's works."""
+
+    def write(self, changes: Changes) -> None:
+        """Everything or nothing; called once, last."""
+        ...
+
+
+class Transaction(Reader, Desk, Protocol):
     """A view that may be written once."""
 
-    def write(self, changes: Changes) -> None: ...
-
     def count_failure(self, peer: str, hour: int) -> None: ...
+
+
+class Ledger(Protocol):
+    """What the writer works on: a store, or the book in memory in front of one.
+
+    shared: whether other processes may write the same book, so that what was read before may have changed.
+    """
+
+    @property
+    def shared(self) -> bool: ...
+
+    def read(self) -> AbstractContextManager[Reader]: ...
+
+    def transaction(self) -> AbstractContextManager[Desk]:
+        """Commits where the block ends, takes everything back where it raises."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Store(Protocol):
@@ -145,3 +213,15 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class SoleStore(Store, Protocol):
+    """A store that one process writes."""
+
+    def peek(self) -> AbstractContextManager[Reader]:
+        """The book as it is, outside of any transaction: for reading one thing."""
+        ...
+
+    def transaction(self, *, lasting: bool = True) -> AbstractContextManager[Transaction]:
+        """lasting: ``False`` does not wait for the disk; the next transaction that lasts waits for both."""
+        ...

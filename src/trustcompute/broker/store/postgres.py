@@ -12,12 +12,14 @@ import contextlib
 import itertools
 import os
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, LiteralString
 
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
@@ -28,7 +30,7 @@ try:
 except ImportError as missing:  # pragma: no cover - depends on the installation
     raise StoreError("a book in PostgreSQL needs psycopg: install trustcompute[postgres]") from missing
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SEQUENCE_LOCK: Final = 0x74636267  # "tcbg"; the second key of each lock is the schema's, so books do not meet
 OPEN_LOCK: Final = 0x7463626F
 STREAM_ROWS: Final = 2000
@@ -42,6 +44,10 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "PRIMARY KEY (idx, field))",
     "CREATE TABLE grants (hash text PRIMARY KEY, token text NOT NULL, entry bigint NOT NULL)",
     "CREATE TABLE revocations (grant_hash text PRIMARY KEY, entry bigint NOT NULL)",
+    "CREATE TABLE notices (name text PRIMARY KEY, state text NOT NULL, version bigint NOT NULL, "
+    "hash text NOT NULL, token text NOT NULL, entry bigint NOT NULL)",
+    "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
+    "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
     "CREATE TABLE assets (id text PRIMARY KEY, document text NOT NULL)",
     "CREATE TABLE balances (account text NOT NULL, time_window bigint NOT NULL, unit text NOT NULL, "
     "posted bigint NOT NULL CHECK (posted >= 0), pending bigint NOT NULL CHECK (pending >= 0), lim bigint NOT NULL, "
@@ -51,7 +57,8 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "peer text NOT NULL, key text NOT NULL, operation text NOT NULL, dataset text NOT NULL, "
     "purpose text NOT NULL, accounts text NOT NULL, day bigint NOT NULL, reserved text NOT NULL, "
     "reasons text NOT NULL, state text NOT NULL, lease bigint NOT NULL, charged text, "
-    "releases text NOT NULL, detail text NOT NULL, fault text, entry bigint, countersigned bigint)",
+    "releases text NOT NULL, detail text NOT NULL, fault text, entry bigint, countersigned bigint, "
+    "rules text NOT NULL DEFAULT '[]')",
     "CREATE INDEX open_jobs ON jobs (id) WHERE state IN ('reserved', 'armed')",
     "CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL",
     "CREATE TABLE evidence (job text NOT NULL, kind text NOT NULL, hash text NOT NULL, token text NOT NULL, "
@@ -60,16 +67,40 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "PRIMARY KEY (peer, hour))",
 )
 
+# What brings a book of an older version one version further. Version 2 has rules that stand above grants, and the
+# standing of grants.
+_UPGRADES: Final[dict[int, tuple[LiteralString, ...]]] = {
+    1: (
+        "CREATE TABLE notices (name text PRIMARY KEY, state text NOT NULL, version bigint NOT NULL, "
+        "hash text NOT NULL, token text NOT NULL, entry bigint NOT NULL)",
+        "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
+        "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
+        "ALTER TABLE jobs ADD COLUMN rules text NOT NULL DEFAULT '[]'",
+    ),
+}
+
 # Constants of this module, put together once; no value ever becomes part of a statement.
-_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join(['%s'] * 24)})"  # noqa: S608
+_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join(['%s'] * 25)})"  # noqa: S608
 _SET_JOB: Final = (
     f"UPDATE jobs SET {', '.join(f'{name} = %s' for name in CHANGING.split(', '))} WHERE id = %s"  # noqa: S608
 )
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs "  # noqa: S608
+_GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
+_GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices WHERE state = 'rules'"
+_TIME: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+# The lock is waited for in the inner query, before the time is looked at.
+_LOCK_AND_TIME: Final = (
+    "SELECT extract(epoch FROM clock_timestamp())::float8 FROM "
+    "(SELECT pg_advisory_xact_lock(%s, hashtext(current_schema)) OFFSET 0) AS locked"
+)
 _GET_BALANCES: Final = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
 _PUT_BALANCE: Final = (
     "INSERT INTO balances VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (account, time_window, unit) "
     "DO UPDATE SET posted = excluded.posted, pending = excluded.pending, lim = excluded.lim"
+)
+_PUT_NOTICE: Final = (
+    "INSERT INTO notices VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO UPDATE SET state = excluded.state, "
+    "version = excluded.version, hash = excluded.hash, token = excluded.token, entry = excluded.entry"
 )
 _PUT_ASSET: Final = (
     "INSERT INTO assets VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET document = excluded.document"
@@ -79,13 +110,16 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class PostgresClock:
-    """The database's clock, in seconds since 1970."""
+    """The database's clock, in seconds since 1970: asked with every transaction, and counted on from there."""
 
-    def __init__(self, store: PostgresStore) -> None:
-        self._store = store
+    def __init__(self) -> None:
+        self._ahead = 0.0  # of this host's monotonic clock
 
     def now(self) -> int:
-        return self._store.time()
+        return int(time.monotonic() + self._ahead)
+
+    def set(self, seconds: float) -> None:
+        self._ahead = seconds - time.monotonic()
 
 
 class PostgresStore:
@@ -97,7 +131,8 @@ class PostgresStore:
         """For ``open``. alone: whether nobody else has the book open, and nobody can until ``admit_others``."""
         self._conninfo, self._connection = conninfo, connection
         self.alone = alone
-        self.clock = PostgresClock(self)
+        self.clock = PostgresClock()
+        self._ask_time(_TIME)
         self._mutex = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
@@ -134,13 +169,8 @@ class PostgresStore:
                 run("SELECT pg_advisory_unlock(%s, hashtext(current_schema))", (OPEN_LOCK,))
             self.alone = False
 
-    def time(self) -> int:
-        """The database's time, in seconds since 1970."""
-        with self._mutex, _explained():
-            self._check()
-            return int(
-                _value(self._connection, "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")
-            )
+    def _ask_time(self, query: LiteralString, *values: object) -> None:
+        self.clock.set(float(_value(self._connection, query, *values)))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[PostgresTransaction]:
@@ -151,9 +181,7 @@ class PostgresStore:
     def transaction(self) -> Iterator[PostgresTransaction]:
         with self._block("BEGIN ISOLATION LEVEL READ COMMITTED") as transaction:
             # Everything read after this is what the last holder of the lock committed.
-            self._connection.execute(
-                "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema))", (SEQUENCE_LOCK,)
-            )
+            self._ask_time(_LOCK_AND_TIME, SEQUENCE_LOCK)
             yield transaction
 
     def scrub(self) -> None:
@@ -232,6 +260,21 @@ class PostgresTransaction:
         rows = self._among("SELECT grant_hash, entry FROM revocations WHERE grant_hash = ANY(%s)", hashes)
         return {row[0]: Revocation(*row) for row in rows}
 
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        query = _GET_RULES + " UNION ALL " + _GET_NOTICES + " WHERE name = ANY(%s)"
+        rows = self._connection.execute(query, (list(names),))
+        return {row[0]: Notice(*row) for row in rows}
+
+    def notices_in(self, state: str) -> list[Notice]:
+        rows = self._connection.execute(_GET_NOTICES + " WHERE state = %s ORDER BY name", (state,))
+        return [Notice(*row) for row in rows]
+
+    def notice(self, hash_: str) -> Notice:
+        row = self._connection.execute(_GET_NOTICES + " WHERE hash = %s", (hash_,)).fetchone()
+        if row is None:
+            raise StoreError("the book lacks a document that its log names: audit it, restore a backup")
+        return Notice(*row)
+
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
         rows = self._among("SELECT id, document FROM assets WHERE id = ANY(%s)", ids)
         return {name: asset_of(name, document) for name, document in rows}
@@ -249,6 +292,9 @@ class PostgresTransaction:
         query: LiteralString = "SELECT hash, kind, job, token FROM evidence WHERE job = %s ORDER BY kind"
         return [Evidence(*row) for row in self._connection.execute(query, (job,))]
 
+    def all_evidence(self) -> Iterator[Evidence]:
+        return (Evidence(*row) for row in self._stream("SELECT hash, kind, job, token FROM evidence"))
+
     def openings(self, index: int) -> list[Opening]:
         query: LiteralString = "SELECT idx, field, salt, value FROM openings WHERE idx = %s ORDER BY field"
         return [Opening(*row) for row in self._connection.execute(query, (index,))]
@@ -256,8 +302,9 @@ class PostgresTransaction:
     def entry(self, index: int) -> bytes:
         return bytes(self._one("SELECT body FROM entries WHERE idx = %s", index))
 
-    def entries(self) -> Iterator[StoredEntry]:
-        for row in self._stream("SELECT idx, leaf, body FROM entries ORDER BY idx"):
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
+        query: LiteralString = "SELECT idx, leaf, body FROM entries WHERE idx >= %s ORDER BY idx"
+        for row in self._stream(query, start):
             yield StoredEntry(*row)
 
     def leaves(self, start: int = 0) -> Iterator[bytes]:
@@ -286,6 +333,8 @@ class PostgresTransaction:
     def write(self, changes: Changes) -> None:
         """Everything in one pipeline; primary keys and checks refuse what contradicts the book."""
         with self._connection.pipeline():
+            if changes.reserves_only:  # a crash voids a reservation anyway: nobody waits for the disk
+                self._connection.execute("SET LOCAL synchronous_commit = off")
             self._put(_NEW_JOB, (fixed(job) + changing(job) for job in changes.new_jobs))
             self._put(_SET_JOB, ((*changing(job), job.id) for job in changes.jobs))
             held = sorted(changes.balances.items())  # rows are locked in the order of their keys
@@ -297,6 +346,13 @@ class PostgresTransaction:
             self._put(
                 "INSERT INTO revocations VALUES (%s, %s)",
                 ((row.grant, row.entry) for row in changes.revocations),
+            )
+            self._put(
+                _PUT_NOTICE,
+                (
+                    (each.name, each.state, each.version, each.hash, each.token, each.entry)
+                    for each in changes.notices.values()
+                ),
             )
             self._put(_PUT_ASSET, ((asset.id, asset_row(asset)) for asset in changes.assets))
             self._put(
@@ -358,6 +414,7 @@ def _prepare(connection: Connection, origin: str, key: str) -> None:
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute("INSERT INTO book VALUES (%s, %s, %s)", (SCHEMA_VERSION, origin, key))
+        _upgrade(connection)
         row = connection.execute("SELECT version, origin, key FROM book").fetchone()
         if row is None or row[0] != SCHEMA_VERSION:
             raise StoreError(
@@ -368,6 +425,16 @@ def _prepare(connection: Connection, origin: str, key: str) -> None:
             raise StoreError(
                 f"the book belongs to the log {row[1]} of key {row[2]}, not to {origin} of key {key}"
             )
+
+
+def _upgrade(connection: Connection) -> None:
+    """Bring a book that an older release wrote to this release's version, step by step."""
+    version = _value(connection, "SELECT version FROM book")
+    while version in _UPGRADES:
+        for statement in _UPGRADES[version]:
+            connection.execute(statement)
+        version += 1
+        connection.execute("UPDATE book SET version = %s", (version,))
 
 
 @contextlib.contextmanager

@@ -20,17 +20,20 @@ from typing import Any, Final
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
 BOOK_FILE: Final = "book.sqlite"
 LOCK_FILE: Final = "book.lock"
 BUSY_SECONDS: Final = 10
-CHECKPOINT_PAGES: Final = 8192  # 32 MiB of write-ahead log: one copy of a page into the book for many commits
+CHECKPOINT_PAGES: Final = (
+    2048  # 8 MiB: the file grows so far, at the cost of a journal commit each; then it is reused
+)
 
 _SCHEMA: Final = """
 CREATE TABLE book (version INTEGER NOT NULL, origin TEXT NOT NULL, key TEXT NOT NULL) STRICT;
@@ -44,6 +47,12 @@ CREATE TABLE grants (
     hash TEXT PRIMARY KEY, token TEXT NOT NULL, entry INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE revocations (grant_hash TEXT PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE notices (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, version INTEGER NOT NULL, hash TEXT NOT NULL, token TEXT NOT NULL,
+    entry INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rules ON notices (name) WHERE state = 'rules';
+CREATE INDEX ending ON notices (name) WHERE state = 'ending';
 CREATE TABLE assets (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE balances (
     account TEXT NOT NULL, time_window INTEGER NOT NULL, unit TEXT NOT NULL,
@@ -58,7 +67,8 @@ CREATE TABLE jobs (
     peer TEXT NOT NULL, key TEXT NOT NULL, operation TEXT NOT NULL, dataset TEXT NOT NULL,
     purpose TEXT NOT NULL, accounts TEXT NOT NULL, day INTEGER NOT NULL, reserved TEXT NOT NULL,
     reasons TEXT NOT NULL, state TEXT NOT NULL, lease INTEGER NOT NULL, charged TEXT,
-    releases TEXT NOT NULL, detail TEXT NOT NULL, fault TEXT, entry INTEGER, countersigned INTEGER
+    releases TEXT NOT NULL, detail TEXT NOT NULL, fault TEXT, entry INTEGER, countersigned INTEGER,
+    rules TEXT NOT NULL DEFAULT '[]'
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX open_jobs ON jobs (id) WHERE state IN ('reserved', 'armed');
 CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL;
@@ -71,7 +81,8 @@ CREATE TABLE failures (
 """
 
 # What brings a book of an older version one version further. Version 2 keeps evidence in the order of jobs:
-# in the order of its hashes every commit touched as many pages as it had jobs.
+# in the order of its hashes every commit touched as many pages as it had jobs. Version 3 has rules that stand above
+# grants, and the standing of grants.
 _UPGRADES: Final = {
     1: (
         "ALTER TABLE evidence RENAME TO evidence_1",
@@ -79,11 +90,20 @@ _UPGRADES: Final = {
         "PRIMARY KEY (job, kind)) STRICT, WITHOUT ROWID",
         "INSERT INTO evidence (job, kind, hash, token) SELECT job, kind, hash, token FROM evidence_1",
         "DROP TABLE evidence_1",
-    )
+    ),
+    2: (
+        "CREATE TABLE notices (name TEXT PRIMARY KEY, state TEXT NOT NULL, version INTEGER NOT NULL, "
+        "hash TEXT NOT NULL, token TEXT NOT NULL, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
+        "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
+        "ALTER TABLE jobs ADD COLUMN rules TEXT NOT NULL DEFAULT '[]'",
+    ),
 }
 
-_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join('?' * 24)})"  # noqa: S608
+_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join('?' * 25)})"  # noqa: S608
 _SET_JOB: Final = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in CHANGING.split(', '))} WHERE id = ?"  # noqa: S608
+_GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
+_GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices WHERE state = 'rules'"
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs"  # noqa: S608
 
 
@@ -136,15 +156,15 @@ class SqliteStore:
             _check_version(connection)
         return cls(connection, None)
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[SqliteTransaction]:
-        with self._block("BEGIN") as transaction:
-            yield transaction
+    def read(self) -> _Block:
+        return _Block(self, "BEGIN")
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[SqliteTransaction]:
-        with self._block("BEGIN IMMEDIATE") as transaction:
-            yield transaction
+    def transaction(self, *, lasting: bool = True) -> _Block:
+        return _Block(self, "BEGIN IMMEDIATE", lasting=lasting)
+
+    def peek(self) -> _Block:
+        """The book as it is, outside of any transaction."""
+        return _Block(self, None)
 
     def copy(self, directory: Path) -> None:
         """Copy the book as it is at one moment into a directory; commits wait meanwhile."""
@@ -174,21 +194,65 @@ class SqliteStore:
                 os.close(self._lock)
                 self._lock = None
 
-    @contextlib.contextmanager
-    def _block(self, begin: str) -> Iterator[SqliteTransaction]:
+    def _check(self) -> None:
         if os.getpid() != self._pid:
             raise StoreError("a book must not be used after a fork: open it in the process that uses it")
-        with self._mutex, _explained():
-            if self._closed:
-                raise StoreError("the book is closed")
-            self._connection.execute(begin)
-            try:
-                yield SqliteTransaction(self._connection)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        if self._closed:
+            raise StoreError("the book is closed")
+
+
+class _Block:
+    """A transaction, or a look without one where ``begin`` is ``None``. A class: every job enters several."""
+
+    __slots__ = ("_begin", "_lasting", "_store")
+
+    def __init__(self, store: SqliteStore, begin: str | None, *, lasting: bool = True) -> None:
+        self._store, self._begin, self._lasting = store, begin, lasting
+
+    def __enter__(self) -> SqliteTransaction:
+        store = self._store
+        store._mutex.acquire()
+        try:
+            store._check()
+            if not self._lasting:
+                store._connection.execute("PRAGMA synchronous = NORMAL")
+            if self._begin is not None:
+                store._connection.execute(self._begin)
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, sqlite3.Error):
+                raise _explain(error) from error
+            raise
+        return SqliteTransaction(store._connection)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        connection = self._store._connection
+        try:
+            if error is None and self._begin is not None:
+                connection.execute("COMMIT")
+        except BaseException as failure:
+            self._take_back()
+            if isinstance(failure, sqlite3.Error):
+                raise _explain(failure) from failure
+            raise
+        else:
+            if error is not None:
+                self._take_back()
+        finally:
+            self._leave()
+        if isinstance(error, sqlite3.Error):
+            raise _explain(error) from error
+
+    def _take_back(self) -> None:
+        if self._begin is not None and self._store._connection.in_transaction:
+            self._store._connection.execute("ROLLBACK")
+
+    def _leave(self) -> None:
+        try:
+            if not self._lasting and not self._store._closed:
+                self._store._connection.execute("PRAGMA synchronous = FULL")
+        finally:
+            self._store._mutex.release()
 
 
 class SqliteTransaction:
@@ -226,6 +290,18 @@ class SqliteTransaction:
         rows = self._among("SELECT grant_hash, entry FROM revocations WHERE grant_hash IN", hashes)
         return {row[0]: Revocation(*row) for row in rows}
 
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        rows = self._connection.execute(_GET_RULES).fetchall()
+        rows += self._among(f"{_GET_NOTICES} WHERE name IN", names)
+        return {row[0]: Notice(*row) for row in rows}
+
+    def notices_in(self, state: str) -> list[Notice]:
+        rows = self._connection.execute(f"{_GET_NOTICES} WHERE state = ? ORDER BY name", (state,))
+        return [Notice(*row) for row in rows]
+
+    def notice(self, hash_: str) -> Notice:
+        return Notice(*self._one(f"{_GET_NOTICES} WHERE hash = ?", (hash_,)))
+
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
         rows = self._among("SELECT id, document FROM assets WHERE id IN", ids)
         return {name: asset_of(name, document) for name, document in rows}
@@ -246,6 +322,10 @@ class SqliteTransaction:
         rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence WHERE job = ?", (job,))
         return [Evidence(*row) for row in rows]
 
+    def all_evidence(self) -> Iterator[Evidence]:
+        rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence")
+        return (Evidence(*row) for row in rows)
+
     def openings(self, index: int) -> list[Opening]:
         rows = self._connection.execute(
             "SELECT idx, field, salt, value FROM openings WHERE idx = ?", (index,)
@@ -255,8 +335,9 @@ class SqliteTransaction:
     def entry(self, index: int) -> bytes:
         return bytes(self._one("SELECT body FROM entries WHERE idx = ?", (index,))[0])
 
-    def entries(self) -> Iterator[StoredEntry]:
-        for row in self._connection.execute("SELECT idx, leaf, body FROM entries ORDER BY idx"):
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
+        query = "SELECT idx, leaf, body FROM entries WHERE idx >= ? ORDER BY idx"
+        for row in self._connection.execute(query, (start,)):
             yield StoredEntry(*row)
 
     def leaves(self, start: int = 0) -> Iterator[bytes]:
@@ -295,6 +376,13 @@ class SqliteTransaction:
         )
         self._put(
             "INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations]
+        )
+        self._put(
+            "REPLACE INTO notices VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (each.name, each.state, each.version, each.hash, each.token, each.entry)
+                for each in changes.notices.values()
+            ],
         )
         self._put(
             "REPLACE INTO assets VALUES (?, ?)", [(asset.id, asset_row(asset)) for asset in changes.assets]
@@ -418,21 +506,21 @@ def _check_version(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Turn SQLite's errors into ``StoreError`` with what to do."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        raise StoreError(
-            f"the book refused a change that contradicts it ({error}): nothing was written; audit it"
-        ) from error
-    except sqlite3.OperationalError as error:
-        raise StoreError(
-            f"the book cannot be used ({error}): {_advice(str(error))}; nothing was written"
-        ) from error
     except sqlite3.Error as error:
-        raise StoreError(
-            f"the book cannot be read ({error}): restore it from a backup, then audit it"
-        ) from error
+        raise _explain(error) from error
+
+
+def _explain(error: sqlite3.Error) -> StoreError:
+    """SQLite's error, and what to do."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return StoreError(
+            f"the book refused a change that contradicts it ({error}): nothing was written; audit it"
+        )
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreError(f"the book cannot be used ({error}): {_advice(str(error))}; nothing was written")
+    return StoreError(f"the book cannot be read ({error}): restore it from a backup, then audit it")
 
 
 def _advice(message: str) -> str:

@@ -1,0 +1,189 @@
+// Products modulo 2^32 with AVX2, constant time. A word is taken apart as q = low + 2^16·high with a signed low half, so
+// that sixteen products with signed bytes take two instructions (VPMADDWD) that also add them in pairs.
+#include "pir.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <new>
+#include <vector>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2")
+#endif
+
+namespace tc {
+namespace {
+
+using Halves = std::int16_t;
+
+TC_INLINE __m256i load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+TC_INLINE void store(void* to, __m256i value) { _mm256_storeu_si256(static_cast<__m256i*>(to), value); }
+
+TC_INLINE u32 sum_of(__m256i value) {
+    __m128i half = _mm_add_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1));
+    return static_cast<u32>(_mm_cvtsi128_si32(half));
+}
+
+TC_INLINE Halves low_of(u32 word) { return static_cast<Halves>(word & 0xffff); }
+TC_INLINE Halves high_of(u32 word) { return static_cast<Halves>((word + 0x8000) >> 16); }
+TC_INLINE u32 word(u8 byte) { return static_cast<u32>(static_cast<std::int32_t>(static_cast<std::int8_t>(byte))); }
+
+// kRows rows of the database at a time: the query comes from the second-level cache, the rows from memory.
+template <int kRows>
+TC_INLINE void answer_rows(const u8* database, std::size_t columns, const Halves* low, const Halves* high,
+                           const u32* query, u32* out) {
+    __m256i lows[kRows], highs[kRows];
+    TC_UNROLL
+    for (int r = 0; r < kRows; ++r) lows[r] = highs[r] = _mm256_setzero_si256();
+    const std::size_t whole = columns & ~std::size_t{15};
+    for (std::size_t j = 0; j < whole; j += 16) {
+        const __m256i l = load(low + j), h = load(high + j);
+        TC_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+            const u8* at = database + static_cast<std::size_t>(r) * columns + j;
+            const __m256i bytes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+            lows[r] = _mm256_add_epi32(lows[r], _mm256_madd_epi16(bytes, l));
+            highs[r] = _mm256_add_epi32(highs[r], _mm256_madd_epi16(bytes, h));
+        }
+    }
+    TC_UNROLL  // or else the sums would live in memory
+    for (int r = 0; r < kRows; ++r) {
+        u32 sum = sum_of(lows[r]) + (sum_of(highs[r]) << 16);
+        const u8* row = database + static_cast<std::size_t>(r) * columns;
+        for (std::size_t j = whole; j < columns; ++j) sum += word(row[j]) * query[j];
+        out[r] = sum;
+    }
+}
+
+void answer(const u8* database, std::size_t rows, std::size_t columns, const u32* query, u32* out) {
+    constexpr int kRows = 4;
+    std::vector<Halves> low(columns), high(columns);
+    for (std::size_t j = 0; j < columns; ++j) {
+        low[j] = low_of(query[j]);
+        high[j] = high_of(query[j]);
+    }
+    std::size_t r = 0;
+    for (; r + kRows <= rows; r += kRows) {
+        answer_rows<kRows>(database + r * columns, columns, low.data(), high.data(), query, out + r);
+    }
+    for (; r < rows; ++r) answer_rows<1>(database + r * columns, columns, low.data(), high.data(), query, out + r);
+}
+
+// The matrix is cut into blocks of kDeep rows and kWide columns whose halves, packed, stay in the second-level cache.
+constexpr std::size_t kDeep = 256, kWide = 352, kLanes = 8, kPairs = kDeep / 2;
+constexpr int kTall = 6;  // rows of the database at a time
+
+struct Packed {
+    // For eight columns and two rows of the matrix: sixteen low halves, sixteen high halves.
+    alignas(32) Halves halves[kWide / kLanes][kPairs][2][16];
+    alignas(32) std::int32_t bytes[kPairs][kTall];  // two neighbouring bytes of each row of the database, as halves
+
+    void pack(const u32* matrix, std::size_t rows, std::size_t stride, std::size_t width) {
+        for (std::size_t group = 0; group * kLanes < width; ++group) {
+            for (std::size_t pair = 0; 2 * pair < rows; ++pair) {
+                for (std::size_t lane = 0; lane < kLanes; ++lane) {
+                    for (std::size_t i = 0; i < 2; ++i) {
+                        const std::size_t j = 2 * pair + i, k = group * kLanes + lane;
+                        const u32 value = j < rows && k < width ? matrix[j * stride + k] : 0;
+                        halves[group][pair][0][2 * lane + i] = low_of(value);
+                        halves[group][pair][1][2 * lane + i] = high_of(value);
+                    }
+                }
+            }
+        }
+    }
+
+    void take(const u8* database, std::size_t rows, std::size_t stride, std::size_t deep) {
+        for (std::size_t pair = 0; 2 * pair < deep; ++pair) {
+            for (std::size_t r = 0; r < kTall; ++r) {
+                const u8* at = database + r * stride + 2 * pair;
+                const u32 first = r < rows ? word(at[0]) & 0xffff : 0;
+                const u32 second = r < rows && 2 * pair + 1 < deep ? word(at[1]) << 16 : 0;
+                bytes[pair][r] = static_cast<std::int32_t>(first | second);
+            }
+        }
+    }
+
+    // Adds to eight columns of up to kTall rows of the result.
+    TC_INLINE void group(std::size_t number, std::size_t deep, std::size_t rows, std::size_t lanes, u32* out,
+                         std::size_t stride) const {
+        __m256i lows[kTall], highs[kTall];
+        TC_UNROLL
+        for (int r = 0; r < kTall; ++r) lows[r] = highs[r] = _mm256_setzero_si256();
+        for (std::size_t pair = 0; 2 * pair < deep; ++pair) {
+            const __m256i l = load(halves[number][pair][0]), h = load(halves[number][pair][1]);
+            TC_UNROLL
+            for (int r = 0; r < kTall; ++r) {
+                const __m256i factor = _mm256_set1_epi32(bytes[pair][r]);
+                lows[r] = _mm256_add_epi32(lows[r], _mm256_madd_epi16(factor, l));
+                highs[r] = _mm256_add_epi32(highs[r], _mm256_madd_epi16(factor, h));
+            }
+        }
+        alignas(32) u32 sums[kTall][kLanes];
+        TC_UNROLL
+        for (int r = 0; r < kTall; ++r) store(sums[r], _mm256_add_epi32(lows[r], _mm256_slli_epi32(highs[r], 16)));
+        for (std::size_t r = 0; r < rows; ++r) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) out[r * stride + lane] += sums[r][lane];
+        }
+    }
+};
+
+void multiply(const u8* database, std::size_t rows, std::size_t columns, const u32* matrix, std::size_t width,
+              u32* out) {
+    std::memset(out, 0, 4 * rows * width);
+    std::vector<Packed> one(1);  // 375 KB: not for the stack
+    Packed& packed = one[0];
+    for (std::size_t k = 0; k < width; k += kWide) {
+        const std::size_t wide = width - k < kWide ? width - k : kWide;
+        for (std::size_t j = 0; j < columns; j += kDeep) {
+            const std::size_t deep = columns - j < kDeep ? columns - j : kDeep;
+            packed.pack(matrix + j * width + k, deep, width, wide);
+            for (std::size_t r = 0; r < rows; r += kTall) {
+                const std::size_t tall = rows - r < kTall ? rows - r : kTall;
+                packed.take(database + r * columns + j, tall, columns, deep);
+                for (std::size_t lane = 0; lane < wide; lane += kLanes) {
+                    packed.group(lane / kLanes, deep, tall, wide - lane < kLanes ? wide - lane : kLanes,
+                                 out + r * width + k + lane, width);
+                }
+            }
+        }
+    }
+}
+
+u32 dot(const u32* a, const u32* b, std::size_t count) {
+    __m256i sums[4];
+    for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+    std::size_t i = 0;
+    for (; i + 32 <= count; i += 32) {
+        TC_UNROLL
+        for (std::size_t lane = 0; lane < 4; ++lane) {
+            const __m256i product = _mm256_mullo_epi32(load(a + i + 8 * lane), load(b + i + 8 * lane));
+            sums[lane] = _mm256_add_epi32(sums[lane], product);
+        }
+    }
+    const __m256i left = _mm256_add_epi32(sums[0], sums[1]), right = _mm256_add_epi32(sums[2], sums[3]);
+    u32 sum = sum_of(_mm256_add_epi32(left, right));
+    for (; i < count; ++i) sum += a[i] * b[i];
+    return sum;
+}
+
+}  // namespace
+
+const PirFunctions kPirAvx2 = {answer, multiply, dot};
+
+}  // namespace tc
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif

@@ -1,0 +1,16 @@
+"""Secure aggregation: sums across holders that nobody can open early.
+
+    Spec, Bounds, Noise     what is added up, agreed by all beforehand
+    aggregate               all parties in one process
+    Aggregate               an opened aggregate: exact sums, and statistics made of them
+
+Over nodes: ``trustcompute.aggregate``.
+"""
+
+from trustcompute.aggregation.aggregate import aggregate
+from trustcompute.aggregation.encoding import Unusable
+from trustcompute.aggregation.noise import Noise
+from trustcompute.aggregation.result import Aggregate
+from trustcompute.aggregation.spec import Bounds, Spec
+
+__all__ = ["Aggregate", "Bounds", "Noise", "Spec", "Unusable", "aggregate"]

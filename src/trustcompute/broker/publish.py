@@ -1,0 +1,48 @@
+"""Taking in a deny-list or a policy: the command that ``Broker.publish`` runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trustcompute.broker.notice import RULES, Notice
+from trustcompute.broker.rules import Rules
+from trustcompute.broker.store import Evidence
+from trustcompute.broker.writer import Book, Touched
+from trustcompute.errors import GrantError
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """rules: verified; token, hash: as signed. The same document again does nothing, an older one is refused."""
+
+    rules: Rules
+    token: str
+    hash: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.rules.kind}/{self.rules.iss}"
+
+    @property
+    def touched(self) -> Touched:
+        return Touched(notices=(self.name,))
+
+    def apply(self, book: Book) -> None:
+        held = book.notice(self.name)
+        if held is not None and held.hash == self.hash:
+            return
+        if held is not None and self.rules.version <= held.version:
+            raise GrantError(
+                f"version {held.version} of this {self.rules.kind} is in force: "
+                f"a newer one has version {held.version + 1} or more",
+                "version",
+            )
+        fields = {
+            "kind": self.rules.kind,
+            "issuer": self.rules.iss,
+            "version": self.rules.version,
+            "hash": self.hash,
+        }
+        entry = book.record("rules.published", fields)
+        book.keep(Evidence(self.hash, self.rules.kind, self.hash, self.token))
+        book.put_notice(Notice(self.name, RULES, self.rules.version, self.hash, self.token, entry))

@@ -1,0 +1,135 @@
+"""``trustcompute aggregate``: one sum over the datasets of several nodes."""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trustcompute import node
+from trustcompute.aggregation import Bounds, Noise, Spec
+from trustcompute.cli.ask import WRITERS
+from trustcompute.cli.options import AsJson, IdentityDir
+from trustcompute.cli.output import print_fields, print_json, print_table, working
+from trustcompute.cli.settings import read_text
+from trustcompute.errors import ParameterError
+from trustcompute.primitives.identity import Identity
+
+
+class BoundsSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    low: int | str
+    high: int | str
+    scale: int = 1
+
+
+class NoiseSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rho: str
+    rows_per_unit: int = 1
+    colluders: int = 0
+
+
+class SpecSettings(BaseModel):
+    """A specification as a TOML file: the fields of ``aggregation.Spec``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    columns: dict[str, BoundsSettings] = {}
+    statistics: list[str] = ["count", "sum", "mean"]
+    by: dict[str, list[str | int | bool]] = {}
+    weight: str | None = None
+    histograms: dict[str, list[int | str]] = {}
+    max_parties: int = 16
+    max_rows: int = 10**6
+    min_parties: int = 3
+    noise: NoiseSettings | None = None
+    reveal: str = "aggregator"
+
+    def spec(self) -> Spec:
+        fields: dict[str, Any] = self.model_dump()
+        fields["columns"] = {name: Bounds(**one.model_dump()) for name, one in self.columns.items()}
+        fields["noise"] = None if self.noise is None else Noise(**self.noise.model_dump())
+        return Spec(**fields)
+
+
+def aggregate(
+    spec: Annotated[Path, typer.Argument(help="The specification, a TOML file.")],
+    identity: IdentityDir,
+    party: Annotated[
+        list[str],
+        typer.Option(help="A contributor: URL=GRANT, its node's address and the grant's file; repeat."),
+    ],
+    purpose: Annotated[
+        str | None, typer.Option(help="One of the grants' purposes, if they name several.")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="One of the grants' scenarios, if they name several.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the answer here: .parquet or .csv.")] = None,
+    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
+    as_json: AsJson = False,
+) -> None:
+    """Add up what several nodes hold; no part of it is opened by itself."""
+    if out is not None and out.suffix not in WRITERS:
+        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
+    wanted, me = load_spec(spec), Identity.load(identity)
+    with ExitStack() as stack, working(f"adding up {len(party)} parties"):
+        sessions = [
+            stack.enter_context(node.connect(url, identity=me, grant=read_text(grant).strip(), state=state))
+            for url, grant in map(parse_party, party)
+        ]
+        found = node.aggregate(sessions, wanted, purpose=purpose, scenario=scenario)
+    table = found.to_arrow()
+    if out is not None:
+        WRITERS[out.suffix](table, out)
+    if as_json:
+        receipts = {name: str(state / f"{job}.receipt.json") for name, job in found.jobs.items()}
+        document: dict[str, Any] = {
+            "session": found.session,
+            "scheme": found.scheme,
+            "parties": list(found.parties),
+        }
+        document |= {"dropped": dict(found.dropped), "answer": table.to_pylist(), "receipts": receipts}
+        print_json(document | {"out": None if out is None else str(out)})
+        return
+    print_fields(
+        [
+            ("session", found.session),
+            ("scheme", found.scheme),
+            ("in it", ", ".join(found.parties)),
+            *((f"without {name}", why) for name, why in found.dropped.items()),
+            *([("written to", out)] if out is not None else []),
+            ("we learnt", found.leakage.consumer),
+            ("they learnt", found.leakage.provider),
+            ("receipts", ", ".join(f"{state / job}.receipt.json" for job in found.jobs.values())),
+        ]
+    )
+    if out is None:
+        print_table(table.column_names, [list(row.values()) for row in table.slice(0, 100).to_pylist()])
+
+
+def parse_party(text: str) -> tuple[str, Path]:
+    """``URL=GRANT``."""
+    url, _, grant = text.partition("=")
+    if not grant or "://" not in url:
+        raise ParameterError(f"--party takes grpc+tls://host:port=grant-file, not {text!r}")
+    return url, Path(grant)
+
+
+def load_spec(path: Path) -> Spec:
+    """Raises ``ParameterError`` naming the setting that is wrong."""
+    try:
+        return SpecSettings.model_validate(tomllib.loads(read_text(path))).spec()
+    except tomllib.TOMLDecodeError as error:
+        raise ParameterError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ParameterError(f"{path}: {where}: {first['msg']}") from error

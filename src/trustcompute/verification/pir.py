@@ -1,0 +1,155 @@
+"""SimplePIR over a table's columns: one linear query returns one whole column, and the server cannot tell which.
+
+Called by ``private``, ``table`` (the hint) and ``proof``. The database is D, int8[length, m]: column j of the table
+is column j of D. With A, m × n words expanded from a public seed, and the hint H = D·A:
+
+    query    u = A·s + e + Δ·(1 at j)      s uniform, e Gaussian, fresh for every query
+    answer   v = D·u
+    column   round((v - H·s) / Δ)
+
+Everything that does not depend on j is prepared beforehand (``prepare``) and used once. Adversary: an
+honest-but-curious server learns nothing (decision LWE, ``lwe.SECURITY``); a malicious one is caught by ``proof`` and
+the column's Merkle leaf.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from trustcompute import kernels
+from trustcompute.errors import LocalProtocolError, VerificationError
+from trustcompute.kernels.arrays import I8, U8
+from trustcompute.primitives.parallel import map_rows
+from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.sampling import discrete_gaussian
+from trustcompute.verification.cells import U32
+from trustcompute.verification.lwe import DIMENSION, SCALE_BITS, VARIANCE
+
+ROWS_A_KEY: Final = 64
+"""Rows of A that one key expands to: 360 kB, a piece for one task."""
+COLUMNS_AT_ONCE: Final = 2**14
+"""Columns of D for which A is held in memory while the hint is made: 92 MB."""
+
+_LABEL: Final = b"trustcompute verification matrix".ljust(32, b"\0")
+_DELTA: Final = np.uint32(1 << SCALE_BITS)
+
+
+def matrix_keys(seed: bytes, columns: int) -> tuple[U8, int]:
+    """(keys uint8[c, 16], rows a key) that expand to the rows of A. seed: 32 public bytes."""
+    rows = min(ROWS_A_KEY, columns)
+    index = np.arange(columns // rows, dtype=">u4").view(np.uint8).reshape(-1, 4)
+    hashed = kernels.digest_columns(_LABEL + seed, [kernels.FixedColumn(0, index)])
+    return np.ascontiguousarray(hashed[:, :16]), rows
+
+
+def make_hint(database: I8, seed: bytes, *, executor: Executor | None = None) -> U32:
+    """H = D·A: int8[length, m] -> uint32[length, n]."""
+    length, columns = database.shape
+    keys, rows = matrix_keys(seed, columns)
+    hint = np.zeros((length, DIMENSION), dtype=np.uint32)
+    for start in range(0, columns, COLUMNS_AT_ONCE):
+        stop = min(start + COLUMNS_AT_ONCE, columns)
+        part = keys[start // rows : -(-stop // rows)]
+        matrix = kernels.aes128_ctr(part, rows * DIMENSION // 4).view("<u4").reshape(-1, DIMENSION)
+        piece = np.ascontiguousarray(database[:, start:stop])
+        hint += map_rows(
+            partial(kernels.pir_multiply, matrix=matrix),
+            piece,
+            executor=executor,
+            chunk=_share(length, executor),
+        )
+    return hint
+
+
+def hint_digest(hint: U32) -> str:
+    """SHA-256 (hex) of a hint, row by row, little-endian."""
+    data = np.ascontiguousarray(hint, dtype="<u4")
+    return hashlib.sha256(b"trustcompute hint 1\n" + memoryview(data).cast("B").tobytes()).hexdigest()
+
+
+@dataclass(eq=False)
+class Prepared:
+    """What one query needs whatever it asks for. Secret; good for one query."""
+
+    masked: U32 = field(repr=False)
+    hidden: U32 = field(repr=False)
+    used: bool = False
+
+
+def prepare(hint: U32, seed: bytes, columns: int, rng: Rng, *, executor: Executor | None = None) -> Prepared:
+    """A·s + e and H·s for a fresh s and e."""
+    secret = rng.array(4 * DIMENSION).view("<u4").astype(np.uint32)
+    keys, rows = matrix_keys(seed, columns)
+    product = map_rows(
+        partial(_product, rows=rows, secret=secret),
+        keys,
+        executor=executor,
+        chunk=_share(len(keys), executor),
+    ).reshape(-1)
+    error = discrete_gaussian(rng, VARIANCE, columns).astype(np.int64).astype(np.uint32)
+    return Prepared(product + error, kernels.word_product(hint, secret))
+
+
+def query(prepared: Prepared, column: int) -> U32:
+    """The query for a column: uint32[m]. What is written where depends on the column, on the asker's own machine."""
+    if prepared.used:
+        raise LocalProtocolError(
+            "a prepared query serves once: two with one secret would tell what they ask for"
+        )
+    prepared.used = True
+    asked = prepared.masked.copy()
+    asked[column : column + 1] += _DELTA  # an array's arithmetic is modulo 2³²
+    return asked
+
+
+def answer(database: I8, asked: U32, *, executor: Executor | None = None) -> U32:
+    """D·u for each query: int8[length, m], uint32[k, m] -> uint32[k, length]. Time depends on sizes only."""
+    if len(asked) < MULTIPLY_FROM:
+        found = [
+            map_rows(
+                partial(kernels.pir_answer, query=one),
+                database,
+                executor=executor,
+                chunk=_share(len(database), executor),
+            )
+            for one in asked
+        ]
+        return np.stack(found)
+    columns = np.ascontiguousarray(asked.T)
+    products = map_rows(
+        partial(kernels.pir_multiply, matrix=columns),
+        database,
+        executor=executor,
+        chunk=_share(len(database), executor),
+    )
+    return np.ascontiguousarray(products.T)
+
+
+MULTIPLY_FROM: Final = 4
+"""Queries from which one pass over the database for all is faster than one for each."""
+
+
+def column_of(prepared: Prepared, got: U32) -> U8:
+    """The column an answer holds: uint32[length] -> uint8[length]. Raises ``VerificationError`` where it is no
+    answer."""
+    noisy = got - prepared.hidden
+    shifted = noisy + np.uint32(1 << (SCALE_BITS - 1))
+    noise = (shifted & np.uint32((1 << SCALE_BITS) - 1)).astype(np.int64) - (1 << (SCALE_BITS - 1))
+    if len(noise) and int(np.abs(noise).max()) > (1 << (SCALE_BITS - 1)) * 9 // 10:
+        raise VerificationError("the answer's noise is larger than any honest one: it decrypts to nothing")
+    return (shifted >> np.uint32(SCALE_BITS)).astype(np.uint8)
+
+
+def _product(keys: U8, rows: int, secret: U32) -> U32:
+    return kernels.lwe_product(keys, rows, secret).reshape(len(keys), rows)
+
+
+def _share(rows: int, executor: Executor | None) -> int:
+    """Rows a task where a pass over memory is shared by threads: four tasks."""
+    return max(1, rows if executor is None else -(-rows // 4))
