@@ -41,60 +41,65 @@ unsigned bits_for(std::size_t rows, unsigned most) {
     return bits;
 }
 
-struct Item {
-    u64 head;
-    u32 row;
-};
+// A row as one word: the top of its head above its number. Words sort like rows, up to rows that agree in that top.
+class Words {
+   public:
+    Words(const u8* rows, std::size_t count, std::size_t width)
+        : rows_(rows), width_(width), low_((u64{1} << bits_for(count + 1, 63)) - 1) {}
 
-// Before another row: by the bytes, then by the position.
-struct Before {
-    const u8* rows;
-    std::size_t width;
+    u64 word(std::size_t row) const { return (head_of(rows_ + width_ * row, width_) & ~low_) | row; }
+    std::size_t row(u64 word) const { return word & low_; }
 
-    bool operator()(const Item& a, const Item& b) const {
-        if (a.head != b.head) return a.head < b.head;
-        if (width > 8) {
-            const int rest = std::memcmp(rows + width * a.row + 8, rows + width * b.row + 8, width - 8);
-            if (rest != 0) return rest < 0;
-        }
-        return a.row < b.row;
+    bool operator()(u64 a, u64 b) const {  // before: by the bytes, then by the number
+        if (((a ^ b) & ~low_) != 0) return a < b;
+        const int order = std::memcmp(rows_ + width_ * row(a), rows_ + width_ * row(b), width_);
+        return order != 0 ? order < 0 : a < b;
     }
+
+   private:
+    const u8* rows_;
+    std::size_t width_;
+    u64 low_;
 };
 
-// Spread items by the `bits` of their heads below the topmost `skipped`; starts[b] is where bucket b ends up beginning.
-void spread(const Item* from, std::size_t count, unsigned skipped, unsigned bits, Item* to, u32* starts) {
-    const auto bucket = [&](const Item& item) { return bits == 0 ? 0 : item.head << skipped >> (64 - bits); };
+// Spread words by the `bits` of them below the topmost `skipped`; starts[b] is where bucket b ends up beginning.
+void spread(const u64* from, std::size_t count, unsigned skipped, unsigned bits, u64* to, u32* starts) {
+    const auto bucket = [&](u64 word) { return bits == 0 ? 0 : word << skipped >> (64 - bits); };
     const std::size_t buckets = std::size_t{1} << bits;
     std::fill(starts, starts + buckets + 1, 0);
-    for (std::size_t i = 0; i < count; ++i) ++starts[bucket(from[i]) + 1];
-    for (std::size_t b = 0; b < buckets; ++b) starts[b + 1] += starts[b];
-    std::vector<u32> next(starts, starts + buckets);
-    for (std::size_t i = 0; i < count; ++i) to[next[bucket(from[i])]++] = from[i];
+    for (std::size_t i = 0; i < count; ++i) ++starts[bucket(from[i])];
+    u32 sum = 0;
+    for (std::size_t b = 0; b <= buckets; ++b) {
+        sum += starts[b];
+        starts[b] = sum;
+    }
+    for (std::size_t i = count; i-- > 0;) to[--starts[bucket(from[i])]] = from[i];
 }
 
 }  // namespace
 
 void sort_rows(const u8* rows, std::size_t count, std::size_t width, u8* order, u8* sorted) {
-    constexpr unsigned kTop = 11, kInner = 12;  // so many streams of writing go well at a time
-    const std::unique_ptr<Item[]> items(new Item[count]), others(new Item[count]);
-    for (std::size_t i = 0; i < count; ++i) items[i] = {head_of(rows + width * i, width), static_cast<u32>(i)};
+    constexpr unsigned kTop = 11, kInner = 11;  // so many streams of writing go well at a time
+    const Words words(rows, count, width);
+    const std::unique_ptr<u64[]> here(new u64[count]), there(new u64[count]);
+    for (std::size_t i = 0; i < count; ++i) here[i] = words.word(i);
     const unsigned top = bits_for(count / 256, kTop);
     std::vector<u32> starts((std::size_t{1} << top) + 1), inside((std::size_t{1} << kInner) + 1);
-    spread(items.get(), count, 0, top, others.get(), starts.data());
-    const Before before{rows, width};
+    spread(here.get(), count, 0, top, there.get(), starts.data());
     for (std::size_t bucket = 0; bucket + 1 < starts.size(); ++bucket) {
         const std::size_t start = starts[bucket], size = starts[bucket + 1] - start;
         const unsigned bits = bits_for(size, kInner);
-        spread(others.get() + start, size, top, bits, items.get() + start, inside.data());
+        u64* const part = here.get() + start;
+        spread(there.get() + start, size, top, bits, part, inside.data());
         for (std::size_t i = 0; i < std::size_t{1} << bits; ++i) {
-            Item* const here = items.get() + start;
-            if (inside[i + 1] - inside[i] > 1) std::sort(here + inside[i], here + inside[i + 1], before);
+            if (inside[i + 1] - inside[i] > 1) std::sort(part + inside[i], part + inside[i + 1], words);
         }
     }
     for (std::size_t i = 0; i < count; ++i) {
-        if (i + kAhead < count) __builtin_prefetch(rows + width * items[i + kAhead].row);
-        store64le(order + 8 * i, items[i].row);
-        std::memcpy(sorted + width * i, rows + width * items[i].row, width);
+        if (i + kAhead < count) __builtin_prefetch(rows + width * words.row(here[i + kAhead]));
+        const std::size_t row = words.row(here[i]);
+        store64le(order + 8 * i, row);
+        std::memcpy(sorted + width * i, rows + width * row, width);
     }
 }
 

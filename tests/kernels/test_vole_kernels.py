@@ -308,6 +308,15 @@ def test_the_code_is_linear_and_every_part_of_it_is_used(implementation: Impleme
     assert np.array_equal(whole ^ implementation.code_expand(mixed, zero, KEY, 0), b)
 
 
+def test_compressing_is_convolving_and_expanding_in_place(implementation: Implementation) -> None:
+    vector = noise(14, 400)
+    mixed = implementation.code_convolve(vector[200:], KEY)
+    expected = implementation.code_expand(mixed, vector[:150], KEY, 0)
+    outputs = implementation.code_compress(vector, 150, KEY)
+    assert np.array_equal(outputs, expected)
+    assert np.shares_memory(outputs, vector)
+
+
 def test_a_single_error_spreads_over_everything(implementation: Implementation) -> None:
     """Also one in the last place: the second round carries it back to the start."""
     size = 1000
@@ -423,6 +432,9 @@ WRONG: dict[str, Callable[[], object]] = {
     "a key for two": lambda: kernels.aes128_davies_meyer(noise(1, 1), noise(1, 2)),
     "a dot of two lengths": lambda: kernels.gf128_dot(noise(1, 1), noise(1, 2)),
     "a short code": lambda: kernels.code_convolve(noise(1, 63), KEY),
+    "halves that are none": lambda: kernels.code_compress(noise(1, 201), 3, KEY),
+    "outputs past a half": lambda: kernels.code_compress(noise(1, 200), 101, KEY),
+    "a vector that is not its own": lambda: kernels.code_compress(noise(1, 400)[::2], 3, KEY),
     "outputs past the end": lambda: kernels.code_expand(noise(1, 64), noise(1, 2), KEY, 63),
 }
 

@@ -353,7 +353,7 @@ def correlated(outputs):
     leaves, sums = vole.grow(shape, vole.roots(rng))
     chosen = np.where(noise.choices(shape)[:, None], sums[:, 1], sums[:, 0])
     v = vole.regrow(shape, noise, chosen, vole.corrections(shape, sums, b), c)
-    a_long, c_long, b_long = (vole.compress(shape, x) for x in (noise.vector(shape), v, leaves))
+    a_long, c_long, b_long = (vole.compress(shape, x.copy()) for x in (noise.vector(shape), v, leaves))
     return a_long, c_long, factor, b_long, noise
 
 

@@ -27,6 +27,14 @@ TYPES: Final = frozenset(
         "grant.issued",
         "grant.accepted",
         "grant.revoked",
+        "grant.suspended",
+        "grant.resumed",
+        "grant.ending",
+        "grant.ended",
+        "grant.reviewed",
+        "rules.published",
+        "key.rotated",
+        "key.confirmed",
         "job.denied",
         "job.posted",
         "job.released",
@@ -45,6 +53,13 @@ TYPES: Final = frozenset(
         "adjustment.posted",
         "netting.payments",
         "netting.run",
+        "agreement.entered",
+        "certificate.issued",
+        "certificate.circulated",
+        "certificate.applied",
+        "certificate.changed",
+        "certificate.cancelled",
+        "certificate.recognised",
     }
 )
 

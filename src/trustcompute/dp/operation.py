@@ -17,7 +17,7 @@ from trustcompute.dp.groups import MAX_BY, Group, listed
 from trustcompute.dp.plan import MAX_AGGREGATES, Plan, make_plan
 from trustcompute.dp.unit import PrivacyUnit
 from trustcompute.errors import ParameterError
-from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Sizes, Usage
+from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
 
 NAMES: Final = frozenset({"aggregates", "groups", "budget", "columns", "min_group"})
 
@@ -102,5 +102,6 @@ OPERATIONS: Final = (
         leakage=leakage,
         consumer="consumer",
         provider="provider",
+        scope=lambda params: Scope(tuple(params["columns"]), params["min_group"]),
     ),
 )

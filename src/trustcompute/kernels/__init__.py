@@ -53,6 +53,7 @@ __all__ = [
     "aes128_hash",
     "bits_pack",
     "bits_unpack",
+    "code_compress",
     "code_convolve",
     "code_expand",
     "digest_columns",
@@ -395,6 +396,24 @@ def bits_unpack(packed: U8, count: int, width: int) -> U64:
             f"{count} integers of {width} bits take {-(-count * width // 8)} bytes, not {len(packed)}"
         )
     return chosen()[1].bits_unpack(np.ascontiguousarray(packed), count, width)
+
+
+def code_compress(vector: U8, outputs: int, key: bytes) -> U8:
+    """The first outputs of the code, in place: uint8[2k, 16] -> uint8[outputs, 16], a view of the vector's beginning.
+
+    The vector is two halves, the systematic one and the one to be convolved and expanded; both are overwritten.
+    """
+    if not isinstance(vector, np.ndarray) or not (vector.flags.c_contiguous and vector.flags.writeable):
+        raise ParameterError(
+            "the vector is overwritten: it must be a contiguous array that can be written to"
+        )
+    vector = arrays.blocks("vector", vector)
+    if len(vector) % 2 or not 0 <= outputs <= len(vector) // 2:
+        raise ParameterError(
+            f"a vector of {len(vector)} rows does not have two halves of {outputs} outputs or more"
+        )
+    _code_vector(vector[len(vector) // 2 :])
+    return chosen()[1].code_compress(vector, outputs, arrays.cipher_key("key", key))
 
 
 def code_convolve(vector: U8, key: bytes) -> U8:

@@ -219,6 +219,12 @@ class Native:
         _native.bits_unpack(packed, width, out)
         return out
 
+    def code_compress(self, vector: U8, outputs: int, key: bytes) -> U8:
+        half = len(vector) // 2
+        _native.code_convolve(self._use, key, vector[half:])
+        _native.code_expand(self._use, vector[half:], vector[:outputs], key, 0, vector[:outputs])
+        return vector[:outputs]
+
     def code_convolve(self, vector: U8, key: bytes) -> U8:
         out = vector.copy()
         _native.code_convolve(self._use, key, out)

@@ -21,7 +21,7 @@ from trustcompute.psi import buckets, lookup, parties
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
-from trustcompute.tables import Keys
+from trustcompute.tables import KeySet
 from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
@@ -98,7 +98,7 @@ def _keys_digest(dataset: HeldDataset, params: Params) -> str:
     return dataset.keys(params["columns"]).digest
 
 
-def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Party[MatchedRows | None]:
+def _matched_rows(party: Party[Found] | Party[Found | None], keys: KeySet) -> Party[MatchedRows | None]:
     """The party, its output told as rows of the dataset."""
     found = yield from party
     return None if found is None else MatchedRows(found.count, rows_found(found, keys))
@@ -129,10 +129,13 @@ COMPUTATIONS: Final = (
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
+    *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
         Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
     *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
-    *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
 )
+
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *AGGREGATES))
+"""Operations that match no keys: who may ask for these alone is not told how many keys there are."""

@@ -21,7 +21,6 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
 
-IDS: Final = frozenset(one.id for one in dp.OPERATIONS)
 TYPES: Final[Mapping[str, pa.DataType]] = {
     "text": pa.string(),
     "integer": pa.int64(),

@@ -31,6 +31,7 @@ import hmac
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -48,7 +49,7 @@ from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows
 from trustcompute.psi.matching import U8
 
 ID: Final = "psi.vole.v1"
-ROWS: Final = 2**15  # rows a task
+ROWS: Final = 2**14  # rows a task, so that what is computed of them on the way stays in a cache
 TRANSFERS: Final = 2 * ot.WIDTH  # base transfers: the bits of Δ, and an extension's secret
 SEEDS: Final = 32  # bytes: the key of hashes and store, the key of h
 DIGEST: Final = 32
@@ -103,11 +104,12 @@ def message_bytes(p: Params) -> int:
     suite = Suite.of(p)
     columns = [*suite.noise().values(), *suite.trees().values(), *suite.masked().values()]
     fixed = 2 * DIGEST + 32 + TRANSFERS * 2 * 32
-    return fixed + p.sender_rows * p.width + sum(int(np.prod(_lengths(column))) for column in columns)
+    return fixed + p.sender_rows * p.width + sum(bytes_of(column) for column in columns)
 
 
-def _lengths(column: Column) -> list[int]:
-    return [length for length in column.shape if isinstance(length, int)]
+def bytes_of(column: Column) -> int:
+    """Of a column of bytes whose lengths are all known."""
+    return prod(length for length in column.shape if isinstance(length, int))
 
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
@@ -128,15 +130,16 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
 
     trees = yield from receive("trees", releases=False, **suite.trees())
     regrowing = ahead(executor, regrown_outputs, suite.vole, noise, *trees.columns.values(), pads, c)
-    hashes, values, store = encoding()
+    store = encoding()
     store ^= compressing()
+    del encoding, compressing
     yield from send("masked", seed=seed, difference=store)
     sealing = ahead(executor, seal, element, pairs, product, choice, *trees.columns.values(), seed, store)
-    del store, compressing
+    del store
 
-    decoded = okvs.decode(hashes, regrowing(), okvs_key(seed), suite.store, executor=executor)
-    looked_up = compared(decoded, values, executor)[:, : p.width]
-    del decoded, values, hashes, regrowing
+    look_up = partial(looked_up, seed=seed, outputs=regrowing(), shape=suite.store)
+    values = map_rows(look_up, keys, executor=executor, chunk=ROWS)[:, : p.width]
+    del look_up, regrowing
     answer = yield from receive(
         "table", releases=True, value=Column("u1", (p.sender_rows, p.width)), seen=Column("u1", (DIGEST,))
     )
@@ -144,7 +147,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     if not hmac.compare_digest(seal(sealing(), table), answer["seen"].tobytes()):
         raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
     matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(looked_up, table)
+    where = matching.found_in_order(values, table, executor=executor)
     matched = where >= 0
     if p.answer:
         yield from send("matched", releases=True, bits=found_bits(where[matched], p))
@@ -182,10 +185,10 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     sealing = ahead(
         executor, seal, hello["point"], pairs, *noise.columns.values(), side, last, seed, difference
     )
-    correlation = vole.Correlation(delta, compressing())
-    order, table = matching.in_order(
-        evaluated(keys, correlation, seed, difference, suite.store, executor)[:, : p.width]
-    )
+    shift, shifted = vole.Correlation(delta, compressing()).shift(difference, executor=executor)
+    evaluate = partial(evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store)
+    order, table = matching.in_order(map_rows(evaluate, keys, executor=executor, chunk=ROWS)[:, : p.width])
+    del compressing, evaluate, shifted
     seen = np.frombuffer(seal(sealing(), table), dtype=np.uint8)
     yield from send("table", releases=True, value=table, seen=seen)
 
@@ -196,11 +199,18 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     return Found(int(mask.sum()), mask)
 
 
-def encoded(keys: U8, seed: U8, shape: OkvsShape) -> tuple[U8, U8, U8]:
-    """Hashes of keys, h of them, and the store that decodes one to the other: uint8[n, 16] each, uint8[cells, 16]."""
+_NO_MASK: Final[U8] = np.zeros(16, dtype=np.uint8)
+
+
+def hashed(keys: U8, seed: U8) -> tuple[U8, U8]:
+    """What the store knows keys by, and h of it: uint8[n, 16] each."""
     hashes = kernels.aes128_hash(okvs_key(seed), keys)
-    values = kernels.aes128_hash(value_key(seed), hashes)
-    return hashes, values, okvs.encode(hashes, values, okvs_key(seed), shape)
+    return hashes, kernels.aes128_hash(seed[16:32].tobytes(), hashes)
+
+
+def encoded(keys: U8, seed: U8, shape: OkvsShape) -> U8:
+    """P: the store that decodes every key to h of it, uint8[cells, 16]."""
+    return okvs.encode(*hashed(keys, seed), okvs_key(seed), shape)
 
 
 def noise_outputs(shape: vole.Shape, noise: vole.Noise) -> U8:
@@ -216,34 +226,27 @@ def regrown_outputs(  # noqa: PLR0917 - as the messages have them, for an execut
     return vole.compress(shape, vole.regrow(shape, noise, sums, last, c))
 
 
+def looked_up(keys: U8, seed: U8, outputs: U8, shape: OkvsShape, mask: U8 = _NO_MASK) -> U8:
+    """H(Dec(C, x) + mask) of the receiver's keys, uint8[n, 16]. H is Davies and Meyer's, under h(x)."""
+    hashes, values = hashed(keys, seed)
+    decoded = kernels.okvs_decode(hashes, outputs, okvs_key(seed), shape)
+    decoded ^= mask
+    return kernels.aes128_davies_meyer(values, decoded)
+
+
 def evaluated(  # noqa: PLR0917 - as the protocol names them
-    keys: U8,
-    correlation: vole.Correlation,
-    seed: U8,
-    difference: U8,
-    shape: OkvsShape,
-    executor: Executor | None,
+    keys: U8, seed: U8, delta: U8, shifted: U8, shape: OkvsShape, mask: U8 = _NO_MASK
 ) -> U8:
-    """H(Dec(B', y) - Δ·h(y)) of the sender's keys, uint8[n, 16]."""
-    hashes = map_rows(partial(kernels.aes128_hash, okvs_key(seed)), keys, executor=executor, chunk=ROWS)
-    values = map_rows(partial(kernels.aes128_hash, value_key(seed)), hashes, executor=executor, chunk=ROWS)
-    delta, shifted = correlation.shift(difference, executor=executor)
-    decoded = okvs.decode(hashes, shifted, okvs_key(seed), shape, executor=executor)
-    decoded ^= map_rows(partial(kernels.gf128_mul, b=delta), values, executor=executor, chunk=ROWS)
-    return compared(decoded, values, executor)
+    """H(Dec(B', y) - Δ·h(y) + mask) of the sender's keys, uint8[n, 16]."""
+    hashes, values = hashed(keys, seed)
+    decoded = kernels.okvs_decode(hashes, shifted, okvs_key(seed), shape)
+    decoded ^= kernels.gf128_mul(values, delta)
+    decoded ^= mask
+    return kernels.aes128_davies_meyer(values, decoded)
 
 
 def okvs_key(seed: U8) -> bytes:
     return seed[:16].tobytes()
-
-
-def value_key(seed: U8) -> bytes:
-    return seed[16:32].tobytes()
-
-
-def compared(decoded: U8, values: U8, executor: Executor | None) -> U8:
-    """H: what is sent and looked up, before it is cut to the width of the job."""
-    return map_rows(kernels.aes128_davies_meyer, values, decoded, executor=executor, chunk=ROWS)
 
 
 def seal(*parts: U8 | bytes) -> bytes:

@@ -7,7 +7,7 @@ either).
 """
 
 from trustcompute.kernels.reference.aes import aes128_ctr, aes128_davies_meyer, aes128_hash
-from trustcompute.kernels.reference.code import code_convolve, code_expand
+from trustcompute.kernels.reference.code import code_compress, code_convolve, code_expand
 from trustcompute.kernels.reference.curve import (
     ristretto255_check,
     ristretto255_from_uniform,
@@ -40,6 +40,7 @@ __all__ = [
     "aes128_hash",
     "bits_pack",
     "bits_unpack",
+    "code_compress",
     "code_convolve",
     "code_expand",
     "digest_columns",
