@@ -35,8 +35,8 @@ _POLICY: Final = frozenset(
     {"@context", "@id", "@type", "profile", "assigner", "assignee", "target", "timestamp"}
     | {"permission", "obligation", "prohibition"}
 )
-Write, Read = Callable[[Any], Any], Callable[[Any], Any]
-_Form = tuple[str, str, str, Write, Read]  # claim, left operand, operator, to and from the right operand
+Convert = Callable[[Any], Any]
+_Form = tuple[str, str, str, Convert, Convert]  # claim, left operand, operator, to and from the right operand
 
 
 def _same(value: Any) -> Any:
