@@ -187,9 +187,24 @@ void schedule(Aes128Key& key, const u8* bytes) {
     }
 }
 
+void davies_meyer(const u8* keys, const u8* rows, u8* out, std::size_t blocks) {
+    Aes128Key key;
+    u8 cipher[kBlockSize];
+    for (std::size_t i = 0; i < blocks; ++i, rows += kBlockSize, out += kBlockSize) {
+        schedule(key, keys + kBlockSize * i);
+        encrypt(key, rows, cipher, 1);
+        store_block(out, load_block(cipher) ^ load_block(rows));
+    }
+    wipe(&key, sizeof key);
+}
+
 }  // namespace
 
-const Aes128Functions kAes128Portable = {schedule, encrypt};
+const Aes128Functions kAes128Portable = {schedule, encrypt, davies_meyer};
+
+void aes128_davies_meyer(const Dispatch& with, const u8* keys, const u8* rows, std::size_t count, u8* out) {
+    with.aes.davies_meyer(keys, rows, out, count);
+}
 
 void aes128_ctr(const Dispatch& with, const u8* keys, std::size_t count, std::size_t blocks, u8* out) {
     Aes128Key key;

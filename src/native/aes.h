@@ -14,6 +14,8 @@ struct Aes128Key {
 struct Aes128Functions {
     void (*schedule)(Aes128Key& key, const u8* bytes);
     void (*encrypt)(const Aes128Key& key, const u8* in, u8* out, std::size_t blocks);  // in may be out
+    // out[i] = AES under keys[i] of rows[i] ^ rows[i]; out may be rows.
+    void (*davies_meyer)(const u8* keys, const u8* rows, u8* out, std::size_t blocks);
 };
 
 extern const Aes128Functions kAes128Portable;

@@ -43,9 +43,13 @@ void encrypt(const Aes128Key& key, const u8* in, u8* out, std::size_t blocks) {
 
 void schedule(Aes128Key& key, const u8* bytes) { kAes128Ni.schedule(key, bytes); }
 
+void davies_meyer(const u8* keys, const u8* rows, u8* out, std::size_t blocks) {
+    kAes128Ni.davies_meyer(keys, rows, out, blocks);
+}
+
 }  // namespace
 
-const Aes128Functions kAes128Vaes = {schedule, encrypt};
+const Aes128Functions kAes128Vaes = {schedule, encrypt, davies_meyer};
 
 }  // namespace tc
 

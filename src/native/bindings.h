@@ -74,6 +74,8 @@ PyObject* run(Kernel kernel) {
 
 // Functions of psi.vole's kernels, ended by an empty one.
 extern PyMethodDef kVoleMethods[];
+// Functions of ring learning with errors.
+extern PyMethodDef kNttMethods[];
 // Functions of verification's kernels.
 extern PyMethodDef kPirMethods[];
 

@@ -83,26 +83,34 @@ void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t 
 
 void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key_bytes,
                  std::size_t first, std::size_t count, u8* out) {
-    // One segment after the other is read at random for all rows, while their sums pass by in order: so that a segment,
-    // a twenty-first of the vector, is fetched from memory once.
-    constexpr std::size_t kBatch = 1024;
+    // A few segments at a time are read at random for all rows: few, so that they stay in a cache; more than one, since
+    // the sums pass by once for all of them.
+    constexpr std::size_t kBatch = 512, kTogether = 3;  // a divisor of kWeight
     Aes128Key key;
     with.aes.schedule(key, key_bytes);
-    alignas(32) u32 words[kBatch + 4];
-    std::memcpy(out, systematic, kBlockSize * count);
-    for (std::size_t segment = 0; segment < kWeight; ++segment) {
-        const std::size_t start = segment * size / kWeight;
-        const u64 width = (segment + 1) * size / kWeight - start;
-        const u8* from = vector + kBlockSize * start;
+    alignas(32) u32 words[kTogether][kBatch + 4];
+    for (std::size_t segment = 0; segment < kWeight; segment += kTogether) {
+        const u8* from[kTogether];
+        u64 width[kTogether];
+        for (std::size_t k = 0; k < kTogether; ++k) {
+            const std::size_t start = (segment + k) * size / kWeight;
+            from[k] = vector + kBlockSize * start;
+            width[k] = (segment + k + 1) * size / kWeight - start;
+        }
+        const u8* before = segment == 0 ? systematic : out;
         for (std::size_t done = 0; done < count; done += kBatch) {
             const std::size_t now = count - done < kBatch ? count - done : kBatch, row = first + done;
-            aes128_counters(with.aes, key, kExpander + segment * kSegment + row / 4, (row % 4 + now + 3) / 4,
-                            reinterpret_cast<u8*>(words));
-            const u32* word = words + row % 4;
-            u8* to = out + kBlockSize * done;
-            for (std::size_t i = 0; i < now; ++i, to += kBlockSize) {
-                const u64 at = word[i] * width >> 32;
-                store_block(to, load_block(to) ^ load_block(from + kBlockSize * at));
+            for (std::size_t k = 0; k < kTogether; ++k) {
+                aes128_counters(with.aes, key, kExpander + (segment + k) * kSegment + row / 4, (row % 4 + now + 3) / 4,
+                                reinterpret_cast<u8*>(words[k]));
+            }
+            for (std::size_t i = 0; i < now; ++i) {
+                Block sum = load_block(before + kBlockSize * (done + i));
+                TC_UNROLL
+                for (std::size_t k = 0; k < kTogether; ++k) {
+                    sum ^= load_block(from[k] + kBlockSize * (words[k][row % 4 + i] * width[k] >> 32));
+                }
+                store_block(out + kBlockSize * (done + i), sum);
             }
         }
     }

@@ -22,13 +22,15 @@ u32 detect() {
         const bool avx2 = __builtin_cpu_supports("avx2");  // and the system keeps its registers
         if (avx2 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & (1u << 9))) found |= kVaes;
     }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found |= kFma;
     if (__builtin_cpu_supports("pclmul") && __builtin_cpu_supports("ssse3")) found |= kClmul;
 #endif
     return found;
 }
 
 Dispatch dispatch(u32 allowed) {
-    Dispatch chosen = {kSha256Portable, kCurvePortable, kAes128Portable, kGf128Portable, kPirPortable};
+    Dispatch chosen = {kSha256Portable, kCurvePortable, kAes128Portable,
+                       kGf128Portable,  kPirPortable,   kNttPortable};
 #if defined(__x86_64__)
     const u32 usable = allowed & detect();
     if (usable & kShaNi) chosen.sha256 = kSha256ShaNi;
@@ -37,6 +39,7 @@ Dispatch dispatch(u32 allowed) {
     if (usable & kAesNi) chosen.aes = kAes128Ni;
     if (usable & kVaes) chosen.aes = kAes128Vaes;
     if (usable & kClmul) chosen.gf128 = kGf128Clmul;
+    if (usable & kFma) chosen.ntt = kNttFma;
 #else
     static_cast<void>(allowed);
 #endif

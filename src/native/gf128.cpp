@@ -24,9 +24,25 @@ void mul(const u8* a, const u8* b, std::size_t step, std::size_t count, u8* out)
     }
 }
 
+void dot(const u8* a, const u8* b, std::size_t count, u8* out) {
+    u64 low = 0, high = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        u8 product[16];
+        mul(a + 16 * i, b + 16 * i, 16, 1, product);
+        low ^= load64le(product);
+        high ^= load64le(product + 8);
+    }
+    store64le(out, low);
+    store64le(out + 8, high);
+}
+
 }  // namespace
 
-const Gf128Functions kGf128Portable = {mul};
+const Gf128Functions kGf128Portable = {mul, dot};
+
+void gf128_dot(const Dispatch& with, const u8* a, const u8* b, std::size_t count, u8* out) {
+    with.gf128.dot(a, b, count, out);
+}
 
 void gf128_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t step, std::size_t count, u8* out) {
     with.gf128.mul(a, b, step, count, out);

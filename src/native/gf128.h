@@ -8,6 +8,8 @@ namespace tc {
 struct Gf128Functions {
     // out[i] = a[i] * b[step * i], step in bytes; out may be a. Constant time.
     void (*mul)(const u8* a, const u8* b, std::size_t step, std::size_t count, u8* out);
+    // out = a[0] * b[0] + a[1] * b[1] + ... Constant time.
+    void (*dot)(const u8* a, const u8* b, std::size_t count, u8* out);
 };
 
 extern const Gf128Functions kGf128Portable;

@@ -9,13 +9,14 @@
 #include "curve.h"
 #include "aes.h"
 #include "gf128.h"
+#include "ntt.h"
 #include "pir.h"
 #include "platform.h"
 #include "sha2.h"
 
 namespace tc {
 
-constexpr int kAbiVersion = 3;  // kernels/dispatch.py expects the same
+constexpr int kAbiVersion = 4;  // kernels/dispatch.py expects the same
 
 enum Feature : u32 {
     kShaNi = 1u << 0,
@@ -23,6 +24,7 @@ enum Feature : u32 {
     kAesNi = 1u << 8,
     kVaes = 1u << 9,
     kClmul = 1u << 10,
+    kFma = 1u << 16,
 };
 
 struct NamedFeature {
@@ -30,7 +32,8 @@ struct NamedFeature {
     Feature feature;
 };
 constexpr NamedFeature kFeatures[] = {
-    {"sha-ni", kShaNi}, {"avx2", kAvx2}, {"aes-ni", kAesNi}, {"vaes", kVaes}, {"pclmul", kClmul}};
+    {"sha-ni", kShaNi}, {"avx2", kAvx2}, {"aes-ni", kAesNi}, {"vaes", kVaes}, {"pclmul", kClmul},
+    {"fma", kFma}};
 
 struct Dispatch {
     Sha256Functions sha256;
@@ -38,6 +41,7 @@ struct Dispatch {
     Aes128Functions aes;
     Gf128Functions gf128;
     PirFunctions pir;
+    NttFunctions ntt;
 };
 
 // The features that this processor has and this build has code for.
@@ -53,6 +57,9 @@ constexpr i64 kBadBase = -3;    // the shared base is not an element
 
 // A sum of public multiples. Variable time.
 i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out);
+
+// out[i] = a[i] - b[i]. Returns the first i where either is no element, a's before b's.
+i64 ristretto255_sub(const u8* a, const u8* b, std::size_t count, u8* out);
 
 void scalar255_reduce(const u8* wide, std::size_t count, u8* out);
 void scalar255_mul(const u8* a, const u8* b, std::size_t count, u8* out);
@@ -78,7 +85,9 @@ i64 digest_columns(const Dispatch& with, const u8* prefix, std::size_t prefix_si
 // Set intersection from VOLE. A block is 16 bytes, at any alignment; what the functions do is said in kernels/__init__.py.
 void aes128_ctr(const Dispatch& with, const u8* keys, std::size_t count, std::size_t blocks, u8* out);
 void aes128_hash(const Dispatch& with, const u8* key, const u8* rows, std::size_t width, std::size_t count, u8* out);
+void aes128_davies_meyer(const Dispatch& with, const u8* keys, const u8* rows, std::size_t count, u8* out);
 void gf128_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t step, std::size_t count, u8* out);
+void gf128_dot(const Dispatch& with, const u8* a, const u8* b, std::size_t count, u8* out);
 
 struct OkvsShape {
     u32 bins, sparse, dense, capacity;
@@ -105,10 +114,19 @@ void pprf_puncture(const Dispatch& with, const u8* sums, const u8* points, std::
 void match_rows(const u8* values, std::size_t count, const u8* table, std::size_t rows, std::size_t width,
                 const u8* salt, u8* out);  // out: int64, -1 where there is none
 
+void sort_rows(const u8* rows, std::size_t count, std::size_t width, u8* order, u8* sorted);  // order: int64
+// out: int64, -1 where there is none. Returns the first row of the table that is out of order.
+i64 match_sorted(const u8* values, std::size_t count, const u8* table, std::size_t rows, std::size_t width, u8* out);
+
 void code_convolve(const Dispatch& with, const u8* key, u8* vector, std::size_t size);
 void code_expand(const Dispatch& with, const u8* vector, std::size_t size, const u8* systematic, const u8* key,
                  std::size_t first, std::size_t count, u8* out);
 
+// Ring learning with errors. Words of 64 bits; scale: 0 for the forward transform, else 1/size modulo the modulus.
+void ntt(const Dispatch& with, u8* rows, std::size_t count, std::size_t size, u64 modulus, const u8* roots, u64 scale);
+void ntt_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t b_size, std::size_t size, u64 modulus, u8* out);
+void bits_pack(const u8* values, std::size_t count, unsigned width, u8* out);
+void bits_unpack(const u8* packed, std::size_t size, std::size_t count, unsigned width, u8* out);
 // Verification. Products are taken modulo 2^32; a database is rows of signed bytes.
 void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* query,
                 u32* out);

@@ -52,6 +52,14 @@ PyObject* ristretto255_check(PyObject*, PyObject* args) {
     return run([&] { return tc::dispatch(use).curve.check(points.data(), count); });
 }
 
+PyObject* ristretto255_sub(PyObject*, PyObject* args) {
+    Buffer a, b, out;
+    if (!PyArg_ParseTuple(args, "y*y*w*", &a.view, &b.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / 32;
+    if (!out.holds(count, 32) || !a.holds(count, 32) || !b.holds(count, 32)) return wrong_length("points and results");
+    return run([&] { return tc::ristretto255_sub(a.data(), b.data(), count, out.out()); });
+}
+
 PyObject* ristretto255_multiscalar_vartime(PyObject*, PyObject* args) {
     Buffer points, scalars, out;
     if (!PyArg_ParseTuple(args, "y*y*w*", &points.view, &scalars.view, &out.view)) return nullptr;
@@ -247,6 +255,7 @@ PyMethodDef kMethods[] = {
     {"ristretto255_mul", ristretto255_mul, METH_VARARGS, nullptr},
     {"ristretto255_mul_base", ristretto255_mul_base, METH_VARARGS, nullptr},
     {"ristretto255_check", ristretto255_check, METH_VARARGS, nullptr},
+    {"ristretto255_sub", ristretto255_sub, METH_VARARGS, nullptr},
     {"ristretto255_multiscalar_vartime", ristretto255_multiscalar_vartime, METH_VARARGS, nullptr},
     {"ristretto255_from_uniform", ristretto255_from_uniform, METH_VARARGS, nullptr},
     {"ristretto255_hash", ristretto255_hash, METH_VARARGS, nullptr},
@@ -267,6 +276,7 @@ PyMethodDef kMethods[] = {
 int fill(PyObject* module) {
     if (PyModule_AddIntConstant(module, "ABI_VERSION", tc::kAbiVersion) < 0) return -1;
     if (PyModule_AddFunctions(module, kVoleMethods) < 0) return -1;
+    if (PyModule_AddFunctions(module, kNttMethods) < 0) return -1;
     if (PyModule_AddFunctions(module, kPirMethods) < 0) return -1;
     constexpr Py_ssize_t number = sizeof tc::kFeatures / sizeof tc::kFeatures[0];
     PyObject* features = PyTuple_New(number);

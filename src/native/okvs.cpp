@@ -1,5 +1,6 @@
 // The key-value store of psi.vole: encoding by peeling and elimination, decoding. What is solved and which cells stay
 // zero is said in kernels/reference/okvs.py, which gives the same bytes. Not constant time: cells are chosen by the keys.
+#include <memory>
 #include <vector>
 
 #include "kernels.h"
@@ -30,9 +31,18 @@ TC_INLINE Place place_of(const u8* words, const OkvsShape& shape) {
     return {scaled(word[3], shape.bins), {static_cast<u16>(a), static_cast<u16>(b), static_cast<u16>(c)}};
 }
 
-struct Key {
-    Block hash, value;
+struct Key {  // of one bin; not initialised when made
+    u32 row;
     u16 cell[3];
+};
+
+// What the rows of keys are: their hashes, and the values to encode.
+struct Rows {
+    const u8 *hashes, *values;
+
+    Block hash(const Key& key) const { return load_block(hashes + kBlockSize * key.row); }
+    Block value(const Key& key) const { return load_block(values + kBlockSize * key.row); }
+    void prefetch(const Key& key) const { __builtin_prefetch(values + kBlockSize * key.row); }
 };
 
 // Elements of GF(2^128) one at a time, where speed does not matter.
@@ -84,20 +94,22 @@ struct Line {
 
 class Solver {
    public:
-    Solver(const Dispatch& with, const OkvsShape& shape)
-        : field_{with.gf128}, shape_(shape), around_(shape.sparse) {
+    Solver(const Dispatch& with, const OkvsShape& shape, const Rows& rows)
+        : field_{with.gf128}, shape_(shape), rows_(rows), around_(shape.sparse) {
         order_.reserve(shape.capacity);
         lonely_.reserve(shape.sparse);
     }
 
-    // Solve the equations of one bin into its cells. False if there is no solution. `keys` is scratch afterwards.
-    bool solve(Key* keys, std::size_t count, u8* cells) {
+    // Solve the equations of one bin into its cells. False if there is no solution.
+    bool solve(const Key* keys, std::size_t count, u8* cells) {
         std::memset(cells, 0, kBlockSize * shape_.size());
         peel(keys, count);
+        dense_.clear();
         if (order_.size() < count && !solve_core(keys, count, cells)) return false;
         for (std::size_t i = order_.size(); i-- > 0;) {
+            if (i >= kAhead) rows_.prefetch(keys[order_[i - kAhead].key]);
             const Key& key = keys[order_[i].key];
-            const Block sum = key.value ^ load_block(cells + kBlockSize * key.cell[0]) ^
+            const Block sum = right_side(key) ^ load_block(cells + kBlockSize * key.cell[0]) ^
                               load_block(cells + kBlockSize * key.cell[1]) ^
                               load_block(cells + kBlockSize * key.cell[2]);
             store_block(cells + kBlockSize * order_[i].cell, sum);
@@ -139,8 +151,15 @@ class Solver {
         }
     }
 
+    // A key's value, less what the dense cells add to it: most bins have none that matter.
+    TC_INLINE Block right_side(const Key& key) const {
+        Block total = {0, 0};
+        for (std::size_t k = dense_.size(); k-- > 0;) total = field_.product(total ^ dense_[k], rows_.hash(key));
+        return rows_.value(key) ^ total;
+    }
+
     // What no peeling resolves: rare and small where the shape fits the number of keys.
-    bool solve_core(Key* keys, std::size_t count, u8* cells) {
+    bool solve_core(const Key* keys, std::size_t count, u8* cells) {
         std::vector<bool> peeled(count);
         for (const Step& step : order_) peeled[step.key] = true;
         std::vector<Line> pivots, rest;
@@ -164,29 +183,21 @@ class Solver {
             }
             store_block(cells + kBlockSize * line.pivot, total);
         }
-        if (!rest.empty()) move_dense(keys, dense);
+        if (!rest.empty()) dense_ = std::move(dense);
         return true;
-    }
-
-    // Take the dense cells' part of every peeled key to the right-hand side.
-    void move_dense(Key* keys, const std::vector<Block>& dense) {
-        for (const Step& step : order_) {
-            Block total = {0, 0};
-            for (std::size_t k = dense.size(); k-- > 0;) total = field_.product(total ^ dense[k], keys[step.key].hash);
-            keys[step.key].value ^= total;
-        }
     }
 
     Line line_of(const Key& key) const {
         Line line;
         line.bits.assign((shape_.sparse + 63) / 64, 0);
         for (const u16 cell : key.cell) line.bits[cell / 64] |= u64{1} << (cell % 64);
-        Block power = key.hash;
+        const Block hash = rows_.hash(key);
+        Block power = hash;
         for (u32 k = 0; k < shape_.dense; ++k) {
             line.dense.push_back(power);
-            power = field_.product(power, key.hash);
+            power = field_.product(power, hash);
         }
-        line.dense.push_back(key.value);
+        line.dense.push_back(rows_.value(key));
         return line;
     }
 
@@ -217,8 +228,12 @@ class Solver {
         return true;
     }
 
+    static constexpr std::size_t kAhead = 12;  // keys whose values are on their way
+
     Field field_;
     const OkvsShape& shape_;
+    const Rows rows_;
+    std::vector<Block> dense_;
     std::vector<Around> around_;
     std::vector<Step> order_;
     std::vector<u16> lonely_;
@@ -231,7 +246,7 @@ i64 okvs_encode(const Dispatch& with, const u8* hashes, const u8* values, std::s
     Aes128Key key;
     with.aes.schedule(key, key_bytes);
     const std::size_t room = shape.capacity < keys ? shape.capacity : keys;
-    std::vector<Key> sorted(room * count);
+    const std::unique_ptr<Key[]> sorted(new Key[room * count]);
     std::vector<std::size_t> load(count, 0);
     std::size_t overflown = count;
     alignas(32) u8 words[kBatch * kBlockSize];
@@ -246,19 +261,18 @@ i64 okvs_encode(const Dispatch& with, const u8* hashes, const u8* values, std::s
                 overflown = bin < overflown ? bin : overflown;
                 continue;
             }
-            const std::size_t at = kBlockSize * (done + i);
-            Key& slot = sorted[room * bin + load[bin]++];
-            slot = {load_block(hashes + at), load_block(values + at), {place.cell[0], place.cell[1], place.cell[2]}};
+            sorted[room * bin + load[bin]++] = {static_cast<u32>(done + i),
+                                                {place.cell[0], place.cell[1], place.cell[2]}};
         }
     }
-    Solver solver(with, shape);
+    Solver solver(with, shape, {hashes, values});
     for (std::size_t bin = 0; bin < count; ++bin) {
         if (bin == overflown ||
-            !solver.solve(sorted.data() + room * bin, load[bin], out + kBlockSize * shape.size() * bin)) {
+            !solver.solve(sorted.get() + room * bin, load[bin], out + kBlockSize * shape.size() * bin)) {
             return static_cast<i64>(first + bin);
         }
     }
-    if (!sorted.empty()) wipe(sorted.data(), sizeof(Key) * sorted.size());
+    wipe(sorted.get(), sizeof(Key) * room * count);
     return kFine;
 }
 

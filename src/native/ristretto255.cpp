@@ -412,6 +412,15 @@ bool decoded(const u8* bytes, Extended& point) {
     return decoding.finish(sqrt_ratio_m1(decoding.task()), point) != 0;
 }
 
+i64 ristretto255_sub(const u8* a, const u8* b, std::size_t count, u8* out) {
+    for (std::size_t i = 0; i < count; ++i) {
+        Extended left, right;
+        if (!decoded(a + 32 * i, left) || !decoded(b + 32 * i, right)) return static_cast<i64>(i);
+        encode(extended(left + cached(-right)), out + 32 * i);
+    }
+    return kFine;
+}
+
 i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out) {
     constexpr std::size_t kPart = 1024;  // bounds the memory; more would hardly be faster
     Buckets buckets(count < kPart ? count : kPart);

@@ -47,6 +47,26 @@ PyObject* aes128_hash(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* aes128_davies_meyer(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer keys, rows, out;
+    if (!PyArg_ParseTuple(args, "Iy*y*w*", &use, &keys.view, &rows.view, &out.view)) return nullptr;
+    const std::size_t count = out.size() / kBlockSize;
+    if (!out.holds(count, 16) || !keys.holds(count, 16) || !rows.holds(count, 16)) return wrong_length("keys and rows");
+    return run([&] {
+        return tc::aes128_davies_meyer(dispatch(use), keys.data(), rows.data(), count, out.out()), kFine;
+    });
+}
+
+PyObject* gf128_dot(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer a, b, out;
+    if (!PyArg_ParseTuple(args, "Iy*y*w*", &use, &a.view, &b.view, &out.view)) return nullptr;
+    const std::size_t count = a.size() / kBlockSize;
+    if (!out.holds(1, 16) || !a.holds(count, 16) || !b.holds(count, 16)) return wrong_length("factors and result");
+    return run([&] { return tc::gf128_dot(dispatch(use), a.data(), b.data(), count, out.out()), kFine; });
+}
+
 PyObject* gf128_mul(PyObject*, PyObject* args) {
     unsigned int use;
     Buffer a, b, out;
@@ -69,7 +89,10 @@ PyObject* okvs_encode(PyObject*, PyObject* args) {
     const std::size_t keys = hashes.size() / kBlockSize;
     if (!shape_fits(bins, sparse, dense, capacity)) return wrong_length("the store's shape");
     const OkvsShape shape = shape_of(bins, sparse, dense, capacity);
-    if (!hashes.holds(keys, 16) || !values.holds(keys, 16) || !key.holds(1, 16)) return wrong_length("keys and values");
+    if (!hashes.holds(keys, 16) || !values.holds(keys, 16) || !key.holds(1, 16) ||
+        keys >= (std::size_t{1} << 32)) {
+        return wrong_length("keys and values");
+    }
     if (first < 0 || count < 0 || first > bins - count || !out.holds(shape.size() * whole(count), 16)) {
         return wrong_length("bins and results");
     }
@@ -133,6 +156,35 @@ PyObject* pprf_puncture(PyObject*, PyObject* args) {
         tc::pprf_puncture(dispatch(use), sums.data(), points.data(), trees, whole(leaves), keys.data(), out.out(),
                           totals.out());
         return kFine;
+    });
+}
+
+PyObject* sort_rows(PyObject*, PyObject* args) {
+    Buffer rows, order, sorted;
+    Size width;
+    if (!PyArg_ParseTuple(args, "y*nw*w*", &rows.view, &width, &order.view, &sorted.view)) return nullptr;
+    const std::size_t count = order.size() / 8;
+    if (width < 1 || !order.holds(count, 8) || !rows.holds(count, whole(width)) ||
+        !sorted.holds(count, whole(width)) || count >= (std::size_t{1} << 31)) {
+        return wrong_length("rows and results");
+    }
+    return run([&] {
+        return tc::sort_rows(rows.data(), count, whole(width), order.out(), sorted.out()), kFine;
+    });
+}
+
+PyObject* match_sorted(PyObject*, PyObject* args) {
+    Buffer values, table, out;
+    Size width;
+    if (!PyArg_ParseTuple(args, "y*y*nw*", &values.view, &table.view, &width, &out.view)) return nullptr;
+    if (width < 1) return wrong_length("the width");
+    const std::size_t count = out.size() / 8, rows = table.size() / whole(width);
+    if (!out.holds(count, 8) || !values.holds(count, whole(width)) || !table.holds(rows, whole(width)) ||
+        rows >= (std::size_t{1} << 31)) {
+        return wrong_length("rows and results");
+    }
+    return run([&] {
+        return tc::match_sorted(values.data(), count, table.data(), rows, whole(width), out.out());
     });
 }
 
@@ -200,6 +252,10 @@ PyMethodDef kVoleMethods[] = {
     {"pprf_expand", pprf_expand, METH_VARARGS, nullptr},
     {"pprf_puncture", pprf_puncture, METH_VARARGS, nullptr},
     {"match_rows", match_rows, METH_VARARGS, nullptr},
+    {"sort_rows", sort_rows, METH_VARARGS, nullptr},
+    {"match_sorted", match_sorted, METH_VARARGS, nullptr},
+    {"aes128_davies_meyer", aes128_davies_meyer, METH_VARARGS, nullptr},
+    {"gf128_dot", gf128_dot, METH_VARARGS, nullptr},
     {"code_convolve", code_convolve, METH_VARARGS, nullptr},
     {"code_expand", code_expand, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},

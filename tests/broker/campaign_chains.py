@@ -11,7 +11,7 @@ import argparse
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trustcompute.broker import commands, delegation, meter, policy
@@ -27,6 +27,8 @@ from trustcompute.broker.grant import (
 from trustcompute.broker.meter import Balances
 from trustcompute.broker.policy import Asset, Case
 from trustcompute.broker.request import DeclaredSizes, Request
+from trustcompute.broker.rules import NO_RULES
+from trustcompute.broker.standing import Standing
 from trustcompute.errors import GrantError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Usage
 
@@ -161,7 +163,7 @@ def _probe(chance: random.Random, link: VerifiedGrant, outcome: Outcome) -> None
             for name in ("asker", "recipient", "payer")
         }
         asked = case.request.model_copy(update=names)
-        wider = Case(above, asked, case.operation, case.params, case.asset, revoked=False, now=case.now)
+        wider = replace(case, grant=above, request=asked, links=(above,))
         # A right may be passed on by who may not use it: hold delegates, process computes.
         reasons = [reason for reason in policy.decide(wider) if reason.rule != "right"]
         assert not reasons, f"amplified: {reasons} from {above} to {link.claims}"
@@ -197,7 +199,18 @@ def _case(chance: random.Random, grant: Grant) -> Case:
     )
     params = {"columns": [chance.choice(bounds.columns or "xyz")], "min_group": bounds.min_group or 0}
     now = chance.choice([grant.nbf, grant.exp - 1])
-    return Case(grant, request, operation, params, chance.choice(ASSETS), revoked=False, now=now)
+    return Case(
+        grant=grant,
+        request=request,
+        operation=operation,
+        params=params,
+        asset=chance.choice(ASSETS),
+        standing=Standing(),
+        now=now,
+        links=(grant,),
+        usage=Usage(),
+        rules=NO_RULES,
+    )
 
 
 def _spend(chance: random.Random, tree: list[VerifiedGrant], outcome: Outcome) -> None:

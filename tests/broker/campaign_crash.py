@@ -24,7 +24,7 @@ from typing import Any
 from tests.broker.conftest import World
 from tests.broker.test_faults import cut_power, fresh, in_child, look
 
-WRITES = 230  # a whole workload takes about as many
+WRITES = 300  # a whole workload takes about as many statements and calls
 
 
 def run(folder: Path, seed: int, *, power: bool) -> Counter[str]:

@@ -12,11 +12,13 @@ import pytest
 
 from tests.broker.postgresql import Server, server, why_not
 from trustcompute.broker import request as requests
-from trustcompute.broker.broker import Broker
-from trustcompute.broker.grant import AssetClaim, Grant, Limit, PricePlan, Share, new_grant
+from trustcompute.broker.broker import Broker, Explanation
+from trustcompute.broker.grant import AssetClaim, Grant, Limit, PricePlan, Share, hash_of, new_grant
 from trustcompute.broker.job import JobRecord, Release
+from trustcompute.broker.order import new_order
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.request import Request, VerifiedRequest
+from trustcompute.broker.rules import DenyList, Policy
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 from trustcompute.primitives.signing import SigningKey
@@ -69,6 +71,7 @@ class World:
     bank: Identity = BANK
     operation: Operation = MATCH
     opened: list[Broker] = field(default_factory=list)
+    orders: int = 0
     database: str | None = None  # where the book is, if not in the directory
 
     def open(self, **options: Any) -> Broker:
@@ -141,6 +144,35 @@ class World:
     def verified(self, broker: Broker, grant: str, **changes: Any) -> VerifiedRequest:
         token = self.request(grant, **changes).sign(self.bank.key)
         return broker.verify_request(token, peer=self.bank.name, grant=grant)
+
+    def denylist(self, *, version: int, key: SigningKey | None = None, **denied: Any) -> str:
+        return self._rules(DenyList, version, key, denied)
+
+    def policy(self, *, version: int, key: SigningKey | None = None, **terms: Any) -> str:
+        return self._rules(Policy, version, key, terms)
+
+    def _rules(self, kind: Any, version: int, key: SigningKey | None, terms: Mapping[str, Any]) -> str:
+        signer = key or self.bureau.key
+        claims = {
+            "iss": signer.thumbprint,
+            "aud": self.bureau.name,
+            "version": version,
+            "iat": self.clock.time,
+        }
+        return str(kind(**claims, **terms).sign(signer))
+
+    def order(self, do: Any, grant: str, *, key: SigningKey | None = None, **more: Any) -> str:
+        """The next order; its number is the clock's and a counter, so that each is newer than the last."""
+        self.orders += 1
+        terms = {"audience": self.bureau.name, "number": self.clock.time * 1000 + self.orders}
+        return new_order(do, hash_of(grant), key=key or self.bureau.key, **terms | more)
+
+    @staticmethod
+    def explained(broker: Broker, verified: VerifiedRequest) -> Explanation:
+        return broker.explain(verified.grant, verified.claims, MATCH)
+
+    def explain(self, broker: Broker, grant: str, **changes: Any) -> Explanation:
+        return self.explained(broker, self.verified(broker, grant, **changes))
 
     def posted(self, broker: Broker, grant: str, **changes: Any) -> JobRecord:
         """A job from request to charge, for all it reserved."""

@@ -170,18 +170,14 @@ def test_voiding_gives_everything_back_and_forfeiting_nothing(world: Any) -> Non
     broker = world.broker()
     grant = broker.issue(world.claims())
     first = broker.reserve(world.verified(broker, grant), world.operation)
-    assert broker.void(first.id, "cancelled").state is JobState.VOIDED
-    assert broker.void(first.id, "cancelled").state is JobState.VOIDED
+    assert broker.abandon(first.id, "cancelled", Fault.PEER).state is JobState.VOIDED
+    assert broker.abandon(first.id, "cancelled", Fault.PEER).state is JobState.VOIDED
     assert world.balances(broker)["grant", "rows"] == (0, 0)
     second = broker.reserve(world.verified(broker, grant), world.operation)
-    with pytest.raises(Conflict, match="only an armed job"):
-        broker.forfeit(second.id, "gone", Fault.PEER)
     broker.arm(second.id)
-    with pytest.raises(Conflict, match="only a reserved job"):
-        broker.void(second.id, "cancelled")
-    lost = broker.forfeit(second.id, "gone", Fault.PEER)
+    lost = broker.abandon(second.id, "gone", Fault.PEER)
     assert (lost.state, lost.charged, lost.fault) == (JobState.FORFEITED, BOUND, Fault.PEER)
-    assert broker.forfeit(second.id, "again", Fault.PROVIDER) == lost
+    assert broker.abandon(second.id, "again", Fault.PROVIDER) == lost
     assert world.balances(broker)["grant", "rows"] == (100, 0)
     with pytest.raises(JobForfeited) as caught:
         broker.post(second.id, release=world.release(second.id), usage=BOUND)
@@ -210,8 +206,7 @@ def test_jobs_nobody_knows_are_the_callers_mistake(world: Any) -> None:
     broker = world.broker()
     for call in (
         lambda: broker.arm("0" * 32),
-        lambda: broker.void("0" * 32, ""),
-        lambda: broker.forfeit("0" * 32, "", Fault.PEER),
+        lambda: broker.abandon("0" * 32, "", Fault.PEER),
         lambda: broker.post("0" * 32, release=world.release("0" * 32), usage=BOUND),
         lambda: broker.receipt("0" * 32),
     ):
@@ -237,7 +232,7 @@ def test_a_refusal_is_logged_once_with_its_reasons(world: Any) -> None:
     entry = broker.entries()[-1]
     assert [reason["rule"] for reason in entry.fields["reasons"]] == ["purpose", "quota"]
     assert entry.fields["versions"] == {
-        "policy": "tc-policy/1",
+        "policy": "tc-policy/2",
         "operation": "psi.test.v1",
         "asset": "2025-06",
     }
@@ -251,10 +246,10 @@ def test_explaining_spends_and_records_nothing(world: Any) -> None:
     broker = world.broker()
     grant = broker.issue(world.claims())
     before = (types(broker), world.balances(broker))
-    decision = broker.explain(world.verified(broker, grant, purpose="marketing", rows=6000), world.operation)
+    decision = world.explain(broker, grant, purpose="marketing", rows=6000)
     assert not decision.allowed
     assert [reason.rule for reason in decision.reasons] == ["purpose", "quota", "quota"]
-    assert broker.explain(world.verified(broker, grant), world.operation).allowed
+    assert world.explain(broker, grant).allowed
     assert (types(broker), world.balances(broker)) == before
 
 
@@ -280,9 +275,10 @@ def test_parameters_the_operation_does_not_take_leave_no_trace(world: Any) -> No
     broker = world.broker()
     verified = world.verified(broker, broker.issue(world.claims()), params={"colour": "red"})
     before = types(broker)
-    for call in (broker.reserve, broker.explain):
-        with pytest.raises(ParameterError, match="colour"):
-            call(verified, world.operation)
+    with pytest.raises(ParameterError, match="colour"):
+        broker.reserve(verified, world.operation)
+    with pytest.raises(ParameterError, match="colour"):
+        world.explained(broker, verified)
     assert types(broker) == before and broker.job(verified.job) is None
 
 
@@ -349,7 +345,7 @@ def test_pending_reservations_count_against_a_limit(world: Any) -> None:
     broker.reserve(world.verified(broker, grant), world.operation)
     with pytest.raises(Refused, match="50 are left"):
         broker.reserve(world.verified(broker, grant), world.operation)
-    broker.void(first.id, "cancelled")
+    broker.abandon(first.id, "cancelled", Fault.PEER)
     broker.reserve(world.verified(broker, grant), world.operation)
 
 

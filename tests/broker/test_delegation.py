@@ -413,7 +413,7 @@ def test_a_voided_job_gives_back_to_every_link_and_a_forfeited_one_takes_from_ev
     broker = world.broker()
     _, (one, other) = siblings(world)
     for _ in range(4):
-        broker.void(broker.reserve(asked(world, broker, one), world.operation).id, "test")
+        broker.abandon(broker.reserve(asked(world, broker, one), world.operation).id, "test", Fault.PEER)
     for _ in range(3):
         job = broker.reserve(asked(world, broker, one), world.operation)
         broker.arm(job.id)

@@ -27,6 +27,7 @@ from trustcompute.errors import JobForfeited, Refused, TrustcomputeError
 from trustcompute.primitives.signing import token_hash
 
 FSYNC = os.fsync
+UNLINK = os.unlink
 JOBS = 6
 KILLS = 3  # in a row, for each seed
 
@@ -60,13 +61,13 @@ def run_job(world: Any, broker: Any, verified: Any, number: int, say: Callable[.
     say("reserved", job.id)
     if job.state is not JobState.POSTED:
         if number == 1:
-            broker.void(job.id, "cancelled")
+            broker.abandon(job.id, "cancelled", Fault.PEER)
             say("voided", job.id)
             return
         broker.arm(job.id)
         say("armed", job.id)
         if number == 2:
-            broker.forfeit(job.id, "gone", Fault.PEER)
+            broker.abandon(job.id, "gone", Fault.PEER)
             say("forfeited", job.id)
             return
         broker.outbox.write(job.id, 0, 1, frames(job.id))
@@ -105,6 +106,8 @@ class Killer:
 
     def _before(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
+            if real is UNLINK and self.say is not None:
+                self.say("unlinking")  # what was committed before is on the disk, said or not
             self()
             done = real(*args, **options)
             if real is FSYNC:
@@ -225,7 +228,7 @@ def test_killed_at_any_write(world: Any, seed: int) -> None:
     said: list[list[Any]] = []
     kills = 0
     for attempt in itertools.count():
-        target = chance.randint(1, 230 if attempt == 0 else 120) if attempt < KILLS else None
+        target = chance.randint(1, 280 if attempt == 0 else 150) if attempt < KILLS else None
         ended, words = in_child(world, grant, tokens, target)
         said += words
         if ended:

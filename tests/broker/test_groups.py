@@ -12,7 +12,7 @@ import pytest
 from trustcompute.broker.batch import Asked
 from trustcompute.broker.broker import Answer, Work
 from trustcompute.broker.grant import Limit
-from trustcompute.broker.job import JobRecord
+from trustcompute.broker.job import Fault, JobRecord
 from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import (
     Conflict,
@@ -103,7 +103,9 @@ def test_one_callers_mistake_is_not_the_others(world: Any, monkeypatch: pytest.M
     def call(job: str) -> None:
         try:
             outcomes[job] = (
-                broker._writer.commit_one(Bug()) if job in broken else broker.void(job, "over").state
+                broker._writer.commit_one(Bug())
+                if job in broken
+                else broker.abandon(job, "over", Fault.PEER).state
             )
         except KeyError as error:
             outcomes[job] = error

@@ -13,7 +13,7 @@ import pytest
 
 from trustcompute.broker import backup, commands
 from trustcompute.broker.broker import Broker
-from trustcompute.broker.job import JobState
+from trustcompute.broker.job import Fault, JobState
 from trustcompute.broker.store.sqlite import BOOK_FILE
 from trustcompute.errors import AuditError, ParameterError, StoreError
 from trustcompute.primitives import commitment
@@ -145,7 +145,7 @@ def test_a_read_only_disk_is_a_clear_refusal(world: Any, tmp_path: Path) -> None
     with pytest.raises(StoreError, match="nothing was written"):
         broker.arm(job.id)
     broker._store._connection.execute("PRAGMA query_only = OFF")
-    broker.void(job.id, "the disk was read-only")
+    broker.abandon(job.id, "the disk was read-only", Fault.PROVIDER)
     world.posted(broker, grant)
     assert broker.audit().jobs == {"posted": 1, "voided": 1}
     broker.close()

@@ -93,7 +93,7 @@ def test_a_grant_is_in_force_from_nbf_until_before_exp(world: Any) -> None:
     token = broker.issue(claims.model_copy(update={"nbf": start + 60}))
     for time, allowed in ((start + 59, False), (start + 60, True), (end - 1, True), (end, False)):
         world.clock.time = time
-        decision = broker.explain(world.verified(broker, token), world.operation)
+        decision = world.explain(broker, token)
         assert decision.allowed is allowed
         assert [reason.rule for reason in decision.reasons] == ([] if allowed else ["expired"])
 
@@ -131,7 +131,7 @@ def test_others_ask_and_receive_only_where_the_grant_names_them(world: Any, role
         grant = broker.issue(world.claims(**terms))
         token = world.request(grant).model_copy(update={role: OTHER}).sign(world.bank.key)
         verified = broker.verify_request(token, peer="bank.example", grant=grant)
-        decision = broker.explain(verified, world.operation)
+        decision = world.explained(broker, verified)
         assert decision.allowed is allowed
         assert {(reason.rule, reason.field) for reason in decision.reasons} <= {("counterparties", role)}
 
@@ -159,7 +159,7 @@ def test_all_reasons_are_given_in_the_order_of_the_rules(world: Any) -> None:
         broker, token, purpose="other", params={"output": "count", "on": ["name"]}, now=world.clock.time
     )
     world.clock.time = claims.exp
-    decision = broker.explain(verified, world.operation)
+    decision = world.explained(broker, verified)
     assert [reason.rule for reason in decision.reasons] == [
         "revoked",
         "expired",
@@ -172,20 +172,29 @@ def test_all_reasons_are_given_in_the_order_of_the_rules(world: Any) -> None:
         "asset.version",
     ]
     document = decision.to_document()
-    assert document["allowed"] is False and document["reasons"][0]["field"] == "grant"
+    verdicts = {each["rule"]: each for each in document["verdicts"]}
+    assert document["allowed"] is False and verdicts["revoked"]["reasons"][0]["field"] == "grant"
+    assert [rule for rule, each in verdicts.items() if not each["allowed"]] == [
+        "revoked",
+        "expired",
+        "purpose",
+        "scenario",
+        "territory",
+        "output",
+        "columns",
+        "max_rows",
+        "asset",
+    ]
 
 
 def test_reasons_do_not_repeat_what_the_peer_wrote(world: Any) -> None:
     broker = world.broker()
     grant = broker.issue(world.claims(**bounds(columns=("code",))))
     marker = "zz-the-peers-words"
-    decision = broker.explain(
-        world.verified(
-            broker, grant, purpose=marker, scenario=marker, territory=marker, params={"on": [marker]}
-        ),
-        world.operation,
+    found = world.explain(
+        broker, grant, purpose=marker, scenario=marker, territory=marker, params={"on": [marker]}
     )
-    assert not decision.allowed and marker not in str(decision.to_document())
+    assert not found.allowed and marker not in str(found.to_document())
 
 
 def test_assets_are_described_sensibly() -> None:

@@ -76,12 +76,53 @@ def test_a_connection_that_was_cut_is_an_error_once(shared: Any) -> None:
     broker.audit()
 
 
+def test_a_book_of_an_older_release_is_upgraded(shared: Any) -> None:
+    first = shared.broker()
+    grant = first.issue(shared.claims())
+    shared.posted(first, grant, rows=1)
+    first.close()
+    for statement in (
+        "DROP TABLE notices",
+        "ALTER TABLE jobs DROP COLUMN rules",
+        "UPDATE book SET version = 1",
+    ):
+        execute(shared, statement)
+    again = shared.open()
+    shared.posted(again, grant, rows=1)
+    again.publish(shared.denylist(version=1))
+    assert again.audit().jobs == {"posted": 2}
+
+
 def test_a_book_of_another_log_or_release_is_refused(shared: Any) -> None:
     shared.broker().close()
     with pytest.raises(StoreError, match=r"belongs to the log bureau\.example/trustcompute"):
         Broker.open(shared.directory, shared.bank, database=shared.database)
     execute(shared, "UPDATE book SET version = 9")
     with pytest.raises(StoreError, match="schema version 9"):
+        shared.open()
+
+
+def test_an_older_book_is_upgraded_by_whoever_has_it_alone(
+    shared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trustcompute.broker.store import postgres
+
+    broker = shared.broker()
+    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 4)
+    steps = {
+        2: ("ALTER TABLE failures ADD COLUMN seen bigint",),
+        3: ("ALTER TABLE failures DROP COLUMN seen",),
+    }
+    monkeypatch.setattr(postgres, "_UPGRADES", steps)
+    with pytest.raises(StoreError, match=r"schema version 2, .* stop the nodes of the older release"):
+        shared.open()
+    broker.close()
+    again = shared.open()
+    again.count_failure("peer")
+    assert again.audit().size == 2
+    again.close()
+    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 3)
+    with pytest.raises(StoreError, match=r"schema version 4, .* use the release that wrote it"):
         shared.open()
 
 

@@ -42,7 +42,7 @@ def alter(path: Path, *statements: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE book SET version = 3", "schema version 3, this release reads version 2: use the release"),
+        ("UPDATE book SET version = 9", "schema version 9, this release reads version 3: use the release"),
         ("PRAGMA application_id = 5", "not a book of this software"),
         ("DELETE FROM checkpoints", "not those of its last checkpoint"),
         ("UPDATE entries SET leaf = zeroblob(32) WHERE idx = 0", "not those of its last checkpoint"),
@@ -67,6 +67,8 @@ VERSION_1 = (
     "CREATE INDEX evidence_of ON evidence (job)",
     "INSERT INTO evidence SELECT hash, kind, job, token FROM newer",
     "DROP TABLE newer",
+    "DROP TABLE notices",
+    "ALTER TABLE jobs DROP COLUMN rules",
     "UPDATE book SET version = 1",
 )
 
@@ -78,7 +80,7 @@ def test_a_book_of_an_older_release_is_upgraded_when_a_node_opens_it(world: Any)
     kept = broker.evidence(job.id)
     broker.close()
     alter(world.directory / BOOK_FILE, *VERSION_1)
-    with pytest.raises(StoreError, match="version 1, this release reads version 2: open it with a node once"):
+    with pytest.raises(StoreError, match="version 1, this release reads version 3: open it with a node once"):
         SqliteStore.read_only(world.directory)
     again = world.open()
     assert again.evidence(job.id) == kept and again.audit().jobs == {"posted": 1}

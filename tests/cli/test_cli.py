@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -348,12 +350,12 @@ def test_a_delegation_beyond_the_parent_is_refused(asking, capsys, options, code
     assert (found, says in complaint) == (code, True), complaint
 
 
-def test_a_grant_is_revoked_by_its_holder_while_the_node_is_stopped(asking, capsys):
+def test_a_grant_is_revoked_by_the_operator_while_the_node_is_stopped(asking, capsys):
     Path("registry/stopped.toml").write_text(NODE.replace('book = "book"', 'book = "stopped"'))
     assert run(capsys, *DELEGATE[:-1], "lost.jwt")[0] == 0
     chain = run(capsys, "grant", "tree", "lost.jwt", "--json")[1]
     names = [link["hash"] for link in json.loads(chain)]
-    revoke = ["grant", "revoke", "registry/stopped.toml", "lost.jwt", "--reason", "over"]
+    revoke = ["grant", "revoke", "lost.jwt", "--node", "registry/stopped.toml", "--reason", "over"]
     code, printed, _ = run(capsys, *revoke)
     assert (code, "partner.example" in printed) == (0, True)
     code, printed, _ = run(capsys, *revoke, "--link", "1")
@@ -361,8 +363,133 @@ def test_a_grant_is_revoked_by_its_holder_while_the_node_is_stopped(asking, caps
     revoked = [e.fields["grant"] for e in read_log(Path("registry/stopped")) if e.type == "grant.revoked"]
     assert revoked == [names[1], names[0]]
     assert run(capsys, *revoke, "--link", "3")[0] == 2
-    assert run(capsys, "grant", "revoke", "registry/node.toml", "lost.jwt", "--reason", "x")[0] == 7
-    assert run(capsys, "grant", "revoke", "registry/stopped.toml", "other.jwt", "--reason", "x")[0] == 2
+    code, _, complaint = run(capsys, "grant", "revoke", "lost.jwt", "--node", "registry/node.toml")
+    assert (code, "--with URL" in complaint) == (2, True)  # it runs, at a port that its file does not tell
+    assert run(capsys, "grant", "revoke", "other.jwt", "--node", "registry/stopped.toml")[0] == 2
+    assert run(capsys, "grant", "revoke", "lost.jwt")[0] == 2
+
+
+def test_orders_reach_a_running_node(asking, capsys):
+    url = asking[asking.index("--with") + 1]
+    assert run(capsys, *DELEGATE[:-1], "branch.jwt")[0] == 0
+    explain = ["explain", "--with", url, "--identity", "partner/identity", "--grant", "branch.jwt"]
+    explain += ["--dataset", "planes", "--rows", "3"]
+    code, printed, _ = run(capsys, *explain)
+    assert (code, printed.startswith("allowed"), "the purpose is granted" in printed) == (0, True, True)
+    operator = ["--node", "registry/node.toml", "--with", url]
+    issuer = ["--identity", "airline/identity", "--with", url]
+    assert run(capsys, "grant", "suspend", "branch.jwt", *issuer, "--reason", "a doubt")[0] == 0
+    code, printed, _ = run(
+        capsys, *explain, "--params", '{"columns": ["tailnum"], "keys": "' + "0" * 64 + '"}', "--json"
+    )
+    refused = [each["rule"] for each in json.loads(printed)["verdicts"] if not each["allowed"]]
+    assert (code, refused) == (0, ["suspended"])
+    assert run(capsys, "grant", "suspend", "branch.jwt", *issuer)[0] == 6
+    assert (
+        run(capsys, "grant", "resume", "branch.jwt", "--identity", "partner/identity", "--with", url)[0] == 4
+    )
+    assert run(capsys, "grant", "resume", "branch.jwt", *operator)[0] == 0
+    giving_up = run(
+        capsys, "grant", "exit", "branch.jwt", "--identity", "partner/identity", "--with", url, "--json"
+    )
+    assert json.loads(giving_up[1])["order"] == "exit"
+    assert run(capsys, "grant", "revoke", "branch.jwt", *issuer)[0] == 0
+    code, _, complaint = run(capsys, *explain)
+    assert (code, "revoked" in complaint) == (3, True)
+    assert run(capsys, "grant", "review", "branch.jwt", *operator, "--until", "soon")[0] == 2
+
+
+def test_a_preset_is_signed_shown_in_words_and_used(asking, capsys):
+    made = [
+        "grant",
+        "new",
+        "match-rows",
+        "--identity",
+        "registry/identity",
+        "--to",
+        "airline/identity/certificate.pem",
+    ]
+    made += [
+        "--dataset",
+        "planes",
+        "--purpose",
+        "check",
+        "--plan",
+        "plan.md",
+        "--out",
+        "preset.jwt",
+        "--review",
+        "30",
+    ]
+    code, printed, _ = run(capsys, *made)
+    assert (code, "which of the keys it brings are in the dataset" in printed) == (0, True)
+    assert run(capsys, "grant", "explain", "preset.jwt")[1] == printed
+    assert run(capsys, *intersect(asking, **{"--grant": "preset.jwt", "--out": "preset.csv"}))[0] == 0
+    made[2] = "everything"
+    assert run(capsys, *made)[0] == 2
+
+
+def test_a_stopped_nodes_book_gets_a_new_key(asking, capsys):
+    Path("registry/old.toml").write_text(NODE.replace('book = "book"', 'book = "turned"'))
+    made = ["identity", "create", "registry/next", "--name", "registry.example", "--authority", "authority"]
+    assert run(capsys, *made)[0] == 0
+    assert run(capsys, "statement", "registry/old.toml", "--start", "2026-01-01")[0] == 0  # makes the book
+    code, printed, _ = run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")
+    assert (code, "new key" in printed) == (0, True)
+    assert run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")[0] == 7
+    audit = ["log", "audit", "registry/turned", "--key", "registry/next/certificate.pem"]
+    assert run(capsys, *audit)[0] == 0
+
+
+LIST = """
+kind = "denylist"
+version = 1
+purposes = ["spam"]
+"""
+POLICY = """
+kind = "policy"
+version = 1
+consent = true
+[grades.important]
+operations = ["dp.*"]
+per_call = { rho = 1_000_000_000 }
+"""
+
+
+def test_rules_are_signed_and_published_at_a_running_and_at_a_stopped_node(asking, capsys):
+    url = asking[asking.index("--with") + 1]
+    Path("registry/idle.toml").write_text(NODE.replace('book = "book"', 'book = "idle"'))
+    for name, text in (("list", LIST), ("policy", POLICY)):
+        Path(f"{name}.toml").write_text(text)
+        made = run(
+            capsys, "rules", "sign", f"{name}.toml", "--identity", "registry/identity", "--out", f"{name}.jwt"
+        )
+        assert made[0] == 0, made
+        assert run(capsys, "rules", "publish", "registry/node.toml", f"{name}.jwt", "--with", url)[0] == 0
+        code, printed, _ = run(capsys, "rules", "publish", "registry/idle.toml", f"{name}.jwt", "--json")
+        assert (code, json.loads(printed)["version"]) == (0, 1)
+    code, printed, _ = run(capsys, "rules", "show", "registry/node.toml")
+    assert (code, "spam" in printed, "dp.*" in printed) == (0, True, True)
+    code, printed, _ = run(capsys, "rules", "show", "registry/idle.toml", "--json")
+    assert (code, [each["kind"] for each in json.loads(printed)]) == (0, ["denylist", "policy"])
+    Path("list.toml").write_text(LIST + "unknown = 1\n")
+    wrong = run(capsys, "rules", "sign", "list.toml", "--identity", "registry/identity", "--out", "x.jwt")
+    assert (wrong[0], "unknown" in wrong[2]) == (2, True)
+    Path("list.toml").write_text(LIST)
+    run(
+        capsys,
+        "rules",
+        "sign",
+        "list.toml",
+        "--identity",
+        "airline/identity",
+        "--node",
+        "registry.example",
+        "--out",
+        "a.jwt",
+    )
+    code, _, complaint = run(capsys, "rules", "publish", "registry/idle.toml", "a.jwt")
+    assert (code, "does not trust" in complaint) == (4, True)
 
 
 def test_every_error_has_an_exit_code():
@@ -392,3 +519,45 @@ def test_the_demo_runs_and_a_second_run_goes_on_with_it(tmp_path):
             "equal to the meter",
         ):
             assert says in done.stdout, says
+
+
+def test_a_paused_intersection_goes_on_and_a_given_up_one_does_not(asking, capsys, monkeypatch):
+    from trustcompute.cli import files
+
+    arguments = intersect(asking, **{"--out": "paused.csv", "--runs": "4"})
+    code, _, complaint = run(capsys, *arguments, "--resume")
+    assert (code, "nothing to go on with" in complaint) == (2, True)
+    pauses = files._pausing
+
+    @contextlib.contextmanager
+    def paused():
+        with pauses() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.is_set()
+            yield stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_pausing", paused)
+        code, _, complaint = run(capsys, *arguments)
+    assert (code, "--resume" in complaint) == (5, True)
+    code, printed, _ = run(capsys, *arguments, "--resume")
+    assert code == 0
+    assert "in 4 runs" in printed
+    assert Path("paused.csv").read_text().splitlines()[1:] == ['"N1",1', '"N5",2']
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_pausing", paused)
+        assert run(capsys, *arguments)[0] == 5
+    keep = ["cancel", *arguments[1 : arguments.index("--out")]]
+    assert run(capsys, *keep)[0] == 0
+    assert run(capsys, *arguments, "--resume")[0] == 2
+    code, _, complaint = run(capsys, *intersect(asking, **{"--runs": "4"}))
+    assert (code, "--out" in complaint) == (2, True)
+
+
+def test_what_is_left_is_said_in_hours_minutes_and_seconds():
+    from trustcompute.cli.files import left
+    from trustcompute.tables.progress import Progress
+
+    assert left(Progress("match", 1, 4, 100.0, 3700.4)) == "1:01:40 left"
+    assert left(Progress("match", 0, 4, 100.0, None)) == ""
+    assert left(Progress("match", 4, 4, 61.0, 0.0)) == "took 0:01:01"

@@ -31,7 +31,7 @@ MUTANTS = [
     ("Gaussian noise for Δ, not Δ²", DP + "plan.py", "groups * largest * largest / (2", "groups * largest / (2", RELEASE),
     ("rows a group are forgotten", DP + "plan.py", "largest = rows * reach", "largest = reach", RELEASE),
     ("a mean pays for one part of two", DP + "plan.py", '"mean": 2, "variance": 3', '"mean": 1, "variance": 3', RELEASE),
-    ("the budget is not split", DP + "plan.py", "budget.measurable / (sum(_parts", "budget.measurable / min(1, sum(_parts", RELEASE),
+    ("the budget is not split", DP + "plan.py", "budget.measurable / (sum(parts_of", "budget.measurable / min(1, sum(parts_of", RELEASE),
     ("centred values have half their reach", DP + "plan.py", 'measure("centred", width)', 'measure("centred", width // 2)', RELEASE),
     ("squares have half their reach", DP + "plan.py", "width * width)", "width * width // 2)", RELEASE),
     ("the reach of a sum is one bound's", DP + "lattice.py", "return max(abs(self.first), abs(self.last))", "return abs(self.last) or 1", RELEASE),

@@ -7,6 +7,7 @@ import sys
 from fractions import Fraction
 from itertools import pairwise, permutations
 from pathlib import Path
+from time import perf_counter_ns
 
 import gmpy2
 import numpy as np
@@ -24,9 +25,11 @@ from trustcompute.dp import measure as measuring
 from trustcompute.dp import selection
 from trustcompute.dp.groups import PartitionRule
 from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.sampling import discrete_gaussian, discrete_laplace
 
 KEY = bytes(range(32))
 RNG = Rng.from_os()
+ROW = pa.table({"x": [1]})
 
 ASKED = [
     dp.count(),
@@ -201,6 +204,11 @@ def test_partition_selection_golden_numbers():
     assert round(float(pi[22]), 8) == 0.99999494
     assert pi[23] == 1 and len(pi) == 24
     e, d = gmpy2.mpfr(1), gmpy2.mpfr("1e-5")
+    crossover = 1 + int(gmpy2.floor(gmpy2.log(1 + gmpy2.tanh(e / 2) * (1 / d - 1)) / e))
+    assert crossover == 11
+    assert pi[11] * gmpy2.exp(e) + d > 1 - gmpy2.exp(-e) * (1 - pi[11] - d), (
+        "beyond it, the other branch is the less"
+    )
     for n in range(1, 12):  # the closed form below the crossover
         assert float(pi[n]) == pytest.approx(float(d * (gmpy2.exp(n * e) - 1) / (gmpy2.exp(e) - 1)), rel=1e-9)
 
@@ -322,6 +330,29 @@ def test_audit_of_small_epsilon_and_of_gaussian_noise():
 
     delta = float(discrete_gaussian_delta(Fraction(2), 1, Fraction(1)))
     assert 0.4 <= audit.audit_gaussian(2, delta, 10**6, threshold=3) <= claim
+
+
+@pytest.mark.statistical  # false alarm: 6·10^-7 a case
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: int(discrete_laplace(RNG, Fraction(1000), 1)[0]),
+        lambda: int(discrete_gaussian(RNG, Fraction(1000), 1)[0]),
+        lambda: int(discrete_gaussian(RNG, Fraction(2**40), 1)[0]),
+        lambda: int(dp.release(ROW, [dp.count()], budget=dp.pure("0.01")).measured.values[0, 0]) - 1,
+    ],
+    ids=["laplace", "gaussian", "wide gaussian", "release"],
+)
+def test_how_long_it_takes_says_nothing_about_the_noise(draw):
+    """Rank correlation of the time of a draw with the magnitude of what was drawn."""
+    times, sizes = [], []
+    for _ in range(400):
+        start = perf_counter_ns()
+        noise = draw()
+        times.append(perf_counter_ns() - start)
+        sizes.append(abs(noise))
+    by_time, by_size = (np.argsort(np.argsort(one)) for one in (times, sizes))
+    assert abs(np.corrcoef(by_time, by_size)[0, 1]) < 5 / 400**0.5
 
 
 def test_an_audit_finds_half_the_noise():

@@ -288,3 +288,24 @@ def test_encodings_of_small_multiples_whose_products_vanish(compiled: Implementa
     products = compiled.ristretto255_mul(points, factors)
     assert not products[[0, 1, 3]].any()
     assert np.array_equal(products[2], base)
+
+
+@few
+@given(st.lists(st.tuples(anything, elements), max_size=4))
+def test_differences(
+    compiled: Implementation, reference: Implementation, pairs: list[tuple[bytes, bytes]]
+) -> None:
+    a, b = rows([x for x, _ in pairs], 32), rows([y for _, y in pairs], 32)
+    for one, other in ((a, b), (b, a), (a, a)):
+        agree(compiled, reference, "ristretto255_sub", one, other)
+
+
+def test_a_difference_and_what_was_taken_off_are_the_whole(implementation: Implementation) -> None:
+    seeds = [bytes([n]) * 64 for n in range(6)]
+    a, b = rows([element(s) for s in seeds[:3]], 32), rows([element(s) for s in seeds[3:]], 32)
+    difference = implementation.ristretto255_sub(a, b)
+    one = np.zeros((2, 32), np.uint8)
+    one[:, 0] = 1
+    for d, y, x in zip(difference, b, a, strict=True):
+        total = implementation.ristretto255_multiscalar_vartime(np.stack([d, y]), one)
+        assert total.tobytes() == x.tobytes()

@@ -89,6 +89,24 @@ def test_aes_agrees(
     assert np.array_equal(compiled.aes128_ctr(keys, count), reference.aes128_ctr(keys, count))
 
 
+def test_every_block_under_a_key_of_its_own(implementation: Implementation) -> None:
+    keys, rows = noise(3, 9), noise(4, 9)
+    one_by_one = [
+        implementation.aes128_hash(k.tobytes(), r.reshape(1, 16)) for k, r in zip(keys, rows, strict=True)
+    ]
+    assert np.array_equal(implementation.aes128_davies_meyer(keys, rows), np.concatenate(one_by_one))
+
+
+@pytest.mark.property
+@few
+@given(st.integers(0, 40), st.integers(0, 2**32))
+def test_davies_meyer_agrees(
+    compiled: Implementation, reference: Implementation, count: int, seed: int
+) -> None:
+    arguments = noise(seed, count), noise(seed + 1, count)
+    assert np.array_equal(compiled.aes128_davies_meyer(*arguments), reference.aes128_davies_meyer(*arguments))
+
+
 # GF(2^128)
 
 EDGES = [0, 1, 2, 0x87, 1 << 63, 1 << 64, 1 << 127, (1 << 128) - 1, (1 << 128) - 2, 0x87 << 120]
@@ -110,6 +128,18 @@ def test_products_agree(
     a, b = rows_of([x for x, _ in pairs]), rows_of([y for _, y in pairs])
     assert np.array_equal(compiled.gf128_mul(a, b), reference.gf128_mul(a, b))
     assert np.array_equal(compiled.gf128_mul(a, b[:1]), reference.gf128_mul(a, b[:1])) or not pairs
+
+
+@pytest.mark.property
+@few
+@given(st.lists(st.tuples(elements, elements), max_size=9))
+def test_a_dot_product_is_the_sum_of_products(
+    compiled: Implementation, reference: Implementation, pairs: list[tuple[int, int]]
+) -> None:
+    a, b = rows_of([x for x, _ in pairs]), rows_of([y for _, y in pairs])
+    total = np.bitwise_xor.reduce(reference.gf128_mul(a, b), axis=0, initial=0).reshape(1, 16)
+    assert np.array_equal(reference.gf128_dot(a, b), total)
+    assert np.array_equal(compiled.gf128_dot(a, b), total)
 
 
 def test_the_field_is_the_one_that_is_named(implementation: Implementation) -> None:
@@ -278,6 +308,15 @@ def test_the_code_is_linear_and_every_part_of_it_is_used(implementation: Impleme
     assert np.array_equal(whole ^ implementation.code_expand(mixed, zero, KEY, 0), b)
 
 
+def test_compressing_is_convolving_and_expanding_in_place(implementation: Implementation) -> None:
+    vector = noise(14, 400)
+    mixed = implementation.code_convolve(vector[200:], KEY)
+    expected = implementation.code_expand(mixed, vector[:150], KEY, 0)
+    outputs = implementation.code_compress(vector, 150, KEY)
+    assert np.array_equal(outputs, expected)
+    assert np.shares_memory(outputs, vector)
+
+
 def test_a_single_error_spreads_over_everything(implementation: Implementation) -> None:
     """Also one in the last place: the second round carries it back to the start."""
     size = 1000
@@ -325,6 +364,43 @@ def test_a_row_is_found_where_it_is(implementation: Implementation) -> None:
     assert (implementation.match_rows(table[:3], table[:0], KEY) == -1).all()
 
 
+@pytest.mark.property
+@few
+@given(st.integers(1, 20), st.integers(0, 300), st.sampled_from([1, 3, 255]), st.integers(0, 2**32))
+def test_sorting_and_matching_what_is_sorted_agree(  # noqa: PLR0917
+    compiled: Implementation, reference: Implementation, width: int, count: int, mask: int, seed: int
+) -> None:
+    rows = noise(seed, count, width) & mask
+    one, other = compiled.sort_rows(rows), reference.sort_rows(rows)
+    assert np.array_equal(one[0], other[0])
+    assert np.array_equal(one[1], other[1])
+    assert np.array_equal(rows[one[0]], one[1])
+    values = np.concatenate([noise(seed + 1, 60, width) & mask, rows[:20]])
+    found = compiled.match_sorted(values, one[1])
+    assert np.array_equal(found, reference.match_sorted(values, one[1]))
+    assert np.array_equal(found >= 0, compiled.match_rows(values, rows, KEY) >= 0)
+
+
+def test_many_rows_sort_and_are_found(implementation: Implementation) -> None:
+    for rows in (
+        noise(5, 30_000, 10),
+        noise(5, 3000, 10) | np.uint8([255] * 8 + [0, 0]),
+    ):  # spread, and one bucket
+        order, ordered = implementation.sort_rows(rows)
+        assert [row.tobytes() for row in ordered] == sorted(row.tobytes() for row in rows)
+        assert np.array_equal(rows[order], ordered)
+        found = implementation.match_sorted(rows, ordered)
+        assert np.array_equal(ordered[found], rows)
+
+
+def test_a_table_out_of_order_is_refused_whatever_is_looked_up(implementation: Implementation) -> None:
+    _, table = implementation.sort_rows(noise(6, 50, 10))
+    table[[20, 30]] = table[[30, 20]]
+    with pytest.raises(kernels.NotSorted, match="row 21 ") as caught:
+        implementation.match_sorted(table[:0], table)
+    assert caught.value.index == 21
+
+
 # Arguments
 
 WRONG: dict[str, Callable[[], object]] = {
@@ -351,7 +427,14 @@ WRONG: dict[str, Callable[[], object]] = {
     "no leaves": lambda: kernels.pprf_expand(noise(1, 3), 0, KEYS),
     "widths that differ": lambda: kernels.match_rows(noise(1, 2, 9), noise(1, 2, 10), KEY),
     "rows of nothing": lambda: kernels.match_rows(noise(1, 2, 0), noise(1, 2, 0), KEY),
+    "rows of no bytes": lambda: kernels.sort_rows(noise(1, 2, 0)),
+    "tables that differ": lambda: kernels.match_sorted(noise(1, 2, 9), noise(1, 2, 10)),
+    "a key for two": lambda: kernels.aes128_davies_meyer(noise(1, 1), noise(1, 2)),
+    "a dot of two lengths": lambda: kernels.gf128_dot(noise(1, 1), noise(1, 2)),
     "a short code": lambda: kernels.code_convolve(noise(1, 63), KEY),
+    "halves that are none": lambda: kernels.code_compress(noise(1, 201), 3, KEY),
+    "outputs past a half": lambda: kernels.code_compress(noise(1, 200), 101, KEY),
+    "a vector that is not its own": lambda: kernels.code_compress(noise(1, 400)[::2], 3, KEY),
     "outputs past the end": lambda: kernels.code_expand(noise(1, 64), noise(1, 2), KEY, 63),
 }
 
@@ -381,6 +464,12 @@ def test_the_extension_checks_lengths_itself() -> None:
         lambda: native.pprf_puncture(0, rows, np.arange(3), 2, KEYS, out, out),
         lambda: native.match_rows(rows, rows, 16, KEY, np.zeros(2, np.int64)),
         lambda: native.match_rows(rows, rows, 0, KEY, np.zeros(3, np.int64)),
+        lambda: native.sort_rows(rows, 15, np.zeros(3, np.int64), out),
+        lambda: native.sort_rows(rows, 16, np.zeros(2, np.int64), out),
+        lambda: native.match_sorted(rows, rows, 16, np.zeros(2, np.int64)),
+        lambda: native.match_sorted(rows, rows, 0, np.zeros(3, np.int64)),
+        lambda: native.aes128_davies_meyer(0, rows[:2], rows, out),
+        lambda: native.gf128_dot(0, rows, rows, out),
         lambda: native.code_convolve(0, KEY, out),
         lambda: native.code_expand(0, noise(1, 64), rows, KEY, 62, out),
         lambda: native.code_expand(0, noise(1, 64), rows, KEY, -1, out),

@@ -11,7 +11,7 @@ import pytest
 import world as worlds
 from world import MATCHED, THREE_TURNS
 
-from trustcompute.broker.job import JobState
+from trustcompute.broker.job import Fault, JobState
 from trustcompute.broker.outbox import Outbox
 from trustcompute.broker.writer import Writer
 from trustcompute.errors import JobForfeited, JobInterrupted, Refused, RemoteProtocolError, TrustcomputeError
@@ -288,7 +288,7 @@ def test_jobs_that_ended_in_the_book_are_forgotten_by_the_node(world):
     grant = world.grant = world.issue(limits={})
     with pytest.raises(JobInterrupted) as interrupted:
         world.intersect(world.session(plan=dict.fromkeys(range(9), "lose request"), grant=grant))
-    world.broker.void(interrupted.value.job, "test")
+    world.broker.abandon(interrupted.value.job, "test", Fault.PEER)
     assert world.node._jobs
     world.node.sweep()
     assert not world.node._jobs

@@ -100,6 +100,23 @@ def test_the_catalogue_tells_the_unit_and_no_counts(people):
     assert str(ROWS) not in entry.model_dump_json() and "500" not in entry.model_dump_json()
 
 
+def test_exact_counts_of_keys_are_for_those_who_may_match_them(people):
+    """A dataset with keys and a unit: whoever may only ask for releases is not told how many people there are."""
+    people.node.close()
+    dataset = Dataset(
+        "people", TABLE, version="1", keys=["person"], personal=True, unit=UNIT, limits=people.limits
+    )
+    people.node = Node(worlds.REGISTRY, people.broker, [dataset])
+    both = people.issue(
+        operations={"dp.release.v1": Bounds(), "psi.ecdh.v1": Bounds()},
+        outputs=[OutputForm.DP_RELEASE, OutputForm.COUNT],
+    )
+    [entry] = people.session().catalog().datasets
+    assert entry.keys == [] and "500" not in entry.model_dump_json()
+    assert people.session(grant=both).catalog().datasets[0].keys[0].distinct == 500
+    assert abs(people.count().to_arrow()["count"][0].as_py() - ROWS) < 100
+
+
 def test_a_replayed_job_returns_the_stored_answer_and_costs_nothing(people, tmp_path):
     session = people.session(plan=dict.fromkeys(range(9), "lose answer"), state=tmp_path / "jobs")
     with pytest.raises(Exception, match="go on") as interrupted:
@@ -216,6 +233,9 @@ def test_a_grant_bounds_columns_and_output(people):
         people.session(grant=bounded).release(
             "people", [dp.mean("age", 0, 9)], by="town", budget=dp.zcdp("0.1")
         )
+    people.count(people.session(grant=bounded))  # names no column, and reads none
+    with pytest.raises(Refused, match="columns"):
+        people.session(grant=bounded).release("people", [dp.count("town")], budget=dp.zcdp("0.1"))
     with pytest.raises(Refused, match="output"):
         people.count(people.session(grant=people.issue(outputs=[OutputForm.COUNT])))
 
@@ -246,6 +266,66 @@ def test_nothing_is_released_without_a_unit(world):
     grant = world.issue(operations={"dp.release.v1": Bounds()}, outputs=[OutputForm.DP_RELEASE])
     with pytest.raises(ParameterError, match="privacy unit"):
         world.session(grant=grant).release("planes", [dp.count()], budget=dp.zcdp(1))
+
+
+@pytest.fixture
+def epsilon_people(tmp_path, monkeypatch):
+    """The registry with a budget kept in ε and δ."""
+    monkeypatch.setattr(
+        People, "limits", {"epsilon": Limit(total=10 * RHO), "delta": Limit(total=3 * 10**12)}
+    )
+    made = People(tmp_path)
+    made.grant = made.issue(
+        operations={"dp.plan.v1": Bounds(), "dp.release.v1": Bounds()},
+        limits={"epsilon": Limit(total=10 * RHO), "delta": Limit(total=10**13)},
+    )
+    yield made
+    made.stop()
+
+
+def test_a_fixed_plan_is_charged_as_one_event(epsilon_people):
+    people = epsilon_people
+    tenth = dp.question([dp.count()], by="town", budget=dp.pure("0.1"))
+    plan = dp.fixed_plan([tenth] * 100, delta="1e-6")
+    found = people.session().release_plan("people", plan)
+    assert len(found.answers) == 100
+    counts = np.array([one.to_arrow()["count"].to_pylist() for one in found.answers])
+    assert np.all(np.abs(counts.mean(axis=0) - ROWS / 3) < 100), (
+        "the mean of a hundred, each with its own noise"
+    )
+    assert len({tuple(row) for row in counts.tolist()}) > 90
+    usage = found.receipt.verify(people.broker.log_key).fields["usage"]
+    assert 4_774_000_000_000 < usage["epsilon"] <= 4_774_600_000_000 and usage["delta"] == 10**12
+    assert found.cost.ledger()["epsilon"] == usage["epsilon"]
+    assert "100 questions" in found.leakage.consumer and found.traffic.turns == 1
+    people.session().release_plan("people", plan)
+    with pytest.raises(Refused, match="quota"):
+        people.session().release_plan("people", plan)
+    people.check()
+
+
+def test_a_fixed_plan_is_replayed_like_a_release(epsilon_people, tmp_path):
+    plan = dp.fixed_plan(
+        [dp.question([dp.mean("age", dp.private(0, 128))], budget=dp.pure(1))] * 2, delta="1e-6"
+    )
+    session = epsilon_people.session(plan=dict.fromkeys(range(9), "lose answer"), state=tmp_path / "jobs")
+    with pytest.raises(Exception, match="go on") as interrupted:
+        session.release_plan("people", plan)
+    job = interrupted.value.job
+    stored = epsilon_people.broker.outbox.read(job, 0, 0)
+    found = epsilon_people.session(state=tmp_path / "jobs").release_plan("people", plan, job=job)
+    kept = b"".join(bytes(part) for frame in stored for part in frame)
+    assert all(one.measured.values.astype("<i8").tobytes() in kept for one in found.answers)
+    epsilon_people.check()
+
+
+def test_a_fixed_plan_needs_a_budget_in_epsilon_and_a_grant_for_it(people):
+    plan = dp.fixed_plan([dp.question([dp.mean("age", 0, 100)], budget=dp.pure(1))], delta="1e-6")
+    grant = people.issue(operations={"dp.plan.v1": Bounds(columns=["age"])}, limits={})
+    with pytest.raises(Refused, match="not kept in epsilon"):
+        people.session(grant=grant).release_plan("people", plan)
+    with pytest.raises(Refused, match="operation"):
+        people.session().release_plan("people", plan)
 
 
 def feed(plan, **columns):

@@ -58,7 +58,9 @@ def test_kernels_go_to_other_processes() -> None:
         assert np.array_equal(found, kernels.ristretto255_mul(points, scalars[2:3]))
         points[5] = 255
         with pytest.raises(InvalidPoint, match="row 5 ") as caught:
-            map_rows(kernels.ristretto255_check, points, executor=executor, chunk=3)
+            map_rows(
+                partial(kernels.ristretto255_mul, scalars=scalars[2:3]), points, executor=executor, chunk=3
+            )
         assert caught.value.index == 5
 
 

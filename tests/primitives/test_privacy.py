@@ -39,6 +39,23 @@ def test_golden_numbers():
     assert high - low <= Fraction(2, 10**6)
 
 
+@pytest.mark.vectors  # the published bounds for 100 times ε = 0.1 at δ = 10^-6, from their own formulae
+def test_a_hundred_counts_cost_what_each_account_says():
+    count, epsilon, tail = 100, 0.1, 2 * log(10**6)
+    basic = count * epsilon
+    dwork_rothblum_vadhan = (count * tail) ** 0.5 * epsilon + count * epsilon * (exp(epsilon) - 1)
+    epsilon_delta_filter = (count * epsilon**2 * tail) ** 0.5 + count * epsilon**2 / 2
+    zcdp_filter = float(zcdp_epsilon(count * Fraction(1, 10) ** 2 / 2, MILLIONTH))
+    plan = float(plan_epsilon([PlannedEvent(Fraction(1, 10), count)], MILLIONTH)[1])
+    found = [basic, dwork_rothblum_vadhan, epsilon_delta_filter, zcdp_filter, plan]
+    assert [round(one, 2) for one in found[:3]] == [10, 6.31, 5.76]
+    assert 5.2215 < zcdp_filter <= 5.2216 and 4.7745 < plan <= 4.7746
+    assert found == sorted(found, reverse=True)
+    classical = (2 * log(1.25 * 10**6)) ** 0.5
+    assert round(classical, 3) == 5.299
+    assert gaussian_ratio(Fraction(1), MILLIONTH) < Fraction("4.531") < Fraction(classical)
+
+
 def test_a_hundred_adaptive_counts_are_admitted_and_no_more():
     budget = PrivacyLoss.zcdp(Fraction(1, 2), Fraction(0))
     filter_ = PrivacyFilter(budget)

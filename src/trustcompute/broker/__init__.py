@@ -3,15 +3,23 @@ recorded so that nobody can deny or alter it, and becomes money owed.
 
     broker            the facade that the node and embedders use
     grant, request    the signed documents: terms of use, one use, its acknowledgement
+    rules, standing   what stands above grants; how each stands
+    order, publish    documents that change this
+    presets, describe common grants; a grant in plain words
     policy, meter     deciding and counting
+    notice, rotation  what holds for the time being; a log's next key
+    budget            the dataset's own accounts, by data epoch and by recipient
     job               the states of a job
     writer, commands  the one code path that changes the book, and what it can be told to do
+    memory            what the book's only process need neither read again nor write at once
     batch             many requests verified at once, in other processes
     log, receipt      the record and its proofs
     tiles, witness    the record as files that anybody can check, and those who vouch that it only grew
     clearing, audit   statements, and everything re-derived
+    evidence          the signed tokens behind the log, held against it
     outbox, store     answers kept for retries, and the book, on disk or in a database
     backup            copies of both while they are in use
+    watch, metrics    what happens, told to hooks, and to Prometheus or OpenTelemetry
 
 The broker knows computations only as ``protocol.operation.Operation``.
 """

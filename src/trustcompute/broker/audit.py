@@ -9,6 +9,7 @@ is named.
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -17,20 +18,36 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import log, meter, tiles
+from trustcompute.broker import budget, log, meter, rotation, standing, tiles
 from trustcompute.broker.clearing import Clearing, Period
+from trustcompute.broker.commands import ARMED_LEASE, RESERVED_LEASE
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import JobRecord, JobState
 from trustcompute.broker.log import Entry
 from trustcompute.broker.meter import TOTAL, BalanceKey
+from trustcompute.broker.notice import RULES, SUPERSEDED, topics
 from trustcompute.broker.store import Reader
 from trustcompute.broker.store.sqlite import BOOK_FILE, SqliteStore
-from trustcompute.errors import AuditError, TrustcomputeError
+from trustcompute.errors import AuditError, TrustcomputeError, VerificationError
 from trustcompute.primitives import canonical, checkpoint, merkle
 from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
+from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT
 
 SPAN_ENTRIES: Final = tiles.SPAN * tiles.WIDTH
+_BEFORE: Final = {
+    "grant.suspended": (standing.ACTIVE,),
+    "grant.resumed": (standing.SUSPENDED,),
+    "grant.ending": (standing.ACTIVE, standing.SUSPENDED),
+    "grant.ended": (standing.ENDING,),
+}
+_AFTER: Final = {
+    "grant.suspended": standing.SUSPENDED,
+    "grant.resumed": standing.ACTIVE,
+    "grant.ending": standing.ENDING,
+    "grant.ended": standing.ENDED,
+}
+LEASES: Final = RESERVED_LEASE + ARMED_LEASE  # seconds from the reservation to the charge, at most
 SPANS_AHEAD: Final = 8  # some 10 MB each, parsed
 
 
@@ -80,13 +97,13 @@ def audit(source: Path, key: NoteKey, *, known: Sequence[str] = (), processes: i
 def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: int) -> AuditReport:
     """The hashes of all files first, then the replay: decoded by the processes, judged in order by this one."""
     _, signed = tiles.read_checkpoint(source, key)
-    with _executor(processes) as executor:
+    with _uncollected(), _executor(processes) as executor:
         tree = tiles.verify_tree(source, signed, executor)
         spans = [(str(source), signed.size, start) for start in range(0, signed.size, SPAN_ENTRIES)]
         replay = _Replay(key, tree)
-        for found, error in _decoded(executor, spans):
-            for entry in found:
-                replay.replay(entry)
+        for first, found, error in _decoded(executor, spans):
+            for index, fields in enumerate(found, start=first):
+                replay.replay(Entry(index, b"", fields))
             if error is not None:
                 raise error
     if not signed.size:
@@ -95,29 +112,29 @@ def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: in
     return replay.report(meter_compared=False, checkpoints=1)
 
 
-def decode_span(span: tuple[str, int, int]) -> tuple[list[Entry], AuditError | None]:
-    """What an executor runs: the entries of up to 16 bundles, and why the next one is none."""
+Decoded = tuple[int, list[Mapping[str, Any]], AuditError | None]
+
+
+def decode_span(span: tuple[str, int, int]) -> Decoded:
+    """What an executor runs: index and members of the entries of up to 16 bundles, and why the next one is none."""
     directory, size, start = span
-    found: list[Entry] = []
+    found: list[Mapping[str, Any]] = []
     for first in range(start, min(start + SPAN_ENTRIES, size), tiles.WIDTH):
         bundle = tiles.read_bundle(Path(directory), first // tiles.WIDTH, min(tiles.WIDTH, size - first))
         for index, body in enumerate(bundle.entries, start=first):
             try:
-                entry = log.decode(index, body)
+                found.append(log.decode(index, body).fields)
             except AuditError as error:
-                return found, AuditError(str(error))
-            found.append(Entry(index, b"", entry.fields))
-    return found, None
+                return start, found, AuditError(str(error))
+    return start, found, None
 
 
-def _decoded(
-    executor: Executor | None, spans: Sequence[tuple[str, int, int]]
-) -> Iterator[tuple[list[Entry], AuditError | None]]:
+def _decoded(executor: Executor | None, spans: Sequence[tuple[str, int, int]]) -> Iterator[Decoded]:
     """The spans in order; not more of them at once than memory is meant for."""
     if executor is None:
         yield from map(decode_span, spans)
         return
-    ahead: deque[Future[tuple[list[Entry], AuditError | None]]] = deque()
+    ahead: deque[Future[Decoded]] = deque()
     for span in spans:
         ahead.append(executor.submit(decode_span, span))
         if len(ahead) == SPANS_AHEAD:
@@ -131,8 +148,20 @@ def _executor(processes: int) -> Iterator[Executor | None]:
     if processes < 2:
         yield None
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver"), initializer=gc.disable) as pool:
         yield pool
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: none are made, and it would look at millions of objects again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_log(source: Path) -> list[Entry]:
@@ -171,17 +200,42 @@ def export(source: Path, target: Path) -> int:
 def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> AuditReport:
     """As ``audit``, for a view of a book."""
     entries = ((stored.body, stored.leaf) for stored in reader.entries())
-    replay = _Replay(key).run(entries, reader.checkpoints(), known)
-    _compare(replay, reader)
+    with _uncollected():
+        replay = _Replay(key, first=_first_key(reader, key)).run(entries, reader.checkpoints(), known)
+        _compare(replay, reader)
     return replay.report(meter_compared=True)
+
+
+_Bound = tuple[str, int, int, int]  # account, and its limits in total, per day and per call
+
+
+def _bound(account: str, limit: Limit) -> _Bound:
+    total, per_day, per_call = (
+        MAX_AMOUNT if bound is None else bound for bound in (limit.total, limit.per_day, limit.per_call)
+    )
+    return account, total, per_day, per_call
+
+
+def _first_key(reader: Reader, key: NoteKey) -> NoteKey:
+    """The key that opened the log: the oldest that was rotated, or the one that was given."""
+    past = [each for state in rotation.STATES for each in reader.notices_in(state)]
+    if not past:
+        return key
+    return NoteKey(key.name, VerifyKey.from_x(min(past, key=lambda each: each.entry).token))
 
 
 class _Replay:
     """What the entries so far amount to."""
 
-    def __init__(self, key: NoteKey, tree: merkle.Tree | None = None) -> None:
-        """tree: of all entries, where they were checked against it before."""
+    def __init__(self, key: NoteKey, tree: merkle.Tree | None = None, first: NoteKey | None = None) -> None:
+        """tree: of all entries, where they were checked against it before; first: the key that opened the log, where
+        its checkpoints are known: ``key`` may then be any that the log had, else it is the last."""
         self._key = key
+        self._first = first
+        self._signer = first or key  # of the checkpoints at this place of the log
+        self._owner = ""  # thumbprint of the key that the log belongs to at this place
+        self._keys: dict[str, NoteKey] = {}  # all that it had so far, where it was handed over
+        self._confirmed = True
         self._tree = tree or merkle.Tree()
         self._time = 0
         self._checkpoints = 0
@@ -192,7 +246,13 @@ class _Replay:
         self.revoked: set[str] = set()
         self.jobs: dict[str, tuple[JobState, int]] = {}
         self.countersigned: dict[str, int] = {}
-        self.balances: dict[BalanceKey, int] = defaultdict(int)
+        # Keyed as BalanceKey: made a million times.
+        self.balances: dict[tuple[str, int, str], int] = defaultdict(int)
+        self._bounds: dict[tuple[tuple[str, ...], str], list[_Bound]] = {}  # by accounts and unit
+        self._forms: dict[str, dict[budget.Form, int | None]] = {}  # of datasets, and until when in force
+        self.notices: dict[str, tuple[str, int]] = {}  # state and entry, by name
+        self._published: dict[str, dict[str, Any]] = {}  # rules in force, by name
+        self._references: set[tuple[str, str, int, str]] = set()  # of all rules that ever were
         self._rules: dict[str, Callable[[Entry], object]] = {
             "job.denied": self._ended,
             "job.voided": self._ended,
@@ -202,6 +262,14 @@ class _Replay:
             "grant.issued": self._granted,
             "grant.accepted": self._granted,
             "grant.revoked": self._revocation,
+            "grant.suspended": self._standing,
+            "grant.resumed": self._standing,
+            "grant.ending": self._standing,
+            "grant.ended": self._standing,
+            "grant.reviewed": self._reviewed,
+            "rules.published": self._rules_published,
+            "key.rotated": self._rotated,
+            "key.confirmed": self._confirmation,
             "job.posted": self._posted,
             "job.forfeited": self._forfeited,
             "job.released": self._released,
@@ -235,11 +303,23 @@ class _Replay:
 
     def hold_against(self, known: Sequence[str], size: int) -> None:
         """Raises ``AuditError`` unless the log has all that these checkpoints cover."""
-        for held in (checkpoint.verify(each, self._key) for each in known):
+        given = self._key.key.thumbprint
+        if given != self._owner and (self._first is None or given not in self._keys):
+            raise EntryError(
+                "the log was opened under another name or key, and not handed over to this one", 0
+            )
+        for held in (self._held(each) for each in known):
             if held.size > size or held.root != self._tree.root(held.size):
                 raise AuditError(
                     f"another checkpoint of size {held.size} was signed: the log was rewritten or cut"
                 )
+
+    def _held(self, note: str) -> Checkpoint:
+        """A checkpoint that somebody holds, by any key that the log had."""
+        for key in self._keys.values():
+            with contextlib.suppress(VerificationError):
+                return checkpoint.verify(note, key)
+        return checkpoint.verify(note, self._key)
 
     def report(self, *, meter_compared: bool, checkpoints: int | None = None) -> AuditReport:
         return AuditReport(
@@ -249,14 +329,14 @@ class _Replay:
             checkpoints=self._checkpoints if checkpoints is None else checkpoints,
             entries=dict(self._types),
             jobs=Counter(state.value for state, _ in self.jobs.values()),
-            balances=dict(self.balances),
+            balances={BalanceKey(*key): amount for key, amount in self.balances.items()},
             periods=tuple(closing.period for closing in self.clearing.closings),
             meter=meter_compared,
         )
 
     def _next(self, notes: Iterator[str]) -> Checkpoint | None:
         note = next(notes, None)
-        return None if note is None else checkpoint.verify(note, self._key)
+        return None if note is None else checkpoint.verify(note, self._signer)
 
     def replay(self, entry: Entry) -> None:
         """Take the next entry. Raises ``AuditError``."""
@@ -276,14 +356,40 @@ class _Replay:
             raise EntryError(f"a field is missing or malformed ({type(error).__name__})", index) from error
 
     def _opened(self, entry: Entry) -> None:
-        if (entry.fields["origin"], entry.fields["key"]) != (self._key.name, self._key.key.thumbprint):
+        self._owner = str(entry.fields["key"])
+        strange = self._first is not None and self._owner != self._first.key.thumbprint
+        if entry.fields["origin"] != self._key.name or strange:
             raise EntryError("the log was opened under another name or key", entry.index)
 
+    def _rotated(self, entry: Entry) -> None:
+        found = rotation.read(entry, self._key.name)
+        if found.old.thumbprint != self._owner or not self._confirmed:
+            raise EntryError("it hands over a log that belongs to another key", entry.index)
+        self._owner, self._signer = found.new.thumbprint, NoteKey(self._key.name, found.new)
+        for each in (found.old, found.new):
+            self._keys[each.thumbprint] = NoteKey(self._key.name, each)
+        state = rotation.COMPROMISED if found.compromised else rotation.RETIRED
+        self.notices[rotation.name_of(found.old.thumbprint)] = state, entry.index
+        self._confirmed = False
+
+    def _confirmation(self, entry: Entry) -> None:
+        if self._confirmed or VerifyKey.from_x(entry.fields["key"]).thumbprint != self._owner:
+            raise EntryError("it confirms no rotation", entry.index)
+        self._confirmed = True
+
     def _registered(self, entry: Entry) -> None:
-        name = meter.dataset_account(entry.fields["asset"])
-        limits = _limits(entry.fields["limits"])
-        # Lowering a limit does not undo what was used before: use must respect the highest so far.
-        self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
+        fields = entry.fields
+        form = budget.Form(fields["asset"], fields.get("epoch", ""), "per_recipient" in fields)
+        for name, document in ((form.limited, "limits"), (form.recipients, "per_recipient")):
+            limits = _limits(fields.get(document, {}))
+            # Lowering a limit does not undo what was used before: use must respect the highest so far.
+            self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
+        self._limits.setdefault(meter.dataset_account(form.dataset), {})
+        forms = self._forms.setdefault(form.dataset, {})
+        for other, until in forms.items():  # a job that was reserved before is debited as it was then
+            forms[other] = entry.time if until is None else until
+        forms[form] = None
+        self._bounds.clear()
 
     def _granted(self, entry: Entry) -> None:
         grant = entry.fields["grant"]
@@ -306,7 +412,37 @@ class _Replay:
             raise EntryError("the grant was revoked before", entry.index)
         self.revoked.add(entry.fields["grant"])
 
+    def _standing(self, entry: Entry) -> None:
+        name = topics(entry.fields["grant"])[0]
+        state, _ = self.notices.get(name, (standing.ACTIVE, 0))
+        if state not in _BEFORE[entry.type]:
+            raise EntryError(f"the grant was {state} before", entry.index)
+        self.notices[name] = _AFTER[entry.type], entry.index
+
+    def _reviewed(self, entry: Entry) -> None:
+        self.notices[topics(entry.fields["grant"])[1]] = standing.REVIEWED, entry.index
+
+    def _rules_published(self, entry: Entry) -> None:
+        kind, issuer, version, hash_ = (entry.fields[name] for name in ("kind", "issuer", "version", "hash"))
+        name = f"{kind}/{issuer}"
+        if version <= self._published.get(name, {"version": 0})["version"]:
+            raise EntryError(f"a newer {kind} of the same issuer was in force", entry.index)
+        self._published[name] = {"version": version, "hash": hash_}
+        self._references.add((kind, issuer, version, hash_))
+        for superseded in entry.fields.get("supersedes", ()):
+            if self.notices.get(superseded, ("", 0))[0] != RULES:
+                raise EntryError("it supersedes rules that were not in force", entry.index)
+            self.notices[superseded] = SUPERSEDED, entry.index
+        self.notices[name] = RULES, entry.index
+
+    def _decided(self, entry: Entry) -> None:
+        """By rules that were published before."""
+        for each in entry.fields.get("rules", ()):
+            if (each["kind"], each["issuer"], each["version"], each["hash"]) not in self._references:
+                raise EntryError("it was decided by rules that the log does not know", entry.index)
+
     def _ended(self, entry: Entry) -> None:
+        self._decided(entry)
         job, state = entry.fields["job"], JobState(entry.type.partition(".")[2])
         if job in self.jobs:
             raise EntryError(f"job {job} had ended before", entry.index)
@@ -318,6 +454,9 @@ class _Replay:
         self._ended(entry)
         if not self.revoked.isdisjoint(self._chain(entry.fields["grant"])):
             raise EntryError("it was charged under a revoked grant", entry.index)
+        for link in self._chain(entry.fields["grant"]):
+            if self.notices.get(topics(link)[0], ("", 0))[0] == standing.ENDED:
+                raise EntryError("it was charged under a grant that had ended", entry.index)
         self._debit(entry)
 
     def _forfeited(self, entry: Entry) -> None:
@@ -327,21 +466,42 @@ class _Replay:
     def _debit(self, entry: Entry) -> None:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        accounts = [meter.grant_account(link) for link in self._chain(fields["grant"])]
-        accounts.append(meter.dataset_account(fields["dataset"]))
-        if fields["accounts"] != accounts:
+        accounts = fields["accounts"]
+        links = [meter.grant_account(link) for link in self._chain(fields["grant"])]
+        if accounts[: len(links)] != links or not self._is_of_dataset(accounts[len(links) :], entry):
             raise EntryError(
                 "it was not debited to its grant, all its ancestors and the dataset", entry.index
             )
-        for name in accounts:
-            limits = self._limits[name]
-            for unit, amount in meter.used(usage):
-                limit = limits.get(unit, meter.NO_LIMIT)
-                for when, bound in ((TOTAL, limit.total), (window, limit.per_day)):
-                    key = BalanceKey(name, when, unit)
-                    self.balances[key] += amount
-                    if self.balances[key] > (MAX_AMOUNT if bound is None else bound):
+        named = tuple(accounts)
+        for unit, amount in meter.used(usage):
+            for bound in self._bounds_of(named, unit):
+                name, total, per_day, per_call = bound
+                for key, most in (((name, TOTAL, unit), total), ((name, window, unit), per_day)):
+                    held = self.balances[key] = self.balances[key] + amount
+                    if held > most or amount > per_call:
                         raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
+
+    def _is_of_dataset(self, accounts: list[str], entry: Entry) -> bool:
+        """Whether these are the accounts of the dataset as it is, or was when the job was reserved at the latest."""
+        fields = entry.fields
+        return any(
+            accounts == list(form.names(fields["recipient"] if form.by_recipient else ""))
+            and (until is None or entry.time - until <= LEASES)
+            for form, until in self._forms.get(fields["dataset"], {}).items()
+        )
+
+    def _bounds_of(self, accounts: tuple[str, ...], unit: str) -> list[_Bound]:
+        found = self._bounds.get((accounts, unit))
+        if found is None:
+            found = self._bounds[accounts, unit] = [
+                _bound(name, self._limits_of(name).get(unit, meter.NO_LIMIT)) for name in accounts
+            ]
+        return found
+
+    def _limits_of(self, account: str) -> dict[str, Limit]:
+        """Of a recipient's account, those of all recipients."""
+        kind, at, _ = account.rpartition("@")
+        return self._limits[kind + at if account.startswith("recipient:") else account]
 
     def _released(self, entry: Entry) -> None:
         self._posted_job(entry)
@@ -376,7 +536,8 @@ def _compare(replay: _Replay, reader: Reader) -> None:
         )
     _expect(not jobs, f"the log has jobs that the book lacks: {', '.join(sorted(jobs)[:3])}")
     held = reader.all_balances()
-    for key in {*held, *pending, *(key for key, amount in replay.balances.items() if amount)}:
+    used = {BalanceKey(*key) for key, amount in replay.balances.items() if amount}
+    for key in {*held, *pending, *used}:
         balance = held.get(key, meter.Balance())
         _expect(
             (balance.posted, balance.pending) == (replay.balances.get(key, 0), pending.get(key, 0)),
@@ -384,6 +545,10 @@ def _compare(replay: _Replay, reader: Reader) -> None:
         )
     _expect(set(reader.grants(replay.grants)) == set(replay.grants), "the log has grants that the book lacks")
     _expect(set(reader.revocations(replay.revoked)) == replay.revoked, "the book lacks a revocation")
+    notices = {name: (each.state, each.entry) for name, each in reader.notices(replay.notices).items()}
+    _expect(
+        notices == replay.notices, "the book's rules or the standing of its grants are not those of the log"
+    )
 
 
 def _holds(job: JobRecord) -> Iterator[tuple[BalanceKey, int]]:

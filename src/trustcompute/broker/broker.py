@@ -16,7 +16,6 @@ is trusted to ask the broker before it computes.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections import OrderedDict
@@ -32,32 +31,46 @@ from trustcompute.broker import audit as auditing
 from trustcompute.broker import (
     backup,
     batch,
+    budget,
     clearing,
     commands,
     delegation,
+    evidence,
     grant,
     log,
     meter,
     policy,
     request,
+    rotation,
+    rules,
+    standing,
     tiles,
 )
+from trustcompute.broker import order as orders
 from trustcompute.broker.audit import AuditReport
 from trustcompute.broker.batch import Asked
+from trustcompute.broker.budget import Line
 from trustcompute.broker.clearing import Statement
 from trustcompute.broker.clearing.house import ClearingHouse
+from trustcompute.broker.evidence import EvidenceReport
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.log import Entry, Opening
 from trustcompute.broker.memory import Memory
+from trustcompute.broker.notice import topics
+from trustcompute.broker.order import VerifiedOrder
 from trustcompute.broker.outbox import Outbox, keep
 from trustcompute.broker.policy import Asset, Decision
+from trustcompute.broker.publish import Publish
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.register import Register
-from trustcompute.broker.request import VerifiedRequest
+from trustcompute.broker.request import Request, VerifiedRequest
+from trustcompute.broker.rules import Reference, Rules
+from trustcompute.broker.standing import Standing
 from trustcompute.broker.store import Evidence, Reader, Store
 from trustcompute.broker.store.sqlite import SqliteStore
-from trustcompute.broker.witness import Quorum, Witnessing, ask
+from trustcompute.broker.watch import Hook, SplitView, Watch
+from trustcompute.broker.witness import Contradicted, Quorum, Witnessing, ask
 from trustcompute.broker.writer import MAX_GROUP, Book, Clock, Command, Writer
 from trustcompute.errors import (
     GrantError,
@@ -109,6 +122,39 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be decided, rule by rule, and what it would cost: ``Broker.explain``."""
+
+    decision: Decision
+    quote: Quote
+
+    @property
+    def allowed(self) -> bool:
+        return self.decision.allowed
+
+    @property
+    def reasons(self) -> tuple[policy.Reason, ...]:
+        return self.decision.reasons
+
+    def to_document(self) -> dict[str, Any]:
+        verdicts = [
+            {
+                "rule": verdict.rule,
+                "allowed": verdict.allowed,
+                "kept": verdict.kept,
+                "reasons": [reason.to_document() for reason in verdict.reasons],
+            }
+            for verdict in self.decision.verdicts
+        ]
+        return {
+            "allowed": self.allowed,
+            "verdicts": verdicts,
+            "versions": dict(self.decision.versions),
+            "quote": self.quote.to_document(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """One job for ``run_many``. request: verified, or why it is not, which is then the job's outcome."""
 
@@ -128,7 +174,14 @@ class Broker:
     """See the module. Any number of threads may share one; after a fork, open a new one."""
 
     def __init__(
-        self, store: Store, outbox: Outbox, identity: Identity, clock: Clock, trusted: Iterable[VerifyKey]
+        self,
+        store: Store,
+        outbox: Outbox,
+        identity: Identity,
+        clock: Clock,
+        *,
+        trusted: Iterable[VerifyKey],
+        hooks: Sequence[Hook] = (),
     ) -> None:
         """For ``open``, which also recovers."""
         self.identity = identity
@@ -138,11 +191,14 @@ class Broker:
         self._sizes: dict[CosignerKey, int] = {}  # of the log, when each witness last cosigned it
         origin = log.origin_of(identity.name)
         ledger = Memory(store) if isinstance(store, SqliteStore) else store
-        self._writer = Writer(ledger, origin, identity.key, clock)
+        self._watch = Watch(hooks)
+        self._writer = Writer(ledger, origin, identity.key, clock, self._watch)
         self.clearing = ClearingHouse(self._writer, identity.name, identity.key.public)
         self.certificates = Register(self._writer, identity, self.clearing.fold)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
+        self._past: dict[str, VerifyKey] = {}  # keys that this log had before
+        self._stolen: frozenset[str] = frozenset()  # of these, by thumbprint
         self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()
         self._cache_mutex = Lock()
 
@@ -155,22 +211,31 @@ class Broker:
         clock: Clock | None = None,
         trusted: Iterable[VerifyKey] = (),
         database: str | None = None,
+        hooks: Sequence[Hook] = (),
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
         identity: of the node, whose key signs grants and the log; trusted: keys of others whose grants
         count too; database: a connection string of PostgreSQL, where the book is kept there and only the
         outbox in the directory. Several processes may then open one book, each with a directory of its own:
-        the first settles what is left open, and of one that dies later the leases run out. Raises
-        ``StoreError``: in use by another process, of another log or release, damaged, no space.
+        the first settles what is left open, and of one that dies later the leases run out; hooks: told what
+        happens in the book (``watch``). Raises ``StoreError``: in use by another process, of another log or
+        release, damaged, no space.
         """
         directory = Path(directory)
         origin = log.origin_of(identity.name)
         if database is not None:
-            return cls._open_postgres(directory, database, identity, clock, trusted)
+            return cls._open_postgres(directory, database, identity, clock, trusted=trusted, hooks=hooks)
         store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
         try:
-            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or SystemClock(), trusted)
+            broker = cls(
+                store,
+                Outbox(directory / OUTBOX),
+                identity,
+                clock or SystemClock(),
+                trusted=trusted,
+                hooks=hooks,
+            )
             broker._begin()
             broker.recover()
         except BaseException:
@@ -185,13 +250,22 @@ class Broker:
         database: str,
         identity: Identity,
         clock: Clock | None,
+        *,
         trusted: Iterable[VerifyKey],
+        hooks: Sequence[Hook],
     ) -> Broker:
         from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
         store = PostgresStore.open(database, origin=log.origin_of(identity.name), key=identity.thumbprint)
         try:
-            broker = cls(store, Outbox(directory / OUTBOX), identity, clock or store.clock, trusted)
+            broker = cls(
+                store,
+                Outbox(directory / OUTBOX),
+                identity,
+                clock or store.clock,
+                trusted=trusted,
+                hooks=hooks,
+            )
             broker._begin()
             if store.alone:
                 broker.recover()
@@ -222,6 +296,11 @@ class Broker:
         """Describe a dataset, or describe it anew. Its limits hold across all grantees and versions."""
         self._writer.commit_one(commands.Register(asset))
 
+    def budget(self, dataset: str) -> list[Line]:
+        """What was taken of a dataset since it is registered: in all, by epoch and by recipient, with the limits."""
+        with self._writer.view() as (reader, _):
+            return budget.lines(dataset, reader.all_balances())
+
     def issue(self, claims: Grant) -> str:
         """Sign a grant, log it, return the token. Raises ``ParameterError`` where it names another issuer.
 
@@ -241,6 +320,59 @@ class Broker:
             raise ParameterError("a grant is revoked by its hash: 64 hex digits, SHA-256 of the token")
         self._writer.commit_one(commands.Revoke(grant_hash, reason[:MAX_CODE]))
 
+    def order(self, token: str, grant: str) -> VerifiedOrder:
+        """Carry out a signed order about a grant (``order``), from the next transaction on.
+
+        grant: the token, or the chain down to the link that the order is about. Raises ``GrantError`` with the field,
+        ``Conflict`` where the grant does not stand as the order takes for granted.
+        """
+        found = orders.verify(
+            token,
+            grant=self.verify(grant),
+            operator=self.identity.thumbprint,
+            audience=self.identity.name,
+            now=self._writer.now(),
+        )
+        if found.claims.iss in self._stolen:
+            raise GrantError("the order is signed with a key that was compromised", "iss")
+        self._writer.commit_one(orders.Give(found, (self.identity.thumbprint, *self._past)))
+        if found.claims.do == "exit":
+            self._end([found.claims.grant])
+        return found
+
+    def _end(self, ending: Sequence[str]) -> None:
+        """End the grants among these, all given up, under which no job is open."""
+        if not ending:
+            return
+        with self._writer.view() as (reader, _):
+            busy: set[str] = set().union(*(meter.grants_of(job.accounts) for job in reader.open_jobs()))
+        self._writer.commit_all([orders.End(grant) for grant in ending if grant not in busy])
+
+    def standing(self, verified: VerifiedGrant) -> Standing:
+        """How a grant and all it was delegated from stand now."""
+        links = [link.hash for link in verified.chain]
+        with self._writer.view() as (reader, _):
+            revoked = reader.revocations(links)
+            notices = reader.notices([name for link in links for name in topics(link)])
+        return standing.of(verified, lambda link: link in revoked, notices.get)
+
+    def publish(self, token: str) -> Rules:
+        """Take in a deny-list or a policy, in force from the next transaction; the same again does nothing.
+
+        It must be signed by this identity or by somebody whose grants count, and be newer than the one in force. Raises
+        ``GrantError`` with the field.
+        """
+        found = rules.verify(token, self._trusted, self.identity.name)
+        older = tuple(self._past) if found.iss == self.identity.thumbprint else ()
+        self._writer.commit_one(Publish(found, token, token_hash(token), older))
+        return found
+
+    def rules(self) -> list[tuple[Reference, Rules]]:
+        """The deny-lists and policies in force, by kind and issuer."""
+        with self._writer.view() as (reader, tree):
+            book = Book(reader, [], self._writer.now(), tree.size)
+            return list(zip(book.rules.references, book.rules.documents, strict=True))
+
     def verify(self, token: str) -> VerifiedGrant:
         """Check the form, audience, issuers, signatures and attenuation of a grant or of a chain of delegated ones.
 
@@ -254,7 +386,8 @@ class Broker:
             if known is not None:
                 self._verified.move_to_end(hash_)
                 return known
-        verified = delegation.verify(token, self._trusted, self.identity.name)
+        verified = delegation.verify(token, self._trusted | self._past, self.identity.name)
+        self._check_issuer(verified)
         with self._cache_mutex:
             self._verified[hash_] = verified
             while len(self._verified) > CACHED_GRANTS:
@@ -288,6 +421,19 @@ class Broker:
                 self.count_failure(each.peer)
             yield result
 
+    def chain_of(self, grant_hash: str) -> str:
+        """The token of a grant that the book knows, behind those of all it was delegated from."""
+        links: list[str] = []
+        wanted: str | None = grant_hash
+        with self._writer.view() as (reader, _):
+            while wanted is not None:
+                row = reader.grants([wanted]).get(wanted)
+                if row is None:
+                    raise ParameterError("the book knows no grant of this hash")
+                links.append(row.token)
+                wanted = grant.read(row.token).parent
+        return grant.SEPARATOR.join(reversed(links))
+
     def known_grant(self, grant_hash: str) -> Grant | None:
         """The claims of a grant that the log has an entry of, ``None`` where it has none."""
         with self._writer.view() as (reader, _):
@@ -306,17 +452,24 @@ class Broker:
 
     # Deciding
 
-    def explain(self, verified: VerifiedRequest, operation: Operation) -> Decision:
-        """What ``reserve`` would decide now, with every reason; spends and records nothing."""
-        command = commands.Reserve(verified, operation)
-        with self._book(command) as book:
-            return command.decide(book)[0]
+    def explain(self, verified: VerifiedGrant, asked: Request, operation: Operation) -> Explanation:
+        """What ``reserve`` would decide now on a request, which need not be signed; spends and records nothing.
+
+        From documents, the dataset's description and the meter alone, never from data. Raises ``ParameterError`` for
+        parameters the operation does not take.
+        """
+        with self._writer.view() as (reader, tree):
+            book = Book(reader, [commands.touched(verified, asked)], self._writer.now(), tree.size)
+            decision, usage, accounts = commands.decide(book, verified, asked, operation)
+            left = meter.left(
+                [account for account in accounts if not account.shared], book.day, book.balances
+            )
+        price = verified.claims.price
+        return Explanation(decision, Quote(usage, clearing.most(price, usage), price.currency, left))
 
     def admit(self, verified: VerifiedGrant) -> None:
         """Before anything is looked up for the holder of a grant. Raises ``Refused`` unless it is in force."""
-        with self._writer.view() as (reader, _):
-            revoked = bool(reader.revocations([link.hash for link in verified.chain]))
-        found = policy.in_force(verified.claims, revoked, self._writer.now())
+        found = policy.in_force(verified.claims, self.standing(verified), self._writer.now())
         reasons = tuple(policy.Reason(rule, name, verified.claims.iss, fix) for rule, name, fix in found)
         if reasons:
             raise policy.refusal(reasons)
@@ -414,27 +567,19 @@ class Broker:
         for place, outcome in zip(group, outcomes, strict=True):
             found[place] = outcome
 
-    def forfeit(self, job: str, reason: str, fault: Fault) -> JobRecord:
-        """End an armed job: its reservation is spent, and billed only if the peer is at fault."""
-        record: JobRecord = self._writer.commit_one(commands.Forfeit(job, reason[:MAX_CODE], Fault(fault)))
-        return record
-
-    def void(self, job: str, reason: str) -> JobRecord:
-        """End a job that was only reserved: all of it is free again."""
-        record: JobRecord = self._writer.commit_one(commands.Void(job, reason[:MAX_CODE]))
-        return record
-
     def abandon(self, job: str, reason: str, fault: Fault) -> JobRecord:
         """End a job that stopped, whatever its state: void, forfeit, or nothing where it has ended."""
         record: JobRecord = self._writer.commit_one(commands.Abandon(job, reason[:MAX_CODE], Fault(fault)))
         return record
 
     def sweep(self) -> list[JobRecord]:
-        """End jobs whose lease has run out; forget answers countersigned or over seven days old."""
+        """End jobs whose lease has run out, and grants given up under which none is open; forget answers that were
+        countersigned or are over seven days old."""
         now = self._writer.now()
         with self._writer.view() as (reader, _):
-            late = reader.late(now)
+            late, ending = reader.late(now), reader.notices_in(standing.ENDING)
         ended = self._writer.commit_all([commands.Expire(job) for job in late])
+        self._end([each.name.partition("/")[2] for each in ending])
         self._prune()
         return ended
 
@@ -466,7 +611,8 @@ class Broker:
         return self.receipt(record.id)
 
     def evidence(self, job: str) -> list[Evidence]:
-        """The signed tokens behind a job's entries: its request and, if any, its countersignature."""
+        """The signed tokens behind entries: of a job its request and, if any, its countersignature; of an order or of
+        rules, which their entries name by hash, the document (``job`` is then that hash)."""
         with self._writer.view() as (reader, _):
             return reader.evidence(job)
 
@@ -496,17 +642,24 @@ class Broker:
     def cosign(self, witnesses: Sequence[Witnessing], quorum: Quorum) -> str:
         """Ask witnesses to cosign the newest checkpoint; returns it with all their signatures, and keeps it.
 
-        Whom it cannot reach, or who refuses, is left out. Raises ``VerificationError`` where the rest are fewer
-        than the quorum: nothing is kept then.
+        Whom it cannot reach, or who refuses, is left out; that one has seen another log is told to the hooks.
+        Raises ``VerificationError`` where the rest are fewer than the quorum: nothing is kept then.
         """
         note = self.checkpoint()
         size = checkpoint.parse_unverified(note).size
         cosigned = note
         for witness in witnesses:
-            with contextlib.suppress(VerificationError, TransportError):
+            try:
                 line = ask(witness, note, lambda old: self.consistency_proof(old, size), self._seen(witness))
                 cosigned = checkpoint.add_signature(cosigned, line)
                 self._sizes[witness.cosigner] = size
+            except Contradicted as error:
+                if (
+                    not size < error.size <= self._writer.size
+                ):  # else it has cosigned a newer one of ours meanwhile
+                    self._watch.tell(SplitView(self._writer.now(), witness.cosigner.name, size))
+            except (VerificationError, TransportError):
+                continue
         quorum.verify(cosigned, self.log_key)
         keep(self._directory / COSIGNED_FILE, cosigned.encode())
         return cosigned
@@ -559,6 +712,18 @@ class Broker:
         with self._writer.view() as (reader, _):
             return list(_entries(reader))
 
+    def page(self, start: int, most: int, size: int) -> tuple[str, list[bytes]]:
+        """The newest checkpoint, and entries from ``start`` on: at most ``most``, and one beyond ``size`` bytes."""
+        with self._writer.view() as (reader, tree):
+            bodies: list[bytes] = []
+            held = 0
+            for index in range(start, min(tree.size, start + most)):
+                bodies.append(reader.entry(index))
+                held += len(bodies[-1])
+                if held > size:
+                    break
+            return reader.last_checkpoint() or "", bodies
+
     def checkpoint(self) -> str:
         """The newest signed checkpoint."""
         with self._writer.view() as (reader, _):
@@ -573,6 +738,11 @@ class Broker:
         """Recompute everything from the entries and compare it with the book. Raises ``AuditError``."""
         with self._writer.view() as (reader, _):
             return auditing.audit_book(reader, self.log_key)
+
+    def audit_evidence(self) -> EvidenceReport:
+        """Check every signed token behind the log: grants, requests, countersignatures. Raises ``AuditError``."""
+        with self._writer.view() as (reader, _):
+            return evidence.check(reader, self.log_key, (*self._trusted.values(), *self._past.values()))
 
     def backup(self, directory: Path) -> None:
         """Copy the book and the outbox into a new directory while jobs run: ``open`` it to restore it.
@@ -590,12 +760,53 @@ class Broker:
 
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
+        with self._writer.view() as (reader, _):
+            retired, stolen = (reader.notices_in(each) for each in (rotation.RETIRED, rotation.COMPROMISED))
+            signed = reader.last_checkpoint() or ""
+        keys = [VerifyKey.from_x(each.token) for each in (*retired, *stolen)]
+        self._past = {key.thumbprint: key for key in keys}
+        self._stolen = frozenset(VerifyKey.from_x(each.token).thumbprint for each in stolen)
+        if self._past and not _signed_by(signed, self.log_key):
+            self._writer.commit_one(rotation.Confirm(self.identity.key.public))
 
-    @contextlib.contextmanager
-    def _book(self, command: Command) -> Iterator[Book]:
-        """A working copy to look at; nothing of it is written."""
-        with self._writer.view() as (reader, tree):
-            yield Book(reader, [command.touched], self._writer.now(), tree.size)
+    def _check_issuer(self, verified: VerifiedGrant) -> None:
+        """Of a stolen key only those grants count that the log had an entry of when it was rotated."""
+        root = verified.chain[-1]
+        if root.claims.iss in self._stolen:
+            with self._writer.view() as (reader, _):
+                row = reader.grants([root.hash]).get(root.hash)
+                notice = reader.notices([rotation.name_of(root.claims.iss)])
+            if row is None or any(
+                row.entry > each.entry for each in notice.values() if each.state == rotation.COMPROMISED
+            ):
+                raise GrantError("the issuer's key was compromised: ask for a grant under its new key", "iss")
+
+    @classmethod
+    def rotate(
+        cls,
+        directory: Path | str,
+        old: Identity,
+        new: Identity,
+        *,
+        compromised: bool = False,
+        clock: Clock | None = None,
+        database: str | None = None,
+    ) -> None:
+        """Hand a book over to a new key; open it with the new identity from then on (``rotation``).
+
+        The node must be stopped, and of a book in PostgreSQL every process. compromised: whether the old key may be in
+        other hands; grants that it signs from now on are refused. Raises ``ParameterError`` for identities of different
+        names, ``Conflict`` for a key that the log had before.
+        """
+        if old.name != new.name:
+            raise ParameterError(f"a log keeps its name: the new identity is for {new.name}, not {old.name}")
+        with cls.open(directory, old, clock=clock, database=database) as broker:
+            origin = log.origin_of(old.name)
+            broker._writer.commit_one(
+                rotation.Rotate(origin, old.key.public, new.key, compromised, tuple(broker._past))
+            )
+        with cls.open(directory, new, clock=clock, database=database):
+            pass  # which lets the new key confirm
 
     def _prune(self) -> None:
         """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
@@ -607,6 +818,14 @@ class Broker:
         with self._writer.view() as (reader, _):
             kept = {job.id for job in (*reader.open_jobs(), *reader.unacknowledged(now))}
         self.outbox.remove({name for name in names if name[:32] not in kept})
+
+
+def _signed_by(note: str, key: NoteKey) -> bool:
+    try:
+        checkpoint.verify(note, key)
+    except VerificationError:
+        return False
+    return True
 
 
 def _entries(reader: Reader) -> Iterator[Entry]:
@@ -621,7 +840,7 @@ def _charge(job: JobRecord, answer: Callable[[JobRecord], Answer]) -> Command:
     try:
         made = answer(job)
     except TrustcomputeError as error:
-        return commands.Forfeit(job.id, error.code, Fault.PROVIDER)
+        return commands.Abandon(job.id, error.code, Fault.PROVIDER)
     return commands.Post(job.id, made.release, made.usage)
 
 

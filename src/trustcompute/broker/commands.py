@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from trustcompute.broker import meter, policy
+from trustcompute.broker import budget, meter, policy, rules, standing
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import Account
 from trustcompute.broker.outbox import RETENTION
 from trustcompute.broker.policy import Asset, Case, Decision, Reason
-from trustcompute.broker.request import MAX_ANSWERS, Countersignature, VerifiedRequest
+from trustcompute.broker.request import MAX_ANSWERS, Countersignature, Request, VerifiedRequest
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import NOTHING, Book, Touched
 from trustcompute.errors import (
@@ -70,6 +70,8 @@ class Register:
                 "grade": self.asset.grade,
                 "personal": self.asset.personal,
                 "limits": _limits(self.asset.limits),
+                **({"epoch": self.asset.epoch} if self.asset.epoch else {}),
+                **({"per_recipient": _limits(self.asset.per_recipient)} if self.asset.per_recipient else {}),
             },
         )
         book.put_asset(self.asset)
@@ -116,17 +118,14 @@ class Reserve:
 
     @property
     def touched(self) -> Touched:
-        grant = self.request.grant
-        datasets = {self.request.claims.dataset, grant.claims.asset.id}
-        links = tuple(link.hash for link in grant.chain)
-        return Touched(jobs=(self.request.job,), grants=links, datasets=tuple(sorted(datasets)))
+        return touched(self.request.grant, self.request.claims)
 
     def apply(self, book: Book) -> JobRecord | Refused:
         known = book.jobs.get(self.request.job)
         if known is not None:
             return self._again(known)
-        decision, usage, accounts = self.decide(book)
         grant = self.request.grant
+        decision, usage, accounts = decide(book, grant, self.request.claims, self.operation)
         for link in reversed(grant.chain):
             if not book.known(link.hash):
                 _enter_grant(book, "grant.accepted", link)
@@ -135,24 +134,6 @@ class Reserve:
             return self._deny(book, decision)
         meter.hold(accounts, usage, book.day, book.balances)
         return book.put_job(self._record(book, JobState.RESERVED, accounts, usage))
-
-    def decide(self, book: Book) -> tuple[Decision, Usage, list[Account]]:
-        """The decision, the most the job may use, and what it would be debited to. Changes nothing.
-
-        Raises ``ParameterError`` for parameters the operation does not take.
-        """
-        grant, claims = self.request.grant, self.request.claims
-        asset = book.asset(claims.dataset)
-        usage, accounts, params = Usage(), [grant_account(link) for link in grant.chain], None
-        if asset is not None and claims.op == self.operation.id:
-            sizes = Sizes(claims.sizes.consumer, asset.rows)
-            params = self.operation.check(claims.params, sizes)
-            usage = self.operation.bound(params, sizes)
-            accounts.append(dataset_account(asset, grant.claims.aud))
-        revoked = any(book.revoked(link.hash) for link in grant.chain)
-        case = Case(grant.claims, claims, self.operation, params, asset, revoked, book.now)
-        reasons = policy.decide(case) + quota_reasons(book, accounts, usage)
-        return Decision(tuple(reasons), policy.versions(case)), usage, accounts
 
     def _again(self, known: JobRecord) -> JobRecord | Refused:
         if known.request != self.request.hash:
@@ -195,6 +176,7 @@ class Reserve:
             window=book.day,
             reserved=usage,
             lease=book.now + RESERVED_LEASE,
+            rules=book.rules.references,
         )
 
 
@@ -214,9 +196,8 @@ class Arm:
             return job
         if job.state is not JobState.RESERVED:
             raise _ended(job)
-        if _is_revoked(book, job):
-            _void(book, job, JobState.VOIDED, "revoked")
-            return _revoked(book, job)
+        if (stopped := _stopped(book, job)) is not None:
+            return _lose(book, job, stopped, Fault.UNCLEAR)
         if job.lease < book.now:
             _void(book, job, JobState.EXPIRED, "lease")
             return Refused(
@@ -252,8 +233,8 @@ class Post:
             return self._release(book, job)
         if not job.open:
             raise _ended(job)
-        if _is_revoked(book, job):
-            return _lose(book, job, "revoked", Fault.UNCLEAR)
+        if (stopped := _stopped(book, job)) is not None:
+            return _lose(book, job, stopped, Fault.UNCLEAR)
         return self._charge(book, job)
 
     def _charge(self, book: Book, job: JobRecord) -> JobRecord:
@@ -279,8 +260,8 @@ class Post:
         )
 
     def _release(self, book: Book, job: JobRecord) -> JobRecord | Refused:
-        if _is_revoked(book, job):
-            return _revoked(book, job)
+        if (stopped := _stopped(book, job)) is not None:
+            return _refused(job, stopped)
         if len(job.releases) == MAX_ANSWERS:
             raise LocalProtocolError(f"a job releases at most {MAX_ANSWERS} times")
         book.record("job.released", {"job": job.id, "request": job.request, **self._released()})
@@ -314,47 +295,6 @@ class Abandon:
         if job.state is JobState.ARMED:
             return _forfeit(book, job, self.reason, self.fault)
         return job
-
-
-@dataclass(frozen=True, slots=True)
-class Forfeit:
-    """What was reserved is spent. Billed only where the peer is at fault. Only armed jobs are forfeited."""
-
-    job: str
-    reason: str
-    fault: Fault
-
-    @property
-    def touched(self) -> Touched:
-        return Touched(jobs=(self.job,))
-
-    def apply(self, book: Book) -> JobRecord:
-        job = _find(book, self.job)
-        if job.state is JobState.FORFEITED:
-            return job
-        if job.state is not JobState.ARMED:
-            raise Conflict(f"job {job.id} is {job.state}: only an armed job can be forfeited")
-        return _forfeit(book, job, self.reason, self.fault)
-
-
-@dataclass(frozen=True, slots=True)
-class Void:
-    """Nothing was touched: the whole reservation is free again. Only reserved jobs are voided."""
-
-    job: str
-    reason: str
-
-    @property
-    def touched(self) -> Touched:
-        return Touched(jobs=(self.job,))
-
-    def apply(self, book: Book) -> JobRecord:
-        job = _find(book, self.job)
-        if job.state is JobState.VOIDED:
-            return job
-        if job.state is not JobState.RESERVED:
-            raise Conflict(f"job {job.id} is {job.state}: only a reserved job can be voided")
-        return _void(book, job, JobState.VOIDED, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,12 +389,50 @@ class Redact:
         return self.index
 
 
+def touched(grant: VerifiedGrant, claims: Request) -> Touched:
+    """What deciding on a request looks at."""
+    datasets = {claims.dataset, grant.claims.asset.id}
+    links = tuple(link.hash for link in grant.chain)
+    return Touched(
+        jobs=(claims.jti,),
+        grants=links,
+        datasets=tuple(sorted(datasets)),
+        recipients=(claims.recipient,),
+    )
+
+
+def decide(
+    book: Book, grant: VerifiedGrant, claims: Request, operation: Operation
+) -> tuple[Decision, Usage, list[Account]]:
+    """The decision, the most the job may use, and what it would be debited to. Changes nothing.
+
+    Raises ``ParameterError`` for parameters the operation does not take.
+    """
+    asset = book.asset(claims.dataset)
+    usage, accounts, params = Usage(), [grant_account(link) for link in grant.chain], None
+    if asset is not None and claims.op == operation.id:
+        sizes = Sizes(claims.sizes.consumer, asset.rows)
+        params = operation.check(claims.params, sizes)
+        usage = operation.bound(params, sizes)
+        accounts += budget.accounts(asset, claims.recipient, grant.claims.aud)
+    case = Case(
+        grant=grant.claims,
+        request=claims,
+        operation=operation,
+        params=params,
+        asset=asset,
+        standing=standing.of(grant, book.revoked, book.notice),
+        now=book.now,
+        links=tuple(link.claims for link in grant.chain),
+        usage=usage,
+        rules=book.rules,
+    )
+    reasons = policy.decide(case) + quota_reasons(book, accounts, usage)
+    return Decision(tuple(reasons), policy.versions(case)), usage, accounts
+
+
 def grant_account(grant: VerifiedGrant) -> Account:
     return Account(meter.grant_account(grant.hash), grant.claims.limits, grant.claims.iss)
-
-
-def dataset_account(asset: Asset, owner: str) -> Account:
-    return Account(meter.dataset_account(asset.id), asset.limits, owner, shared=True)
 
 
 def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:
@@ -463,7 +441,8 @@ def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Rea
     for short in meter.shortfalls(accounts, usage, book.day, book.balances):
         field = f"limits.{short.unit}.{short.span}"
         if short.account.shared:
-            fix = f"the dataset's own budget of {short.unit} does not suffice: ask its holder"
+            whose = "this recipient's" if short.account.name.startswith("recipient:") else "the dataset's own"
+            fix = f"{whose} budget of {short.unit} does not suffice: ask its holder"
         else:
             later = "wait until tomorrow (UTC), " if short.span == "per_day" else ""
             needs = f"the job needs {short.asked} {short.unit}, {short.left} are left"
@@ -485,28 +464,41 @@ def _ended(job: JobRecord) -> Conflict | JobForfeited:
     return Conflict(f"job {job.id} is {job.state}: start a new one")
 
 
-def _is_revoked(book: Book, job: JobRecord) -> bool:
-    """Whether any link of the job's grant was revoked; its accounts name them all."""
-    return any(book.revoked(grant) for grant in meter.grants_of(job.accounts))
+def _stopped(book: Book, job: JobRecord) -> Reason | None:
+    """Why a job that was allowed may not go on: a link of its grant was revoked, or a deny-list names it now.
+
+    Suspension and exit let open jobs end.
+    """
+    if any(book.revoked(grant) for grant in meter.grants_of(job.accounts)):
+        fix = "the grant was revoked for good: ask for a new one"
+        return Reason("revoked", "grant", book.issuer(job.grant), fix)
+    if not book.rules.denylists or book.rules.references == job.rules:
+        return None
+    keys, names = rules.facts_of(book.links(job))
+    parties = (("asker", job.asker), ("recipient", job.recipient), ("payer", job.payer))
+    facts = rules.Facts(
+        (*keys, *parties), (*names, ("san", job.peer)), job.dataset, job.operation, job.purpose
+    )
+    return next((Reason(*finding) for finding in rules.denials(book.rules, facts)), None)
 
 
-def _revoked(book: Book, job: JobRecord) -> Refused:
+def _refused(job: JobRecord, why: Reason) -> Refused:
     return Refused(
-        f"the grant of job {job.id} was revoked: nothing is released",
-        rule="revoked",
-        field="grant",
-        owner=book.issuer(job.grant),
-        fix="the grant was revoked for good: ask for a new one",
+        f"job {job.id} may not go on, nothing is released: {why.fix}",
+        rule=why.rule,
+        field=why.field,
+        owner=why.owner,
+        fix=why.fix,
     )
 
 
-def _lose(book: Book, job: JobRecord, reason: str, fault: Fault) -> Refused:
-    """End a job whose grant was revoked on the way."""
+def _lose(book: Book, job: JobRecord, why: Reason, fault: Fault) -> Refused:
+    """End a job that was stopped on the way."""
     if job.state is JobState.ARMED:
-        _forfeit(book, job, reason, fault)
+        _forfeit(book, job, why.rule, fault)
     else:
-        _void(book, job, JobState.VOIDED, reason)
-    return _revoked(book, job)
+        _void(book, job, JobState.VOIDED, why.rule)
+    return _refused(job, why)
 
 
 def _void(book: Book, job: JobRecord, state: JobState, reason: str) -> JobRecord:
@@ -544,32 +536,33 @@ def _job_fields(job: JobRecord) -> dict[str, Any]:
         "operation": job.operation,
         "dataset": job.dataset,
         "purpose": job.purpose,
+        **({"rules": [reference.to_document() for reference in job.rules]} if job.rules else {}),
     }
 
 
 def _enter_grant(book: Book, kind: str, grant: VerifiedGrant) -> None:
-    """Log what statements and balances are rebuilt from: limits, price, split."""
-    claims = grant.claims
-    entry = book.record(
-        kind,
-        {
-            "grant": grant.hash,
-            **({"parent": grant.parent.hash} if grant.parent else {}),
-            "issuer": claims.iss,
-            "subject": claims.cnf.jkt,
-            "asset": claims.asset.id,
-            "operations": sorted(claims.operations),
-            "right": claims.right,
-            "nbf": claims.nbf,
-            "exp": claims.exp,
-            "limits": _limits(claims.limits),
-            "price": claims.price.to_document(),
-            "split": [share.to_document() for share in claims.split],
-            "contingency": claims.contingency,
-        },
-        {"name": claims.sub.encode()},
-    )
+    entry = book.record(kind, grant_fields(grant), {"name": grant.claims.sub.encode()})
     book.put_grant(grant.hash, grant.token, entry)
+
+
+def grant_fields(grant: VerifiedGrant) -> dict[str, Any]:
+    """What the log says of a grant: what statements and balances are rebuilt from, limits, price, split."""
+    claims = grant.claims
+    return {
+        "grant": grant.hash,
+        **({"parent": grant.parent.hash} if grant.parent else {}),
+        "issuer": claims.iss,
+        "subject": claims.cnf.jkt,
+        "asset": claims.asset.id,
+        "operations": sorted(claims.operations),
+        "right": claims.right,
+        "nbf": claims.nbf,
+        "exp": claims.exp,
+        "limits": _limits(claims.limits),
+        "price": claims.price.to_document(),
+        "split": [share.to_document() for share in claims.split],
+        "contingency": claims.contingency,
+    }
 
 
 def _limits(limits: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def delegate(
         "depth": max(above.depth - 1, 0),
         "parent": hash_of(parent),
         "key": issuer.x,
+        "payer": None,
     }
     try:
         claims["cnf"] = Confirmation(jkt=subject_key)
@@ -165,6 +166,8 @@ def check(child: Grant, parent: Grant) -> None:
     if child.depth >= parent.depth:
         allowed = f"{parent.depth} further delegations" if parent.depth else "no delegation"
         raise GrantError(f"the parent allows {allowed}: depth must be below {parent.depth}", "depth")
+    if child.payer not in (None, child.iss, parent.payer):
+        raise GrantError("nobody but the issuer, and whom the parent names, has agreed to pay", "payer")
     for field in _beyond(child, parent):
         raise GrantError("a delegated grant may not allow more than its parent", field)
 

@@ -83,23 +83,23 @@ def _currency(code: str) -> str:
     return code
 
 
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError("each entry may occur once")
     return values
 
 
-def _text(pattern: str) -> StringConstraints:
+def text(pattern: str) -> StringConstraints:
     return StringConstraints(pattern=pattern)
 
 
-Thumbprint = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
-Digest = Annotated[str, _text(r"^[0-9a-f]{64}$")]
-PublicKey = Annotated[str, _text(r"^[A-Za-z0-9_-]{43}$")]
-Name = Annotated[str, _text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-Identifier = Annotated[str, _text(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-Party = Annotated[str, _text(r"^[A-Za-z0-9_-][A-Za-z0-9._:/-]{0,127}$")]  # a thumbprint, or a name
-OperationId = Annotated[str, _text(r"^[a-z][a-z0-9_.-]{0,63}$")]
+Thumbprint = Annotated[str, text(r"^[A-Za-z0-9_-]{43}$")]
+Digest = Annotated[str, text(r"^[0-9a-f]{64}$")]
+PublicKey = Annotated[str, text(r"^[A-Za-z0-9_-]{43}$")]
+Name = Annotated[str, text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+Identifier = Annotated[str, text(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+Party = Annotated[str, text(r"^[A-Za-z0-9_-][A-Za-z0-9._:/-]{0,127}$")]  # a thumbprint, or a name
+OperationId = Annotated[str, text(r"^[a-z][a-z0-9_.-]{0,63}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_label)]
 Time = Annotated[int, Field(ge=0, le=MAX_TIME)]
 Count = Annotated[int, Field(ge=0, le=canonical.MAX_INTEGER)]
@@ -110,7 +110,7 @@ Rational = Annotated[str, AfterValidator(_rational)]
 Grade = Literal["general", "important", "core"]
 Right = Literal["hold", "process", "operate"]
 Labels = Annotated[
-    tuple[Label, ...], Field(strict=False, min_length=1, max_length=MAX_LIST), AfterValidator(_distinct)
+    tuple[Label, ...], Field(strict=False, min_length=1, max_length=MAX_LIST), AfterValidator(distinct)
 ]
 
 
@@ -151,9 +151,9 @@ class AssetClaim(Document):
 class Bounds(Document):
     """Bounds on one operation's parameters.
 
-    columns: those that may be named in a request; predicates: those that may be verified; max_rows, min_rows: of the consumer's declared rows;
-    min_group: the least value of the parameter ``min_group``; counterparties: thumbprints of those who,
-    beside the subject, may ask for or receive a result.
+    columns: those that may be named in a request; predicates: those that may be verified; max_rows, min_rows: of the
+    consumer's declared rows; min_group: the least value of the parameter ``min_group``; counterparties: thumbprints
+    of those who, beside the subject, may ask for or receive a result.
     """
 
     columns: Labels | None = None
@@ -294,13 +294,16 @@ class Share(Document):
 
 
 class Grant(Document):
-    """The claims of a grant. Times are seconds since 1970 (UTC); see the module for what absence means."""
+    """The claims of a grant. Times are seconds since 1970 (UTC); see the module for what absence means.
+
+    payer: who agrees to pay beside the subject: the issuer, or whom the parent names.
+    """
 
     iss: Thumbprint
     sub: Name
     cnf: Confirmation
     aud: Name
-    jti: Annotated[str, _text(r"^[A-Za-z0-9._:-]{1,64}$")]
+    jti: Annotated[str, text(r"^[A-Za-z0-9._:-]{1,64}$")]
     iat: Time
     nbf: Time
     exp: Time
@@ -312,7 +315,7 @@ class Grant(Document):
     outputs: Annotated[
         tuple[Annotated[OutputForm, Field(strict=False)], ...],
         Field(strict=False, min_length=1),
-        AfterValidator(_distinct),
+        AfterValidator(distinct),
     ]
     territory: Labels | None = None
     limits: dict[str, Limit]
@@ -324,6 +327,39 @@ class Grant(Document):
     parent: Digest | None = None
     key: PublicKey | None = None
     consent: Label | None = None
+    payer: Thumbprint | None = None
+
+    @classmethod
+    def preset(cls, name: str, *, days: int = 90, **claims: Any) -> Grant:
+        """A root grant of a common kind (``presets.PRESETS``), to be signed; ``claims`` as for ``new_grant``.
+
+        Whom, which asset, what for and the contingency plan are always the caller's to say; operations, outputs,
+        limits, right and depth are the preset's where they are left out. Raises ``ParameterError``.
+        """
+        from trustcompute.broker.presets import preset  # noqa: PLC0415 - made of what this module defines
+
+        found = preset(name)
+        terms: dict[str, Any] = {
+            "operations": found.operations,
+            "outputs": found.outputs,
+            "limits": found.limits,
+            "right": found.right,
+            "depth": found.depth,
+        }
+        return new_grant(**{"days": days, **terms, **claims})
+
+    def describe(self) -> str:
+        """What the grant lets whom see, in plain words, on one page. For a chain: ``describe.describe``."""
+        from trustcompute.broker.describe import describe  # noqa: PLC0415 - as above
+
+        return describe([self])
+
+    @field_validator("payer")
+    @classmethod
+    def _agreed(cls, payer: str | None, info: ValidationInfo) -> str | None:
+        if payer not in (None, info.data.get("iss")) and info.data.get("parent") is None:
+            raise ValueError("nobody but the issuer, who signs the grant, can agree here to pay")
+        return payer
 
     @field_validator("exp")
     @classmethod
@@ -450,10 +486,12 @@ def read(token: str) -> Grant:
     return read_claims(token, GRANT_TYPE, Grant)[0]
 
 
-def read_claims(token: str, header_type: str, model: type[Model]) -> tuple[Model, signing.Unverified]:
+def read_claims(
+    token: str, header_type: str, model: type[Model], *, limit: int = signing.MAX_TOKEN
+) -> tuple[Model, signing.Unverified]:
     """Parse a token and validate its claims, not its signature. Raises ``GrantError`` with the field."""
     try:
-        unverified = signing.parse(token, header_type)
+        unverified = signing.parse(token, header_type, limit=limit)
         claims = model.model_validate_json(unverified.payload, by_alias=True, by_name=False)
     except TokenError as error:
         raise GrantError(str(error), error.field) from error

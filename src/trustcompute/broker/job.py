@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from trustcompute.broker.policy import Reason
+from trustcompute.broker.rules import Reference
 from trustcompute.errors import LocalProtocolError
 from trustcompute.protocol.operation import Usage
 
@@ -70,7 +71,7 @@ class JobRecord:
 
     accounts: what its use is debited to; window: UTC day of the reservation; reserved, charged: usage;
     lease: time (seconds) until which the reservation holds or, once posted, the answers are kept; entry,
-    countersigned: indexes in the log.
+    countersigned: indexes in the log; rules: the deny-lists and policies that the decision was made by.
     """
 
     id: str
@@ -97,6 +98,7 @@ class JobRecord:
     fault: Fault | None = None
     entry: int | None = None
     countersigned: int | None = None
+    rules: tuple[Reference, ...] = ()
 
     @property
     def open(self) -> bool:

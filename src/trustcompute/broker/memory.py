@@ -16,13 +16,14 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import RULES, Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore
+from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore, Wanted
 from trustcompute.errors import StoreError
 
 MAX_ROWS: Final = 4096  # of each kind; a grant has some 2 KB, at most 32
@@ -72,8 +73,18 @@ class Memory:
         self._jobs: Known[JobRecord] = Known()
         self._grants: Known[GrantRow] = Known()
         self._revocations: Known[Revocation] = Known()
+        self._notices: Known[Notice] = Known()
+        self._rules: dict[str, Notice] | None = None  # all of them, without their tokens
         self._assets: Known[Asset] = Known()
         self._balances: OrderedDict[tuple[str, int], dict[str, Balance]] = OrderedDict()
+        self._remembered: tuple[OrderedDict[Any, Any], ...] = (
+            self._jobs,
+            self._grants,
+            self._revocations,
+            self._notices,
+            self._assets,
+            self._balances,
+        )
 
     def transaction(self) -> Memory:
         """What ``write`` is given is durable when it returns, or kept back; where the block raises, in doubt."""
@@ -121,6 +132,9 @@ class Memory:
 
     # What a command asks for
 
+    def expect(self, wanted: Wanted) -> None:
+        """Nothing: most of it is here."""
+
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
         return self._jobs.among(ids, self._load_jobs)
 
@@ -131,6 +145,15 @@ class Memory:
         return self._revocations.among(
             hashes, lambda missing: self._peek(lambda store: store.revocations(missing))
         )
+
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        if self._rules is None:
+            self._rules = self._peek(lambda store: store.notices(()))
+        found = self._notices.among(names, lambda missing: self._peek(lambda store: store.notices(missing)))
+        return self._rules | found
+
+    def notice(self, hash_: str) -> Notice:
+        return self._peek(lambda store: store.notice(hash_))
 
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
         return self._assets.among(ids, lambda missing: self._peek(lambda store: store.assets(missing)))
@@ -213,12 +236,18 @@ class Memory:
             self._grants[grant.hash] = grant
         for revocation in changes.revocations:
             self._revocations[revocation.grant] = revocation
+        for name, notice in changes.notices.items():
+            self._notices[name] = notice
+            if self._rules is not None:
+                self._rules.pop(name, None)
+                if notice.state == RULES:
+                    self._rules[name] = replace(notice, token="")
         for asset in changes.assets:
             self._assets[asset.id] = asset
         for key, balance in changes.balances.items():
             if key[:2] in self._balances:
                 self._balances[key[:2]][key.unit] = balance
-        for rows in (self._jobs, self._grants, self._revocations, self._assets, self._balances):
+        for rows in self._remembered:
             while len(rows) > MAX_ROWS:
                 rows.popitem(last=False)
 
@@ -226,8 +255,9 @@ class Memory:
         """After a failure: forget what was remembered, and look up whether what was kept back was written."""
         if not self._doubtful:
             return
-        for rows in (self._jobs, self._grants, self._revocations, self._assets, self._balances):
+        for rows in self._remembered:
             rows.clear()
+        self._rules = None
         back = self._back
         self._forget_back()
         if back and not self._peek(lambda store: store.jobs([back[0].new_jobs[0].id])):

@@ -7,19 +7,50 @@ rule and the smallest change that would satisfy it. Reasons never repeat values 
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from trustcompute.broker import rules
 from trustcompute.broker.grant import AssetClaim, Bounds, Grade, Grant, Limit, explain_validation
 from trustcompute.broker.request import Request
+from trustcompute.broker.rules import Facts, RuleBook, Use
+from trustcompute.broker.standing import Standing
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.protocol.operation import UNITS, Operation, OutputForm
+from trustcompute.protocol.operation import UNITS, Operation, OutputForm, Scope, Usage
 
-POLICY_VERSION: Final = "tc-policy/1"
-COLUMN_PARAMS: Final = ("columns", "on", "by")  # parameters by which operations name the provider's columns
+_EPOCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+POLICY_VERSION: Final = "tc-policy/2"
+RULES: Final = {
+    "denylist": "no deny-list names anybody or anything of it",
+    "revoked": "no link of the grant was revoked",
+    "suspended": "no link of the grant is suspended",
+    "exited": "no link of the grant was given up",
+    "expired": "the grant is in force",
+    "review": "the grant's review is not overdue",
+    "right": "the right allows computing",
+    "operation": "the operation is granted",
+    "purpose": "the purpose is granted",
+    "scenario": "the scenario is granted",
+    "territory": "the territory is granted",
+    "output": "the output form is granted",
+    "min_group": "groups are as large as the grant asks for",
+    "predicates": "the statement is one of those granted",
+    "columns": "the columns are granted",
+    "max_rows": "not more rows than granted",
+    "min_rows": "not fewer rows than granted",
+    "counterparties": "who asks, receives and pays may do so",
+    "asset": "the dataset is the one that was granted, as it was granted",
+    "grade": "the grade allows computing",
+    "policy": "the node's policies allow it",
+    "quota": "quota is left on the grant, on all it was delegated from, and on the dataset",
+}
+"""Every rule in the order in which they are looked at, and what it says where it is satisfied. The parts of a rule have
+its name in front: ``asset.version``, ``policy.output``."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +58,9 @@ class Asset:
     """What the policy knows of a dataset. rows: bound on its distinct keys; limits: across all grantees.
 
     classification and grade follow the holder's catalogue (classified and graded authorisation); personal:
-    whether it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions.
+    whether it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions; with an
+    ``epoch`` it belongs to that epoch of the data, and only a new one begins anew. per_recipient: limits of each
+    who receives results, by thumbprint, over all its grants.
     """
 
     id: str
@@ -38,12 +71,18 @@ class Asset:
     personal: bool
     rows: int
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    epoch: str = ""
+    per_recipient: Mapping[str, Limit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.claim()
         if self.rows < 0:
             raise ParameterError(f"a dataset's bound of rows cannot be {self.rows}")
-        if set(self.limits) - set(UNITS):
+        if self.epoch and not _EPOCH.match(self.epoch):
+            raise ParameterError(
+                "a data epoch is named with 1 to 64 letters, digits, dots, dashes and underscores"
+            )
+        if {*self.limits, *self.per_recipient} - set(UNITS):
             raise ParameterError(f"a dataset's limits are of units {', '.join(UNITS)}")
 
     def claim(self) -> AssetClaim:
@@ -85,6 +124,14 @@ class Decision:
     def allowed(self) -> bool:
         return not self.reasons
 
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One for each rule, in order: kept, or why not."""
+        return [
+            Verdict(rule, kept, tuple(reason for reason in self.reasons if _part_of(reason.rule, rule)))
+            for rule, kept in RULES.items()
+        ]
+
     def to_document(self) -> dict[str, Any]:
         return {
             "allowed": self.allowed,
@@ -94,10 +141,28 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one rule says. kept: in words, what it is about; reasons: why it refuses, none where it does not."""
+
+    rule: str
+    kept: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def allowed(self) -> bool:
+        return not self.reasons
+
+
+def _part_of(name: str, rule: str) -> bool:
+    return name == rule or name.startswith(f"{rule}.")
+
+
+@dataclass(frozen=True)
 class Case:
     """Everything a decision looks at. asset: as registered now, ``None`` if it is not; now: seconds.
 
-    params: as the operation's ``check`` returned them; ``None`` without an asset, whose size the check needs.
+    params: as the operation's ``check`` returned them; ``None`` without an asset, whose size the check needs;
+    links: the grant, and all it was delegated from, the root last; usage: the most the job may use; rules: in force.
     """
 
     grant: Grant
@@ -105,8 +170,19 @@ class Case:
     operation: Operation
     params: Mapping[str, Any] | None
     asset: Asset | None
-    revoked: bool
+    standing: Standing
     now: int
+    links: tuple[Grant, ...]
+    usage: Usage
+    rules: RuleBook
+
+    @functools.cached_property
+    def scope(self) -> Scope | None:
+        return None if self.params is None else self.operation.scope(self.params)
+
+    @functools.cached_property
+    def form(self) -> OutputForm | None:
+        return None if self.params is None else OutputForm(self.operation.output(self.params))
 
 
 def refusal(reasons: tuple[Reason, ...]) -> Refused:
@@ -121,36 +197,73 @@ def refusal(reasons: tuple[Reason, ...]) -> Refused:
 def versions(case: Case) -> dict[str, str]:
     """What a decision was made by, for its record."""
     asset = case.asset.version if case.asset else ""
-    return {"policy": POLICY_VERSION, "operation": case.operation.id, "asset": asset}
+    above = {f"{each.kind}/{each.issuer}": f"{each.version} {each.hash}" for each in case.rules.references}
+    return {"policy": POLICY_VERSION, "operation": case.operation.id, "asset": asset} | above
 
 
 def decide(case: Case) -> list[Reason]:
     """All rules but the quota's, which the meter adds. Empty: allowed."""
     issuer = case.grant.iss
-    found = [
+    found = [Reason(*finding) for finding in rules.denials(case.rules, _facts(case))]
+    found += [
         Reason(rule, name, issuer, fix)
-        for rules in (_in_force, _scope, _output, _bounds)
-        for rule, name, fix in rules(case)
+        for rule_of in (_in_force, _scope, _output, _bounds)
+        for rule, name, fix in rule_of(case)
     ]
-    found += [Reason(rule, name, owner, fix) for rule, name, owner, fix in _asset(case)]
+    found += [Reason(*finding) for finding in (*_asset(case), *_policies(case))]
     return found
+
+
+def _facts(case: Case) -> Facts:
+    request = case.request
+    keys, names = rules.facts_of(case.links)
+    parties = (("asker", request.asker), ("recipient", request.recipient), ("payer", request.payer))
+    return Facts(
+        (*keys, *parties), (*names, ("san", request.san)), request.dataset, request.op, request.purpose
+    )
+
+
+def _policies(case: Case) -> Iterator[rules.Finding]:
+    asset = case.asset
+    if asset is None or case.request.dataset != case.grant.asset.id:
+        return
+    use = Use(
+        dataset=asset.id,
+        grade=asset.grade,
+        classification=asset.classification,
+        personal=asset.personal,
+        operation=case.request.op,
+        purpose=case.request.purpose,
+        rows=case.request.sizes.consumer,
+        usage=case.usage,
+        scope=case.scope,
+        form=case.form,
+        links=case.links,
+    )
+    yield from rules.excesses(case.rules, use, case.grant.aud)
 
 
 Finding = tuple[str, str, str]  # rule, field, fix
 
 
 def _in_force(case: Case) -> Iterator[Finding]:
-    yield from in_force(case.grant, case.revoked, case.now)
+    yield from in_force(case.grant, case.standing, case.now)
 
 
-def in_force(grant: Grant, revoked: bool, now: int) -> Iterator[Finding]:
+def in_force(grant: Grant, standing: Standing, now: int) -> Iterator[Finding]:
     """What stands against a grant whatever is asked under it."""
-    if revoked:
+    if standing.revoked:
         yield "revoked", "grant", "the grant was revoked for good: ask for a new one"
+    if standing.suspended:
+        yield "suspended", "grant", "the grant is suspended: ask for it to be resumed"
+    if standing.exited:
+        yield "exited", "grant", "the grant was given up: ask for a new one"
     if now < grant.nbf:
         yield "expired", "grant", f"the grant is not in force before {grant.nbf}: wait until then"
     if now >= grant.exp:
         yield "expired", "grant", f"the grant ended at {grant.exp}: ask for a new one"
+    if standing.review is not None and now >= standing.review:
+        yield "review", "grant", f"the grant was to be reviewed before {standing.review}: ask for its review"
 
 
 def _scope(case: Case) -> Iterator[Finding]:
@@ -180,10 +293,8 @@ def _scope(case: Case) -> Iterator[Finding]:
 
 
 def _output(case: Case) -> Iterator[Finding]:
-    if case.params is None:
-        return
-    form = OutputForm(case.operation.output(case.params))
-    if form not in case.grant.outputs:
+    form = case.form
+    if form is not None and form not in case.grant.outputs:
         allowed = _listed([str(output) for output in case.grant.outputs])
         yield (
             "output",
@@ -194,8 +305,8 @@ def _output(case: Case) -> Iterator[Finding]:
 
 def _bounds(case: Case) -> Iterator[Finding]:
     bounds, request = case.grant.operations.get(case.request.op, Bounds()), case.request
-    if case.params is not None:
-        yield from _params(bounds, case.params)
+    if case.scope is not None:
+        yield from _reach(bounds, case.scope)
     rows = request.sizes.consumer
     if bounds.max_rows is not None and rows > bounds.max_rows:
         yield (
@@ -209,24 +320,19 @@ def _bounds(case: Case) -> Iterator[Finding]:
     for name in ("asker", "recipient"):
         if getattr(request, name) not in known:
             yield "counterparties", name, f"ask for this {name} to be added to the operation's counterparties"
-    if request.payer != case.grant.cnf.jkt:
+    if request.payer not in (case.grant.cnf.jkt, case.grant.payer):
         yield "counterparties", "payer", "the grant's subject pays: nobody else has agreed to"
 
 
-def _params(bounds: Bounds, params: Mapping[str, Any]) -> Iterator[Finding]:
-    group = params.get("min_group", 0)
-    if bounds.min_group is not None and (type(group) is not int or group < bounds.min_group):
+def _reach(bounds: Bounds, scope: Scope) -> Iterator[Finding]:
+    if bounds.min_group is not None and scope.min_group < bounds.min_group:
         yield "min_group", "params.min_group", f"set min_group to {bounds.min_group} at least"
-    if bounds.predicates is not None and params.get("predicate") not in bounds.predicates:
+    if bounds.predicates is not None and scope.predicate not in bounds.predicates:
         allowed = _listed(bounds.predicates)
         yield "predicates", "params.predicate", f"ask one of {allowed}, or ask for this one to be granted"
     if bounds.columns is None:
         return
-    named: list[object] = []
-    for param in COLUMN_PARAMS:
-        value = params.get(param, [])
-        named += value if isinstance(value, list | tuple) else [value]
-    if not named or any(column not in bounds.columns for column in named):
+    if scope.columns is None or not set(scope.columns) <= set(bounds.columns):
         allowed = _listed(bounds.columns)
         yield "columns", "params", f"name columns among {allowed} only, or ask for more to be granted"
 
@@ -244,8 +350,6 @@ def _asset(case: Case) -> Iterator[tuple[str, str, str, str]]:
         )
     else:
         yield from ((rule, "dataset", issuer, fix) for rule, fix in _described(case.grant, asset))
-        if asset.grade == "core":
-            yield "grade", "dataset", holder, "core data are not computed on: use data of a lower grade"
 
 
 def _described(grant: Grant, asset: Asset) -> Iterator[tuple[str, str]]:

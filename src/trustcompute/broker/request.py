@@ -45,6 +45,21 @@ JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 X = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 
 
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Thumbprints of who asks, who receives and who pays; where left out, whoever signs the request.
+
+    Others than the grant's subject must be named by the grant: as ``counterparties`` of the operation, or as ``payer``.
+    """
+
+    asker: str | None = None
+    recipient: str | None = None
+    payer: str | None = None
+
+
+ONE_PARTY: Final = Parties()
+
+
 class DeclaredSizes(Document):
     """consumer: distinct keys or rows that the consumer declares to bring."""
 
@@ -125,10 +140,11 @@ def new_request(
     job: str | None = None,
     scenario: str | None = None,
     territory: str | None = None,
+    parties: Parties = ONE_PARTY,
     now: int | None = None,
     lifetime: int = LIFETIME,
 ) -> Request:
-    """An unsigned request by the holder of ``key`` for itself. grant: the token; rows: declared.
+    """An unsigned request by the holder of ``key``. grant: the token; rows: declared.
 
     Raises ``ParameterError`` naming the claim that is not acceptable.
     """
@@ -149,9 +165,9 @@ def new_request(
             iat=issued,
             exp=issued + lifetime,
             grant=hash_of(grant),
-            asker=key.thumbprint,
-            recipient=key.thumbprint,
-            payer=key.thumbprint,
+            asker=parties.asker or key.thumbprint,
+            recipient=parties.recipient or key.thumbprint,
+            payer=parties.payer or key.thumbprint,
         )
     except ValidationError as error:
         message, field = explain_validation(error, "request")

@@ -177,15 +177,32 @@ class HttpWitness:
             raise TransportError(f"the witness {self.cosigner.name} does not answer") from error
 
 
+class Contradicted(VerificationError):
+    """A witness remembers a checkpoint of ``size`` entries that this one does not lead from."""
+
+    code = "verification.contradicted"
+
+    def __init__(self, message: str, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
+
+
 def ask(witness: Witnessing, note: str, proof: Callable[[int], list[bytes]], start: int = 0) -> str:
     """A witness's line for a checkpoint. proof: of consistency from an older size; start: that it last had.
 
-    Raises ``VerificationError`` where it refuses or its answer is not its cosignature, ``TransportError``.
+    Raises ``Contradicted`` where it has seen another log, ``VerificationError`` where it refuses for another reason
+    or its answer is not its cosignature, ``TransportError``.
     """
     size = checkpoint.parse_unverified(note).size
     answer = witness.add_checkpoint(request(min(start, size), proof(min(start, size)), note))
     if answer.status == 409 and (known := _size(answer.body)) is not None and known <= size:
         answer = witness.add_checkpoint(request(known, proof(known), note))  # it remembers another size
+    if answer.status in (409, 422):
+        known = _size(answer.body) if answer.status == 409 else None
+        raise Contradicted(
+            f"the witness {witness.cosigner.name} refuses to cosign: it has seen another log ({answer.status})",
+            size if known is None else known,
+        )
     if answer.status != 200:
         raise VerificationError(f"the witness {witness.cosigner.name} refuses to cosign ({answer.status})")
     lines = answer.body.decode(errors="replace").split("\n")

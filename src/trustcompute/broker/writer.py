@@ -12,20 +12,25 @@ refuses takes back all.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from trustcompute.broker import log, meter
-from trustcompute.broker.grant import read
+from trustcompute.broker import budget, log, meter
+from trustcompute.broker.grant import Grant, read
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import RULES, Notice, topics
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows
+from trustcompute.broker.rules import NO_RULES, Reference, RuleBook, Rules, kind_of, parsed
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows, Wanted
+from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
 from trustcompute.primitives.signing import SigningKey
@@ -44,11 +49,17 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a command will look at: ids of jobs, hashes of grants, ids of datasets."""
+    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, names of notices, thumbprints of
+    recipients.
+
+    The notices about a grant and about the grants of a job come with these; all rules are always there.
+    """
 
     jobs: tuple[str, ...] = ()
     grants: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
 
 
 NOTHING: Final = Touched()
@@ -97,11 +108,25 @@ class Book:
         self._changes = Changes()
         self._pending: list[bytes] = []
         names = {job for each in touched for job in each.jobs}
+        self._named = {name for each in touched for name in each.grants}
+        self._datasets = {name for each in touched for name in each.datasets}
+        self._topics = {name for each in touched for name in each.notices}
+        self._recipients = {name for each in touched for name in each.recipients}
+        reader.expect(self._wanted(names))
         self.jobs = reader.jobs(names)
         self._stored = frozenset(self.jobs)
         self._put: dict[str, JobRecord] = {}
-        self._named = {name for each in touched for name in each.grants}
-        self._datasets = {name for each in touched for name in each.datasets}
+
+    def _wanted(self, jobs: set[str]) -> Wanted:
+        accounts = {meter.grant_account(name) for name in self._named}
+        accounts |= {meter.dataset_account(name) for name in self._datasets}
+        return Wanted(
+            jobs=frozenset(jobs),
+            grants=frozenset(self._named),
+            datasets=frozenset(self._datasets),
+            accounts=frozenset(accounts),
+            windows=frozenset((meter.TOTAL, self.day)),
+        )
 
     # Each kind is read at its first use, for all commands at once.
 
@@ -120,13 +145,27 @@ class Book:
         return self._named.union(*({job.grant} | meter.grants_of(job.accounts) for job in jobs))
 
     @_Lazily
+    def _notices(self) -> dict[str, Notice]:
+        return self.reader.notices([*self._topics, *(each for link in self._links for each in topics(link))])
+
+    @_Lazily
+    def rules(self) -> RuleBook:
+        """The deny-lists and policies in force."""
+        held = [each for each in self._notices.values() if each.state == RULES]
+        return RuleBook.of((_reference(each), self._read(each)) for each in held) if held else NO_RULES
+
+    def _read(self, notice: Notice) -> Rules:
+        return parsed(notice.hash, lambda: notice.token or self.reader.notice(notice.hash).token)
+
+    @_Lazily
     def _assets(self) -> dict[str, Asset]:
         return self.reader.assets(self._datasets)
 
     @_Lazily
     def _loaded(self) -> dict[BalanceKey, Balance]:
         accounts = {meter.grant_account(name) for name in self._named}
-        accounts |= {meter.dataset_account(name) for name in self._datasets}
+        if self._datasets:
+            accounts |= budget.names_of(self._assets.values(), self._recipients)
         windows = {meter.TOTAL, self.day}
         for job in self.jobs.values():
             accounts.update(job.accounts)
@@ -165,6 +204,19 @@ class Book:
     def revoked(self, grant: str) -> bool:
         return grant in self._revocations
 
+    def links(self, job: JobRecord) -> list[Grant]:
+        """The claims, as they are written, of a job's grant and of all it was delegated from."""
+        rows = (self._grants[link] for link in sorted(meter.grants_of(job.accounts)) if link in self._grants)
+        return [_claims(row.token) for row in rows]
+
+    def notice(self, name: str) -> Notice | None:
+        """What holds under this name."""
+        return self._notices.get(name)
+
+    def put_notice(self, notice: Notice) -> None:
+        self._notices[notice.name] = self._changes.notices[notice.name] = notice
+        self.__dict__.pop("rules", None)  # made anew, with this one among them
+
     def asset(self, dataset: str) -> Asset | None:
         return self._assets.get(dataset)
 
@@ -186,6 +238,10 @@ class Book:
 
     def keep(self, evidence: Evidence) -> None:
         self._changes.evidence.append(evidence)
+
+    def hand_over(self, key: str) -> None:
+        """The book belongs to the key of this thumbprint from now on."""
+        self._changes.key = key
 
     def forget(self, opening: log.Opening) -> None:
         """Delete what opens a commitment."""
@@ -227,6 +283,16 @@ class Ended:
     note: str
 
 
+@functools.lru_cache(maxsize=4096)
+def _claims(token: str) -> Grant:
+    return read(token)
+
+
+def _reference(notice: Notice) -> Reference:
+    kind, _, issuer = notice.name.partition("/")
+    return Reference(kind=kind_of(kind), issuer=issuer, version=notice.version, hash=notice.hash)
+
+
 class _Ticket:
     """A caller's place in the queue. It waits at the gate until its outcome is there, or it is to lead."""
 
@@ -247,9 +313,11 @@ class _Ticket:
 class Writer:
     """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
 
-    def __init__(self, store: Ledger, origin: str, key: SigningKey, clock: Clock) -> None:
+    def __init__(
+        self, store: Ledger, origin: str, key: SigningKey, clock: Clock, watch: Watch | None = None
+    ) -> None:
         """Rebuilds the tree. Raises ``StoreError`` where it is not what the last checkpoint signed."""
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._watch = store, clock, watch
         self._mutex = threading.Lock()
         self._doubtful = False
         self._ended: OrderedDict[str, StoredEntry] = OrderedDict()  # what ended jobs, by their ids
@@ -269,6 +337,7 @@ class Writer:
         if not 1 <= len(commands) <= MAX_GROUP:
             raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
         touched = [command.touched for command in commands]
+        started = time.perf_counter_ns()
         with self._mutex:
             try:
                 with self._store.transaction() as transaction:
@@ -282,6 +351,8 @@ class Writer:
                 self._doubtful = True
                 raise
             self._remember(changes)
+        if self._watch and changes is not None:  # no lock is held: a hook may ask the broker something
+            self._watch.committed(changes, book.now, len(commands), time.perf_counter_ns() - started)
         return outcomes
 
     def _remember(self, changes: Changes | None) -> None:
@@ -379,6 +450,11 @@ class Writer:
         with self._mutex, self._store.read() as reader:
             self._catch_up(reader)
             yield reader, self._log
+
+    @property
+    def size(self) -> int:
+        """Entries of the log."""
+        return self._log.size
 
     def close(self) -> None:
         """Let go of the book."""

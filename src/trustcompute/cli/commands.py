@@ -15,12 +15,16 @@ from trustcompute.cli import (
     demo,
     dispute,
     doctor,
+    explain,
+    files,
     grant,
     identity,
     node,
     odrl,
     record,
     release,
+    rules,
+    verify,
 )
 
 app = typer.Typer(
@@ -46,12 +50,16 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(identity.app, name="identity")
 app.add_typer(grant.app, name="grant")
+app.add_typer(rules.app, name="rules")
 app.command("node")(node.node)
 app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
+app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
+app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)

@@ -1,4 +1,4 @@
-"""``trustcompute grant``: issue, delegate, show and revoke grants."""
+"""``trustcompute grant``: issue, delegate and show grants; orders about them are in ``order``."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from cryptography import x509
 from pydantic import ValidationError
 
 from trustcompute.broker import delegation
 from trustcompute.broker import grant as grants
-from trustcompute.broker.broker import Broker
+from trustcompute.broker.describe import describe
 from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Right, Share
+from trustcompute.broker.presets import PRESETS
+from trustcompute.cli import order
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import out as console
 from trustcompute.cli.output import print_fields, print_json
 from trustcompute.cli.price import price_in_words, read_price
-from trustcompute.cli.settings import load_settings, read_bytes, read_text, write_text
+from trustcompute.cli.settings import read_bytes, read_certificate, read_text, write_text
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
 from trustcompute.protocol.operation import UNITS, OutputForm
 
-app = typer.Typer(help="Issue, delegate, show and revoke grants.", no_args_is_help=True)
+app = typer.Typer(
+    help="Issue, delegate and show grants; suspend, resume, give up, revoke and review them.",
+    no_args_is_help=True,
+)
 
 
 @app.command()
@@ -63,7 +67,7 @@ def issue(
 ) -> None:
     """Sign a grant for one dataset."""
     issuer = Identity.load(identity)
-    certificate = _certificate(to)
+    certificate = read_certificate(to)
     asset = {"id": dataset, "version": version, "class": classification, "grade": grade, "personal": personal}
     price = {"kind": "free"}
     if currency is None and (per_call, per_row) != ("0", "0"):
@@ -105,6 +109,54 @@ def issue(
 
 
 @app.command()
+def new(
+    preset: Annotated[str, typer.Argument(help=f"One of {', '.join(PRESETS)}.")],
+    identity: IdentityDir,
+    to: Annotated[Path, typer.Option(help="The grantee's certificate.pem.")],
+    dataset: Annotated[str, typer.Option(help="The dataset's id.")],
+    purpose: Annotated[list[str], typer.Option(help="An allowed purpose; repeat for more.")],
+    plan: Annotated[Path, typer.Option(help="The contingency plan (any file): the grant names its hash.")],
+    out: Annotated[Path, typer.Option(help="Where to write the token.")],
+    node: Annotated[str | None, typer.Option(help="The node's name; ours if left out.")] = None,
+    classification: Annotated[str, typer.Option(help="Class of the dataset.")] = "general",
+    grade: Annotated[str, typer.Option(help="Grade of the dataset: general or important.")] = "general",
+    personal: Annotated[bool, typer.Option(help="Whether it holds data of persons.")] = False,
+    consent: Annotated[str | None, typer.Option(help="Reference to the persons' consent.")] = None,
+    days: Annotated[int, typer.Option(help="How long the grant is valid.")] = 90,
+    review: Annotated[int | None, typer.Option(help="Days until it must be reviewed to be used on.")] = None,
+) -> None:
+    """Sign a common kind of grant, as narrow as its use allows, free of charge; show it in plain words."""
+    issuer, certificate, now = Identity.load(identity), read_certificate(to), int(time.time())
+    asset = {"id": dataset, "class": classification, "grade": grade, "personal": personal}
+    try:
+        claims = Grant.preset(
+            preset,
+            issuer=issuer.thumbprint,
+            audience=node or issuer.name,
+            subject=peer_name(certificate),
+            subject_key=peer_key(certificate).thumbprint,
+            asset=AssetClaim.model_validate(asset),
+            purposes=purpose,
+            contingency=hashlib.sha256(read_bytes(plan)).hexdigest(),
+            consent=consent,
+            now=now,
+            days=days,
+            review=None if review is None else now + review * 86400,
+        )
+    except ValidationError as error:
+        message, field = grants.explain_validation(error, "grant")
+        raise ParameterError(f"{message} ({field})") from error
+    write_text(out, grants.sign(claims, issuer.key) + "\n")
+    print(claims.describe(), end="")
+
+
+@app.command()
+def explain(file: Annotated[Path, typer.Argument(help="File with a grant or a chain of grants.")]) -> None:
+    """Say in plain words, on one page, what a grant lets whom see. Signatures are checked by the node, not here."""
+    print(describe(delegation.read_chain(read_text(file).strip())), end="")
+
+
+@app.command()
 def delegate(
     parent: Annotated[Path, typer.Argument(help="File with the grant that was given to us.")],
     identity: IdentityDir,
@@ -126,7 +178,7 @@ def delegate(
     plan: Annotated[Path | None, typer.Option(help="A contingency plan of our own.")] = None,
 ) -> None:
     """Pass on a part of a grant that was given to us. What no option narrows stays as it is."""
-    chain, delegator, certificate = read_text(parent).strip(), Identity.load(identity), _certificate(to)
+    chain, delegator, certificate = read_text(parent).strip(), Identity.load(identity), read_certificate(to)
     above = delegation.read(chain)
     bounds = {"columns": tuple(column) or None, "max_rows": max_rows}
     try:
@@ -185,30 +237,6 @@ def tree(
 
 
 @app.command()
-def revoke(
-    settings: Annotated[Path, typer.Argument(help="The node's file; the node must be stopped.")],
-    file: Annotated[Path, typer.Argument(help="File with the grant or chain of grants.")],
-    reason: Annotated[str, typer.Option(help="Kept in the log as a commitment only, not in words.")],
-    link: Annotated[
-        int | None, typer.Option(help="Which link of a chain, 1 is the root; the last if left out.")
-    ] = None,
-) -> None:
-    """Revoke a grant for good, and with it all that were delegated from it."""
-    links = read_text(file).strip().split(grants.SEPARATOR)
-    if link is not None and not 1 <= link <= len(links):
-        raise ParameterError(f"--link is 1 to {len(links)}: the chain has no link {link}")
-    chosen = links[-1 if link is None else link - 1]
-    claims, name = grants.read(chosen), grants.hash_of(chosen)
-    config = load_settings(settings)
-    identity = Identity.load(config.path(config.identity))
-    if claims.aud != identity.name:
-        raise ParameterError(f"the grant is for the node {claims.aud}, not for {identity.name}")
-    with Broker.open(config.path(config.book), identity) as broker:
-        broker.revoke(name, reason)
-    print_fields([("revoked", name), ("to", claims.sub), ("dataset", claims.asset.id)])
-
-
-@app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="File with the grant's token.")], as_json: AsJson = False
 ) -> None:
@@ -218,6 +246,13 @@ def show(
         print_json(claims.to_document())
     else:
         print_fields(grant_fields(claims))
+
+
+app.command()(order.suspend)
+app.command()(order.resume)
+app.command("exit")(order.leave)
+app.command()(order.revoke)
+app.command()(order.review)
 
 
 def grant_fields(claims: Grant) -> list[tuple[str, object]]:
@@ -263,13 +298,6 @@ def _right(name: str) -> Right:
         if right == name:
             return right
     raise ParameterError(f"--right must be one of {', '.join(delegation.RIGHTS)}, not {name!r}")
-
-
-def _certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(read_text(path).encode())
-    except ValueError as error:
-        raise ParameterError(f"{path} holds no certificate in PEM") from error
 
 
 def _output(name: str) -> OutputForm:

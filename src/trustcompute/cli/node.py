@@ -32,15 +32,21 @@ def node(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    notify = config.contingency.command(config.contingency.notify)
     results = None if config.results is None else config.path(config.results)
     with (
-        Broker.open(config.path(config.book), identity, database=config.database) as broker,
+        Broker.open(
+            config.path(config.book), identity, database=config.database, trusted=config.trusted_keys()
+        ) as broker,
         ThreadPoolExecutor(os.cpu_count()) as executor,
         Node(
             identity,
             broker,
             config.datasets(),
             executor=executor,
+            notify=None if notify is None else notify.notify,
+            regulators=config.regulators,
+            suspend=config.contingency.command(config.contingency.suspend),
             on_result=None if results is None else lambda result: write_result(results, result),
         ) as served,
     ):

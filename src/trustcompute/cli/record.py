@@ -7,6 +7,7 @@ import datetime
 import os
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,16 +18,19 @@ from trustcompute.broker import audit as auditing
 from trustcompute.broker import backup, delegation, tiles
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.clearing import Clearing, Period, Statement, export, page
+from trustcompute.broker.evidence import EvidenceReport, audit_evidence
 from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import log_key, origin_of
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.witness import Quorum, Witness, serve
-from trustcompute.cli.options import AsJson
+from trustcompute.cli.options import AsJson, IdentityDir, Url
 from trustcompute.cli.output import err, money, out, print_fields, print_json, print_table
 from trustcompute.cli.settings import load_settings, read_text, write_text
 from trustcompute.errors import ParameterError, VerificationError
+from trustcompute.node.inspection import Inspection
 from trustcompute.primitives.checkpoint import CosignerKey, NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
+from trustcompute.transport import FlightChannel
 
 receipt_app = typer.Typer(help="Check receipts, offline.", no_args_is_help=True)
 log_app = typer.Typer(help="Audit, export, copy and witness a log.", no_args_is_help=True)
@@ -95,12 +99,16 @@ def log_audit(
         int | None,
         typer.Option(min=1, help="Processes that read and hash an exported log; one for each core."),
     ] = None,
+    evidence: Annotated[
+        bool, typer.Option(help="Verify the signed tokens too: of a book, which keeps them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Recompute the tree, every balance and every statement from the entries; name the first that is wrong."""
     started = time.monotonic()
     notes = [read_text(path) for path in known or ()]
     report = auditing.audit(book, read_log_key(key), known=notes, processes=processes or os.cpu_count() or 1)
+    tokens = audit_evidence(book, read_log_key(key)) if evidence else None
     if as_json:
         print_json(
             {
@@ -111,6 +119,7 @@ def log_audit(
                 "jobs": dict(report.jobs),
                 "meter_compared": report.meter,
             }
+            | ({} if tokens is None else {"tokens": asdict(tokens)})
         )
         return
     jobs = ", ".join(f"{count:,} {state}" for state, count in sorted(report.jobs.items()))
@@ -124,9 +133,22 @@ def log_audit(
                 "balances",
                 "rebuilt from the log, equal to the meter" if report.meter else "rebuilt from the log",
             ),
+            *_tokens(tokens),
             ("took", f"{time.monotonic() - started:.2f} s"),
         ]
     )
+
+
+def _tokens(found: EvidenceReport | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    counts = (
+        f"{found.grants:,} grants, {found.requests:,} requests, {found.countersignatures:,} countersignatures"
+    )
+    unknown = [
+        ("not known", f"issuers {', '.join(found.unknown)}: their grants' signatures were not checked")
+    ]
+    return [("tokens", f"{counts}, all signed as the log says"), *(unknown if found.unknown else [])]
 
 
 @log_app.command("export")
@@ -158,6 +180,27 @@ def log_mirror(
         print_json({"entries": signed.size, "root": signed.root.hex(), "directory": str(to)})
         return
     print_fields([("copied", f"{signed.size:,} entries of {signed.origin}"), ("root", signed.root.hex())])
+
+
+@log_app.command("fetch")
+def log_fetch(
+    to: Annotated[Path, typer.Argument(help="Directory for the tiles.")],
+    url: Url,
+    identity: IdentityDir,
+    key: KeyFile,
+    as_json: AsJson = False,
+) -> None:
+    """As a regulator whom the node names, fetch its log as tiles, checked against its checkpoint: then audit it."""
+    note_key = read_log_key(key)
+    channel = FlightChannel(url, Identity.load(identity), peer=note_key.name.removesuffix("/trustcompute"))
+    try:
+        size = Inspection(channel, note_key).export(to)
+    finally:
+        channel.close()
+    if as_json:
+        print_json({"entries": size, "directory": str(to)})
+        return
+    print_fields([("fetched", f"{size:,} entries of {note_key.name} to {to}")])
 
 
 @log_app.command("backup")
@@ -229,7 +272,9 @@ def statement(
     """Print what is owed for a period, from the log alone; write it as tables or as a page."""
     config = load_settings(settings)
     identity = Identity.load(config.path(config.identity))
-    with Broker.open(config.path(config.book), identity, database=config.database) as broker:
+    with Broker.open(
+        config.path(config.book), identity, database=config.database, trusted=config.trusted_keys()
+    ) as broker:
         period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
         made = (
             broker.close_period(period.start, period.end)

@@ -5,6 +5,12 @@
     database = "host=…"              # keep the book in PostgreSQL, and only the outbox in the directory; optional
     listen = "127.0.0.1:8815"
     results = "results"              # where results revealed to this side are written; optional
+    trusted = ["trustee.pem"]        # certificates of others whose grants and rules count too; optional
+    regulators = ["regulator.example"]   # who may read the log, the rules and statements; optional
+
+    [contingency]                    # programs that get an event as JSON on their standard input; optional
+    notify = ["/usr/local/bin/tell", "--all"]   # told of every order about a grant, and of every incident
+    suspend = ["/usr/local/bin/judge"]          # asked at every incident: status 0 suspends the job's grant
 
     [[dataset]]
     id = "planes"
@@ -12,6 +18,7 @@
     version = "2013"
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
+    stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
@@ -22,6 +29,11 @@
     groups = 3
     rows_per_group = 20
     known = {state = ["CA", "NY"]}   # values that are public knowledge
+
+    [dataset.verified]               # optional: what may be verified of its records
+    subject = "tailnum"              # the key columns that name a record
+    predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
+    directory = "verification"       # where tables and their secrets are kept
 
     [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
     total = 1_000_000_000_000
@@ -35,13 +47,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
+from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trustcompute.broker.grant import Limit
 from trustcompute.dp import PrivacyUnit
 from trustcompute.errors import ParameterError
-from trustcompute.node import Dataset
+from trustcompute.node import Dataset, Published
+from trustcompute.node.contingency import TIMEOUT, Command
+from trustcompute.primitives.identity import peer_key
+from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
+from trustcompute.verification.table import LEAST_IN_BUCKET
 
 
 class UnitSettings(BaseModel):
@@ -51,6 +68,19 @@ class UnitSettings(BaseModel):
     groups: int = 1
     rows_per_group: int = 1
     known: dict[str, list[str | int | bool]] = {}
+
+
+class VerifiedSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    subject: str | list[str]
+    predicates: list[str]
+    directory: str
+    epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
+    least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+
+    def published(self, folder: Path) -> Published:
+        return Published(**self.model_dump() | {"directory": folder / self.directory})
 
 
 class LimitSettings(BaseModel):
@@ -75,15 +105,30 @@ class DatasetSettings(BaseModel):
     evaluated: str | None = None
     aggregates: list[str] = []
     least_parties: int = 3
+    stored: str | None = None
     unit: UnitSettings | None = None
+    verified: VerifiedSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
     def dataset(self, folder: Path) -> Dataset:
         fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
+        fields["verified"] = None if self.verified is None else self.verified.published(folder)
         return Dataset(**fields)
+
+
+class ContingencySettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    notify: Annotated[list[str], Field(min_length=1)] | None = None
+    suspend: Annotated[list[str], Field(min_length=1)] | None = None
+    timeout: Annotated[float, Field(gt=0, le=600, strict=False)] = TIMEOUT
+
+    def command(self, arguments: list[str] | None) -> Command | None:
+        return None if arguments is None else Command(tuple(arguments), self.timeout)
 
 
 class NodeSettings(BaseModel):
@@ -94,6 +139,9 @@ class NodeSettings(BaseModel):
     database: str | None = None
     listen: Annotated[str, Field(pattern=r"^[^:\s]+:[0-9]{1,5}$")] = "127.0.0.1:8815"
     results: str | None = None
+    trusted: list[str] = []
+    regulators: list[str] = []
+    contingency: ContingencySettings = Field(default_factory=ContingencySettings)
     dataset: list[DatasetSettings] = []
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -104,6 +152,10 @@ class NodeSettings(BaseModel):
     def address(self) -> tuple[str, int]:
         host, port = self.listen.rsplit(":", 1)
         return host, int(port)
+
+    def trusted_keys(self) -> list[VerifyKey]:
+        """The keys in the certificates of ``trusted``. Raises ``ParameterError``."""
+        return [peer_key(read_certificate(self.path(name))) for name in self.trusted]
 
     def datasets(self) -> list[Dataset]:
         return [one.dataset(self.folder) for one in self.dataset]
@@ -120,6 +172,14 @@ def load_settings(path: Path) -> NodeSettings:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ParameterError(f"{path}: {where}: {first['msg']}") from error
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Raises ``ParameterError`` for a file that holds no certificate."""
+    try:
+        return x509.load_pem_x509_certificate(read_text(path).encode())
+    except ValueError as error:
+        raise ParameterError(f"{path} holds no certificate in PEM") from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trustcompute import tables
-from trustcompute.dp import spill
+from trustcompute.dp import postprocess, spill
 from trustcompute.dp.aggregates import Aggregate
 from trustcompute.dp.bounding import KEY_BYTES
 from trustcompute.dp.budget import Budget
@@ -27,6 +27,7 @@ from trustcompute.primitives.privacy import PrivacyLoss
 from trustcompute.primitives.rng import Rng
 
 F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 
 GROUP_ROWS = 1000
 """The size of group that errors of means, variances and quantiles are stated for, where none is named."""
@@ -102,14 +103,18 @@ class Release:
 
     def non_negative(self) -> Release:
         """Counts (of rows, of units, in a histogram) below zero become zero: post-processing, which costs nothing."""
-        values = self.measured.values.copy()
-        places = columns_of(self.plan)
-        for number, one in enumerate(self.plan.measurements):
-            if one.statistic in ("rows", "units", "buckets"):
-                values[:, places[number]] = np.maximum(values[:, places[number]], 0)
-        return replace(
-            self, measured=replace(self.measured, values=values), steps=(*self.steps, "non-negative counts")
-        )
+        return self._processed("non-negative counts", postprocess.non_negative)
+
+    def consistent(self) -> Release:
+        """Numbers of rows that were measured several times become one: post-processing, which costs nothing.
+
+        Means, variances and histograms of one column each count its values; they are averaged, by their noise.
+        """
+        return self._processed("consistent counts", postprocess.consistent)
+
+    def _processed(self, step: str, change: Callable[[Plan, I64], I64]) -> Release:
+        measured = replace(self.measured, values=change(self.plan, self.measured.values))
+        return replace(self, measured=measured, steps=(*self.steps, step))
 
     def _integers(self, aggregate: int) -> list[npt.NDArray[np.int64]]:
         """int64[groups, width] for each measurement and choice of an aggregate, in the plan's order."""
@@ -203,7 +208,7 @@ def column_types(
     """Types of the columns that are named. Raises ``TableError`` for one that is not there."""
     named = [*(group.column for group in by), *(one.column for one in aggregates), unit.column]
     columns = list(dict.fromkeys(column for column in named if column is not None))
-    return {one.name: one.type for one in table.scan(columns or list(table.names)[:1]).schema}
+    return {one.name: one.type for one in table.scan_forgiving(columns or list(table.names)[:1]).schema}
 
 
 def run(plan: Plan, table: tables.Table, rng: Rng, key: bytes | None = None) -> Measured:
@@ -212,9 +217,7 @@ def run(plan: Plan, table: tables.Table, rng: Rng, key: bytes | None = None) -> 
     if len(key) != KEY_BYTES:
         raise ParameterError(f"a bounding key has {KEY_BYTES} bytes")
     needed = list(dict.fromkeys([*plan.columns, *([plan.unit.column] if plan.unit.column else [])]))
-    with spill.parts(
-        table, needed or list(table.names)[:1], plan.unit.column, min(table.count(), MAX_ROWS)
-    ) as parts:
+    with spill.parts(table, needed or list(table.names)[:1], plan.unit.column, MAX_ROWS) as parts:
         return measure(plan, parts, rng, key)
 
 

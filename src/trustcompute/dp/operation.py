@@ -17,7 +17,7 @@ from trustcompute.dp.groups import MAX_BY, Group, listed
 from trustcompute.dp.plan import MAX_AGGREGATES, Plan, make_plan
 from trustcompute.dp.unit import PrivacyUnit
 from trustcompute.errors import ParameterError
-from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Sizes, Usage
+from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
 
 NAMES: Final = frozenset({"aggregates", "groups", "budget", "columns", "min_group"})
 
@@ -44,10 +44,11 @@ def check(params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming what is wrong and what it may be."""
     if sizes.consumer != 0:
         raise ParameterError("a release brings no rows of the consumer's: declare 0")
-    return parameters(*_parsed(params))
+    return parameters(*parsed(params))
 
 
-def _parsed(params: Params) -> tuple[tuple[Aggregate, ...], tuple[Group, ...], Budget, int]:
+def parsed(params: Params) -> tuple[tuple[Aggregate, ...], tuple[Group, ...], Budget, int]:
+    """What the parameters of a release say. Raises ``ParameterError``."""
     unknown = set(params) - NAMES
     if unknown:
         raise ParameterError(
@@ -71,7 +72,7 @@ def _parsed(params: Params) -> tuple[tuple[Aggregate, ...], tuple[Group, ...], B
 
 def plan_of(params: Params, unit: PrivacyUnit, types: Mapping[str, pa.DataType]) -> Plan:
     """The plan that both sides derive from canonical parameters, the holder's unit and the declared schema."""
-    aggregates, groups, budget, least_units = _parsed(params)
+    aggregates, groups, budget, least_units = parsed(params)
     return make_plan(aggregates, groups, unit, budget, types, least_units=least_units)
 
 
@@ -101,5 +102,6 @@ OPERATIONS: Final = (
         leakage=leakage,
         consumer="consumer",
         provider="provider",
+        scope=lambda params: Scope(tuple(params["columns"]), params["min_group"]),
     ),
 )

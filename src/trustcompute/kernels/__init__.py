@@ -21,29 +21,50 @@ import numpy as np
 
 from trustcompute.errors import ParameterError
 from trustcompute.kernels import arrays
-from trustcompute.kernels.arrays import I8, I64, U8, U32, Column, FixedColumn, OkvsShape, VariableColumn
+from trustcompute.kernels.arrays import (
+    I8,
+    I64,
+    NTT_MODULI,
+    U8,
+    U32,
+    U64,
+    Column,
+    FixedColumn,
+    OkvsShape,
+    VariableColumn,
+)
 from trustcompute.kernels.dispatch import Backend, chosen
-from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
+from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, NotSorted, OkvsFailure
 
 __all__ = [
+    "NTT_MODULI",
     "Backend",
     "Column",
     "FixedColumn",
     "InvalidPoint",
     "InvalidScalar",
+    "NotSorted",
     "OkvsFailure",
     "OkvsShape",
     "VariableColumn",
     "active",
     "aes128_ctr",
+    "aes128_davies_meyer",
     "aes128_hash",
+    "bits_pack",
+    "bits_unpack",
+    "code_compress",
     "code_convolve",
     "code_expand",
     "digest_columns",
     "expand_message_xmd",
+    "gf128_dot",
     "gf128_mul",
     "lwe_product",
     "match_rows",
+    "match_sorted",
+    "ntt",
+    "ntt_mul",
     "okvs_decode",
     "okvs_encode",
     "oprf_finalize",
@@ -59,6 +80,7 @@ __all__ = [
     "ristretto255_mul",
     "ristretto255_mul_base",
     "ristretto255_multiscalar_vartime",
+    "ristretto255_sub",
     "ristretto255_unblind",
     "scalar255_invert",
     "scalar255_mul",
@@ -96,6 +118,12 @@ def ristretto255_mul_base(scalars: U8) -> U8:
 def ristretto255_check(points: U8) -> None:
     """Raise ``InvalidPoint`` for the first row of uint8[n, 32] that encodes no element (RFC 9496 §4.3.1)."""
     chosen()[1].ristretto255_check(arrays.rows("points", points, 32))
+
+
+def ristretto255_sub(a: U8, b: U8) -> U8:
+    """a - b, row by row: uint8[n, 32], uint8[n, 32] -> uint8[n, 32]. Raises ``InvalidPoint`` for the first bad row."""
+    a = arrays.rows("a", a, 32)
+    return chosen()[1].ristretto255_sub(a, arrays.paired("b", b, len(a)))
 
 
 def ristretto255_multiscalar_vartime(points: U8, scalars: U8) -> U8:
@@ -247,6 +275,21 @@ def aes128_hash(key: bytes, rows: U8) -> U8:
     return chosen()[1].aes128_hash(arrays.cipher_key("key", key), rows)
 
 
+def aes128_davies_meyer(keys: U8, rows: U8) -> U8:
+    """Each block hashed under a key of its own: uint8[n, 16], uint8[n, 16] -> uint8[n, 16].
+
+    AES(key, row) ⊕ row, the construction of Davies and Meyer: with AES as an ideal cipher a random function of both.
+    """
+    rows = arrays.blocks("rows", rows)
+    return chosen()[1].aes128_davies_meyer(arrays.blocks("keys", keys, len(rows)), rows)
+
+
+def gf128_dot(a: U8, b: U8) -> U8:
+    """The sum of a[i]·b[i] in GF(2¹²⁸): uint8[n, 16], uint8[n, 16] -> uint8[1, 16]."""
+    a = arrays.blocks("a", a)
+    return chosen()[1].gf128_dot(a, arrays.blocks("b", b, len(a)))
+
+
 def gf128_mul(a: U8, b: U8) -> U8:
     """a·b in GF(2¹²⁸), row by row or by the only row of b: uint8[n, 16], uint8[n, 16] -> uint8[n, 16].
 
@@ -309,6 +352,70 @@ def pprf_puncture(sums: U8, points: I64, leaves: int, keys: bytes) -> tuple[U8, 
     return chosen()[1].pprf_puncture(sums, points, leaves, arrays.cipher_key("keys", keys, 32))
 
 
+def ntt(rows: U64, modulus: int, *, inverse: bool = False) -> U64:
+    """The negacyclic transform of each row, uint64[n, N] -> uint64[n, N], N of 1024, 2048, 4096; values below the
+    modulus.
+
+    Forward: coefficients of Z_q[x]/(x^N + 1) to values, in bit-reversed order of the roots; inverse: back. The
+    product of two polynomials is ``ntt_mul`` of their transforms. modulus: one of ``NTT_MODULI``. Constant time,
+    compiled.
+    """
+    return chosen()[1].ntt(arrays.residues("rows", rows, modulus), modulus, inverse)
+
+
+def ntt_mul(a: U64, b: U64, modulus: int) -> U64:
+    """a·b modulo the modulus, place by place, or by the only row of b: uint64[n, N], uint64[n, N] -> uint64[n, N]."""
+    a = arrays.residues("a", a, modulus)
+    b = arrays.residues("b", b, modulus, a.shape[1])
+    if len(b) not in (1, len(a)):
+        raise ParameterError(f"b must have {len(a)} rows or a single one, not {len(b)}")
+    return chosen()[1].ntt_mul(a, b, modulus)
+
+
+def bits_pack(values: U64, width: int) -> U8:
+    """The low ``width`` bits of each value, one after the other, least significant first: uint64[n] ->
+    uint8[⌈n·width/8⌉].
+
+    width: 1 to 63. Values must have no higher bits.
+    """
+    width = arrays.packed_width(width)
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint64 or values.ndim != 1:
+        raise ParameterError("values must be a flat uint64 array")
+    if len(values) and int(values.max()) >> width:
+        raise ParameterError(f"values must have at most {width} bits")
+    return chosen()[1].bits_pack(np.ascontiguousarray(values), width)
+
+
+def bits_unpack(packed: U8, count: int, width: int) -> U64:
+    """The inverse of ``bits_pack``: uint8[⌈count·width/8⌉] -> uint64[count]."""
+    width = arrays.packed_width(width)
+    if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.ndim != 1 or count < 0:
+        raise ParameterError("packed must be a flat uint8 array")
+    if len(packed) != -(-count * width // 8):
+        raise ParameterError(
+            f"{count} integers of {width} bits take {-(-count * width // 8)} bytes, not {len(packed)}"
+        )
+    return chosen()[1].bits_unpack(np.ascontiguousarray(packed), count, width)
+
+
+def code_compress(vector: U8, outputs: int, key: bytes) -> U8:
+    """The first outputs of the code, in place: uint8[2k, 16] -> uint8[outputs, 16], a view of the vector's beginning.
+
+    The vector is two halves, the systematic one and the one to be convolved and expanded; both are overwritten.
+    """
+    if not isinstance(vector, np.ndarray) or not (vector.flags.c_contiguous and vector.flags.writeable):
+        raise ParameterError(
+            "the vector is overwritten: it must be a contiguous array that can be written to"
+        )
+    vector = arrays.blocks("vector", vector)
+    if len(vector) % 2 or not 0 <= outputs <= len(vector) // 2:
+        raise ParameterError(
+            f"a vector of {len(vector)} rows does not have two halves of {outputs} outputs or more"
+        )
+    _code_vector(vector[len(vector) // 2 :])
+    return chosen()[1].code_compress(vector, outputs, arrays.cipher_key("key", key))
+
+
 def code_convolve(vector: U8, key: bytes) -> U8:
     """The convolution of the expand-convolute code: uint8[k, 16] -> uint8[k, 16], k at least 64.
 
@@ -336,18 +443,43 @@ def _code_vector(vector: U8) -> U8:
     return vector
 
 
+def sort_rows(rows: U8) -> tuple[I64, U8]:
+    """The order of rows by their bytes, equal ones by position, and the rows in it.
+
+    uint8[n, w] -> int64[n], uint8[n, w]; n below 2³¹, w: 1 or more. Memory accesses and time depend on the rows.
+    """
+    rows = arrays.rows("rows", rows)
+    if not rows.shape[1] or len(rows) >= 2**31:
+        raise ParameterError("rows must be one byte wide or more, and fewer than 2^31")
+    return chosen()[1].sort_rows(rows)
+
+
+def match_sorted(values: U8, table: U8) -> I64:
+    """``match_rows`` for a table whose rows ascend by their bytes, as those of ``sort_rows`` do: in less time.
+
+    Raises ``NotSorted`` naming the first row of the table that is less than the one before it.
+    """
+    values, table = _comparable(values, table)
+    return chosen()[1].match_sorted(values, table)
+
+
 def match_rows(values: U8, table: U8, salt: bytes) -> I64:
     """For each row its position in a table of different rows, or -1: uint8[n, w], uint8[m, w] -> int64[n].
 
     w: 1 or more; m below 2³¹; where rows of the table are equal, the first counts. salt: 16 random bytes of this side
     alone, so that nobody can make up a table whose rows collide in the index. Memory accesses depend on the rows.
     """
+    values, table = _comparable(values, table)
+    return chosen()[1].match_rows(values, table, arrays.cipher_key("salt", salt))
+
+
+def _comparable(values: U8, table: U8) -> tuple[U8, U8]:
     values, table = arrays.rows("values", values), arrays.rows("table", table)
     if values.shape[1] != table.shape[1] or not values.shape[1]:
         raise ParameterError("values and table must be equally wide, one byte or more")
     if len(table) >= 2**31:
         raise ParameterError("a table has fewer than 2^31 rows")
-    return chosen()[1].match_rows(values, table, arrays.cipher_key("salt", salt))
+    return values, table
 
 
 def pir_answer(database: I8, query: U32) -> U32:

@@ -5,6 +5,7 @@ Called by ``trustcompute.kernels`` only; the extension checks lengths again, bec
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ U8 = NDArray[np.uint8]
 I8 = NDArray[np.int8]
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
 
 MAX_DST = 255
 """RFC 9380 §5.3.1 writes the length of a tag as one byte; longer tags, which it would hash, are refused."""
@@ -32,6 +34,43 @@ CODE_WEIGHT, CODE_TAPS = 21, 24
 """The expand-convolute code: entries an output adds up, and random taps of its convolution."""
 MIN_CODE = 64
 """The shortest vector the code takes: longer than two windows of its convolution."""
+
+
+NTT_MODULI = (2**50 - 16383, 2**50 - 212991)
+"""Primes that leave one modulo 8192: rings of up to 4096 coefficients. Below 2⁵⁰, so that doubles hold all residues."""
+NTT_SIZES = (1024, 2048, 4096)
+MAX_PACKED = 63
+"""Bits of a packed integer at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class NttTable:
+    """Powers of a 2N-th root of one in bit-reversed order, uint64[N], of its inverse, and 1/N."""
+
+    modulus: int
+    roots: U64
+    inverse_roots: U64
+    scale: int
+
+
+@functools.cache
+def ntt_table(size: int, modulus: int) -> NttTable:
+    """The root is that of the least base that gives one."""
+    base, root = 2, 0
+    while root == 0 or pow(root, size, modulus) != modulus - 1:
+        root = pow(base, (modulus - 1) // (2 * size), modulus)
+        base += 1
+    bits = size.bit_length() - 1
+    order = [int(f"{at:0{bits}b}"[::-1], 2) for at in range(size)]
+    roots, inverses = (_powers(one, size, modulus) for one in (root, pow(root, -1, modulus)))
+    return NttTable(modulus, roots[order], inverses[order], pow(size, -1, modulus))
+
+
+def _powers(base: int, count: int, modulus: int) -> U64:
+    found = [1]
+    for _ in range(count - 1):
+        found.append(found[-1] * base % modulus)
+    return np.array(found, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +213,27 @@ def tree_level(leaves: int, level: int) -> int:
     return -(-leaves >> (tree_depth(leaves) - level))
 
 
+def residues(name: str, array: object, modulus: int, size: int | None = None) -> U64:
+    """``array`` as C-contiguous uint64[n, N] of values below the modulus."""
+    if modulus not in NTT_MODULI:
+        raise ParameterError(f"the modulus must be one of {', '.join(map(str, NTT_MODULI))}")
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != 2:
+        raise ParameterError(f"{name} must be a uint64 array of shape (n, N)")
+    if array.shape[1] not in NTT_SIZES or (size is not None and array.shape[1] != size):
+        raise ParameterError(
+            f"rows of {name} must have {size or NTT_SIZES} coefficients, not {array.shape[1]}"
+        )
+    if array.size and int(array.max()) >= modulus:
+        raise ParameterError(f"{name} must lie below the modulus")
+    return np.ascontiguousarray(array)
+
+
+def packed_width(width: int) -> int:
+    if not 1 <= width <= MAX_PACKED:
+        raise ParameterError(f"packed integers have 1 to {MAX_PACKED} bits, not {width}")
+    return width
+
+
 def database(array: object) -> I8:
     """A database of signed bytes, C-contiguous int8[r, m]."""
     if not isinstance(array, np.ndarray) or array.dtype != np.int8 or array.ndim != 2:
@@ -182,10 +242,10 @@ def database(array: object) -> I8:
 
 
 def words(name: str, array: object, *shape: int | None) -> U32:
-    """``array`` as C-contiguous uint32 of this shape; ``None``: any length."""
+    """``array`` as C-contiguous, aligned uint32 of this shape; ``None``: any length."""
     wanted = f"a uint32 array of shape ({', '.join('any' if n is None else str(n) for n in shape)})"
     if not isinstance(array, np.ndarray) or array.dtype != np.uint32 or array.ndim != len(shape):
         raise ParameterError(f"{name} must be {wanted}")
     if any(want not in (None, got) for got, want in zip(array.shape, shape, strict=True)):
         raise ParameterError(f"{name} must be {wanted}, not of shape {array.shape}")
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "A"])  # what came in a message may lie anywhere

@@ -45,3 +45,17 @@ class OkvsFailure(KernelError):
     @classmethod
     def at(cls, index: int) -> OkvsFailure:
         return cls(f"bin {index} of the key-value store cannot be encoded", index)
+
+
+class NotSorted(KernelError):
+    """Row ``index`` of a table that must ascend is less than the row before it."""
+
+    code = "kernel.order"
+
+    def __init__(self, message: str, index: int = -1) -> None:
+        super().__init__(message)
+        self.index = index
+
+    @classmethod
+    def at(cls, index: int) -> NotSorted:
+        return cls(f"row {index} of the table is less than the row before it", index)

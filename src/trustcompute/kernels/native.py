@@ -11,8 +11,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from trustcompute.kernels import _native
-from trustcompute.kernels.arrays import I8, I64, U8, U32, Column, FixedColumn, OkvsShape, tree_depth
-from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, OkvsFailure
+from trustcompute.kernels.arrays import (
+    I8,
+    I64,
+    U8,
+    U32,
+    U64,
+    Column,
+    FixedColumn,
+    OkvsShape,
+    ntt_table,
+    tree_depth,
+)
+from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, NotSorted, OkvsFailure
 
 
 def _empty(count: int, width: int) -> U8:
@@ -43,6 +54,11 @@ class Native:
 
     def ristretto255_check(self, points: U8) -> None:
         _points_fine(_native.ristretto255_check(self._use, points))
+
+    def ristretto255_sub(self, a: U8, b: U8) -> U8:
+        out = _empty(len(a), 32)
+        _points_fine(_native.ristretto255_sub(a, b, out))
+        return out
 
     def ristretto255_multiscalar_vartime(self, points: U8, scalars: U8) -> U8:
         out = _empty(1, 32)
@@ -122,6 +138,18 @@ class Native:
         _native.match_rows(values, table, values.shape[1], salt, out)
         return out
 
+    def sort_rows(self, rows: U8) -> tuple[I64, U8]:
+        order, out = np.empty(len(rows), dtype=np.int64), np.empty_like(rows)
+        _native.sort_rows(rows, rows.shape[1], order, out)
+        return order, out
+
+    def match_sorted(self, values: U8, table: U8) -> I64:
+        out = np.empty(len(values), dtype=np.int64)
+        row = _native.match_sorted(values, table, values.shape[1], out)
+        if row is not None:
+            raise NotSorted.at(row)
+        return out
+
     def aes128_ctr(self, keys: U8, blocks: int) -> U8:
         out = _empty(len(keys), 16 * blocks)
         _native.aes128_ctr(self._use, keys, blocks, out)
@@ -130,6 +158,16 @@ class Native:
     def aes128_hash(self, key: bytes, rows: U8) -> U8:
         out = _empty(len(rows), 16)
         _native.aes128_hash(self._use, key, rows, rows.shape[1], out)
+        return out
+
+    def aes128_davies_meyer(self, keys: U8, rows: U8) -> U8:
+        out = _empty(len(rows), 16)
+        _native.aes128_davies_meyer(self._use, keys, rows, out)
+        return out
+
+    def gf128_dot(self, a: U8, b: U8) -> U8:
+        out = _empty(1, 16)
+        _native.gf128_dot(self._use, a, b, out)
         return out
 
     def gf128_mul(self, a: U8, b: U8) -> U8:
@@ -159,6 +197,33 @@ class Native:
         out, totals = _empty(len(points) * leaves, 16), _empty(len(points), 16)
         _native.pprf_puncture(self._use, sums, points, leaves, keys, out, totals)
         return out, totals
+
+    def ntt(self, rows: U64, modulus: int, inverse: bool) -> U64:
+        table, out = ntt_table(rows.shape[1], modulus), rows.copy()
+        roots, scale = (table.inverse_roots, table.scale) if inverse else (table.roots, 0)
+        _native.ntt(self._use, out, rows.shape[1], modulus, roots, scale)
+        return out
+
+    def ntt_mul(self, a: U64, b: U64, modulus: int) -> U64:
+        out = np.empty_like(a)
+        _native.ntt_mul(self._use, a, b, modulus, out)
+        return out
+
+    def bits_pack(self, values: U64, width: int) -> U8:
+        out = np.empty(-(-len(values) * width // 8), dtype=np.uint8)
+        _native.bits_pack(values, width, out)
+        return out
+
+    def bits_unpack(self, packed: U8, count: int, width: int) -> U64:
+        out = np.empty(count, dtype=np.uint64)
+        _native.bits_unpack(packed, width, out)
+        return out
+
+    def code_compress(self, vector: U8, outputs: int, key: bytes) -> U8:
+        half = len(vector) // 2
+        _native.code_convolve(self._use, key, vector[half:])
+        _native.code_expand(self._use, vector[half:], vector[:outputs], key, 0, vector[:outputs])
+        return vector[:outputs]
 
     def code_convolve(self, vector: U8, key: bytes) -> U8:
         out = vector.copy()

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any, Final
 
 from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
+from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import contribution, release, verification
+from trustcompute.node import contribution, planned, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -20,7 +21,7 @@ from trustcompute.psi import buckets, lookup, parties
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
-from trustcompute.tables import Keys
+from trustcompute.tables import KeySet
 from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
@@ -97,7 +98,7 @@ def _keys_digest(dataset: HeldDataset, params: Params) -> str:
     return dataset.keys(params["columns"]).digest
 
 
-def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Party[MatchedRows | None]:
+def _matched_rows(party: Party[Found] | Party[Found | None], keys: KeySet) -> Party[MatchedRows | None]:
     """The party, its output told as rows of the dataset."""
     found = yield from party
     return None if found is None else MatchedRows(found.count, rows_found(found, keys))
@@ -128,9 +129,13 @@ COMPUTATIONS: Final = (
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
+    *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
-        Computation(one, partial(verification.rows, one.id), partial(verification.provide, one.id))
+        Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
     *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
 )
+
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *AGGREGATES))
+"""Operations that match no keys: who may ask for these alone is not told how many keys there are."""

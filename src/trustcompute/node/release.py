@@ -16,6 +16,7 @@ from trustcompute.dp.budget import Budget
 from trustcompute.dp.plan import Plan
 from trustcompute.errors import ParameterError, Refused
 from trustcompute.node.dataset import Dataset, HeldDataset
+from trustcompute.primitives.privacy import PrivacyLoss
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
@@ -36,10 +37,9 @@ def declared_types(columns: Mapping[str, str]) -> dict[str, pa.DataType]:
     return {name: TYPES.get(kind, pa.null()) for name, kind in columns.items()}
 
 
-def release_plan(held: HeldDataset, params: Params) -> Plan:
-    """Everything about a release but the data. Raises before anything is reserved: ``ParameterError``, ``Refused``."""
-    unit = held.dataset.unit
-    if unit is None:
+def unit_of(held: HeldDataset) -> dp.PrivacyUnit:
+    """The holder's privacy unit. Raises ``Refused`` where there is none."""
+    if held.dataset.unit is None:
         raise Refused(
             f"dataset {held.dataset.id!r} has no privacy unit: nothing is released from it",
             rule="privacy unit",
@@ -47,23 +47,29 @@ def release_plan(held: HeldDataset, params: Params) -> Plan:
             owner="the node's operator",
             fix="ask the operator to declare whose presence is to be hidden",
         )
+    return held.dataset.unit
+
+
+def release_plan(held: HeldDataset, params: Params) -> Plan:
+    """Everything about a release but the data. Raises before anything is reserved: ``ParameterError``, ``Refused``."""
+    unit = unit_of(held)
     checked = operation.check(params, Sizes(0, 0))
-    _refuse_unlimited(held.dataset, Budget.from_document(checked["budget"]))
+    refuse_unlimited(held.dataset, Budget.from_document(checked["budget"]).loss)
     types = declared_types({column.name: column.type for column in held.columns})
     return operation.plan_of(checked, unit, types)
 
 
-def _refuse_unlimited(dataset: Dataset, budget: Budget) -> None:
-    """A budget in a unit that the dataset does not limit would cost it nothing."""
-    for unit, amount in budget.loss.ledger().items():
+def refuse_unlimited(dataset: Dataset, loss: PrivacyLoss) -> None:
+    """A budget in a unit that the dataset does not limit would cost it nothing. Raises ``Refused``."""
+    for unit, amount in loss.ledger().items():
         if amount and dataset.limits.get(unit, Limit()).total is None:
             raise Refused(
                 f"the budget of dataset {dataset.id!r} is not kept in {unit}",
                 rule="privacy budget",
                 field="params.budget",
                 owner="the node's operator",
-                fix="ask with dp.zcdp, or dp.pure(..., as_zcdp=True), where it is kept in rho;"
-                " with dp.pure where it is kept in epsilon; without unknown groups where delta is not limited",
+                fix="ask with dp.zcdp, or dp.pure(..., as_zcdp=True), where it is kept in rho; with dp.pure where it is"
+                " kept in epsilon; without unknown groups where delta is not limited; plans need epsilon and delta",
             )
 
 

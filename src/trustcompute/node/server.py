@@ -1,7 +1,8 @@
 """A node: a holder's datasets behind its broker. Answers sessions in this process or over the network.
 
 Every action names a grant or a job; the peer is the name in its certificate. What a peer may ask: ``catalog``,
-``quote``, ``open``, ``receipt``, ``countersign``, ``cancel``, and turns of a job that was opened.
+``quote``, ``explain``, ``open``, ``receipt``, ``countersign``, ``cancel``, and turns of a job that was opened.
+``order`` and ``publish`` bring signed documents, whoever brings them (``authority``).
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from trustcompute.errors import (
     RemoteProtocolError,
     TrustcomputeError,
 )
-from trustcompute.node import documents
+from trustcompute.node import authority, documents, inspection
 from trustcompute.node.answers import unpack
-from trustcompute.node.computation import COMPUTATIONS, Computation
+from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
+from trustcompute.node.contingency import Contingency, Notify, Suspend
 from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import ProviderJob
@@ -70,6 +72,8 @@ class Node:
     identity:  whose certificate and name the node has; the broker signs with the same.
     executor:  runs pure functions over chunks of keys; none: everything in the calling thread.
     on_result: receives what a computation reveals to the provider, before the peer is charged for it.
+    regulators: names that may read the log, the rules and statements (``inspection``), and nothing else.
+    notify, suspend: told of orders and incidents, asked whether an incident suspends the grant (``contingency``).
 
     ``serve`` offers it on the network; ``session`` opens a session in this process. Close it at the end.
     """
@@ -83,8 +87,13 @@ class Node:
         executor: Executor | None = None,
         on_result: Callable[[ProviderResult], None] | None = None,
         computations: Sequence[Computation] = COMPUTATIONS,
+        notify: Notify | None = None,
+        suspend: Suspend | None = None,
+        regulators: Iterable[str] = (),
     ) -> None:
         self.identity, self.broker = identity, broker
+        self.contingency = Contingency(broker, notify, suspend)
+        self.regulators = frozenset(regulators)
         self._executor, self._on_result = executor, on_result
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
@@ -100,6 +109,12 @@ class Node:
             "receipt": self._receipt,
             "countersign": self._countersign,
             "cancel": self._cancel,
+            "explain": partial(authority.explain, self),
+            "order": partial(authority.order, self),
+            "publish": partial(authority.publish, self),
+            "inspect.log": partial(inspection.page, self),
+            "inspect.rules": partial(inspection.rules_in_force, self),
+            "inspect.statement": partial(inspection.statement, self),
         }
         self._closing = threading.Event()
         self._sweeper = threading.Thread(
@@ -120,6 +135,7 @@ class Node:
         """Stop sweeping. Jobs that run are taken up by ``Broker.recover`` at the next start."""
         self._closing.set()
         self._sweeper.join()
+        self.contingency.close()
 
     def __enter__(self) -> Node:
         return self
@@ -172,16 +188,19 @@ class Node:
     def _catalog(self, peer: str, body: bytes) -> bytes:
         grant = self._grant(peer, documents.CatalogRequest.parse(body).grant)
         held = self._datasets.get(grant.claims.asset.id)
+        operations = sorted(set(self._computations) & set(grant.claims.operations))
+        matched = any(operation not in UNMATCHED for operation in operations)
+        entries = [] if held is None else [held.describe(matched=matched)]
         return documents.Catalog(
             certificate=self.identity.certificate.decode(),
-            operations=sorted(set(self._computations) & set(grant.claims.operations)),
-            datasets=[] if held is None else [documents.CatalogEntry.model_validate(held.describe())],
+            operations=operations,
+            datasets=[documents.CatalogEntry.model_validate(entry) for entry in entries],
         ).encode()
 
     def _quote(self, peer: str, body: bytes) -> bytes:
         asked = documents.QuoteRequest.parse(body)
         grant = self._grant(peer, asked.grant)
-        computation, held = self._computation(asked.operation), self._dataset(asked.dataset, grant)
+        computation, held = self.computation(asked.operation), self._dataset(asked.dataset, grant)
         params = computation.operation.check(asked.params, Sizes(asked.rows, 0))
         sizes = Sizes(asked.rows, computation.rows(held, params))
         return canonical.dumps(self.broker.quote(grant, computation.operation, params, sizes).to_document())
@@ -191,7 +210,7 @@ class Node:
         opening = documents.OpenRequest.parse(body)
         request = self.broker.verify_request(opening.request, peer=peer, grant=opening.grant)
         claims = request.claims
-        computation = self._computation(claims.op)
+        computation = self.computation(claims.op)
         params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
         if params != claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
@@ -334,6 +353,7 @@ class Node:
             self.broker.count_failure(peer)
         else:
             self.broker.incident("protocol", peer, job=job, detail=error.code)
+            self.contingency.incident(job, peer, error.code)
 
     def _grant(self, peer: str, token: str) -> VerifiedGrant:
         """The grant of a peer that need not prove its key: enough to be shown what it could ask for."""
@@ -353,7 +373,8 @@ class Node:
             raise Conflict("this node has no such job of yours: open it first")
         return record
 
-    def _computation(self, operation: str) -> Computation:
+    def computation(self, operation: str) -> Computation:
+        """What answers an operation. Raises ``ParameterError`` naming those that are known."""
         if operation not in self._computations:
             raise ParameterError(
                 f"this node does not know that operation; it knows {', '.join(self._computations)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -14,6 +15,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from trustcompute import dp
 from trustcompute.broker import delegation
@@ -22,7 +24,7 @@ from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import decode, log_key
 from trustcompute.broker.meter import usage_document
 from trustcompute.broker.receipt import Receipt
-from trustcompute.broker.request import Request
+from trustcompute.broker.request import ONE_PARTY, Parties, Request
 from trustcompute.dp import operation as releases
 from trustcompute.dp import parties as dp_parties
 from trustcompute.dp.answer import ReleaseQuote, accuracy, proof
@@ -34,12 +36,15 @@ from trustcompute.errors import (
     JobForfeited,
     JobInterrupted,
     ParameterError,
+    Refused,
     RemoteProtocolError,
     TransportError,
     TrustcomputeError,
     VerificationError,
 )
-from trustcompute.node import intersection
+from trustcompute.node import authority, bulk, intersection, planned
+from trustcompute.node.authority import Explained
+from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.documents import (
     Catalog,
     CatalogEntry,
@@ -52,7 +57,7 @@ from trustcompute.node.documents import (
     Quote,
     QuoteRequest,
 )
-from trustcompute.node.intersection import MeteredIntersection, key_choice, key_spec
+from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.link import Link
 from trustcompute.node.release import declared_types
 from trustcompute.node.state import JobState, StateStore
@@ -69,7 +74,9 @@ from trustcompute.protocol.transcript import Binding
 from trustcompute.psi import planner
 from trustcompute.psi.intersection import On
 from trustcompute.psi.table import load_values, store_values
+from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
+from trustcompute.transport.client import TURN_SECONDS
 from trustcompute.verification import Check
 from trustcompute.verification.planner import Mode
 
@@ -116,15 +123,29 @@ def connect(
     grant: str,
     state: Path | str | None = None,
     executor: Executor | None = None,
+    territory: str | None = None,
+    parties: Parties = ONE_PARTY,
+    turn_seconds: float = TURN_SECONDS,
 ) -> Session:
     """Open a session with the node at ``url`` (``grpc+tls://host:port``) under a grant (its token, or chain of tokens).
 
     The node must present a certificate for the grant's audience, from the authority in ``identity``.
     state: a directory where jobs are kept so that another process can go on with an interrupted one, and where
     receipts are stored; without it they live as long as the session.
+    territory: where the results are used, one of those the grant names; may be left out where it names one.
+    parties: who asks, receives and pays, where that is not all this identity.
+    turn_seconds: how long the node may take for one turn, in which it computes; after that, ``JobInterrupted``.
     """
-    channel = FlightChannel(url, identity, peer=delegation.read(grant).aud)
-    return Session(channel, identity=identity, grant=grant, state=state, executor=executor)
+    channel = FlightChannel(url, identity, peer=delegation.read(grant).aud, turn_seconds=turn_seconds)
+    return Session(
+        channel,
+        identity=identity,
+        grant=grant,
+        state=state,
+        executor=executor,
+        territory=territory,
+        parties=parties,
+    )
 
 
 class Session:
@@ -138,9 +159,14 @@ class Session:
         grant: str,
         state: Path | str | None = None,
         executor: Executor | None = None,
+        territory: str | None = None,
+        parties: Parties = ONE_PARTY,
     ) -> None:
         self._channel, self._identity, self._token, self._executor = channel, identity, grant, executor
         self.grant = delegation.read(grant)
+        if territory is None and self.grant.territory is not None:
+            territory = _only("territory", None, self.grant.territory)
+        self._territory, self._parties = territory, parties
         if channel.peer != self.grant.aud:
             raise GrantError(f"the grant is for the node {self.grant.aud}, not for {channel.peer}", "aud")
         self._states = StateStore(None if state is None else Path(state))
@@ -170,17 +196,58 @@ class Session:
 
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
-        entry = self._entry(dataset)
-        if "columns" not in params and entry.keys:
-            params["columns"] = entry.keys[0].columns
-        if entry.keys:
-            params.setdefault("keys", key_spec(key_choice(entry, params["columns"])).digest)
+        params = self._asked(dataset, params)
         if not 0 <= rows <= MAX_INTEGER:
             raise ParameterError(f"rows must be a count, not {rows}")
         request = QuoteRequest(
             grant=self._token, operation=operation, dataset=dataset, params=params, rows=rows
         )
         return Quote.parse(self._channel.action("quote", request.encode()))
+
+    def _asked(self, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters with the dataset's first key choice, where none is named."""
+        entry = self._entry(dataset)
+        if "columns" not in params and entry.keys:
+            params["columns"] = entry.keys[0].columns
+        if entry.keys:
+            choice = intersection.key_choice(entry, params["columns"])
+            params.setdefault("keys", intersection.key_spec(choice).digest)
+        return params
+
+    def explain(
+        self,
+        operation: str,
+        dataset: str,
+        *,
+        rows: int,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        **params: Any,
+    ) -> Explained:
+        """Whether a computation would be allowed: a verdict for every rule, the price, what is left. Spends nothing.
+
+        From documents and the meter alone, never from data; also where the grant is suspended or has ended. ``rows``
+        and params as for ``quote``; the rest as for ``intersect``. Raises ``ParameterError`` for what cannot be asked.
+        """
+        request = self._request(operation, dataset, params, rows, purpose=purpose, scenario=scenario)
+        stands: Refused | None = None
+        try:
+            request = request.model_copy(update={"params": self._asked(dataset, params)})
+        except Refused as error:  # of the catalogue nothing is told then, of the verdicts all
+            stands = error
+        try:
+            return authority.ask_explanation(self._channel, self._token, request)
+        except ParameterError:
+            if stands is not None:  # the parameters lack what the catalogue would have said
+                raise stands from None
+            raise
+
+    def order(self, order: str, grant: str | None = None) -> None:
+        """Bring the node a signed order about a grant (``broker.order.new_order``), by default about ours.
+
+        grant: the token or chain that it is about. Raises ``GrantError``, ``Conflict``.
+        """
+        authority.give_order(self._channel, order, grant or self._token)
 
     def intersect(
         self,
@@ -221,6 +288,57 @@ class Session:
             scenario=scenario,
             job=job,
         )
+
+    def intersect_file(
+        self,
+        dataset: str,
+        file: Path | str,
+        *,
+        on: On,
+        out: Path | str,
+        columns: Sequence[str] | None = None,
+        protocol: planner.Protocol = "auto",
+        runs: int | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        resume: bool = False,
+        at_a_time: int | None = None,
+        progress: Callback | None = None,
+        stop: threading.Event | None = None,
+    ) -> MeteredFileIntersection:
+        """Write the rows of a file of ours whose key a dataset of the node's holds, in bounded memory.
+
+        file: Parquet, CSV or Arrow, of any size; out: ends in .parquet, .csv or .arrow; columns: those to write, all by
+        default. runs: into how many buckets to cut the job; by default, what keeps them near a million keys.
+        at_a_time: runs under way, each about 200 MB; 2 by default. progress: told of the phases ``digest``, ``sort``,
+        ``match`` and ``write``. stop: when set, what is under way is finished and ``JobInterrupted`` raised.
+        resume: go on with the job that is kept for this file, if there is one, at whatever point it was stopped or
+        killed; without it, an unfinished job is an error.
+
+        The session needs ``state=``, where keys lie meanwhile: 40 bytes a row, 80 while they are sorted. The rest is as
+        for ``intersect``; ``StoreError`` where the disk is full: free space and resume.
+        """
+        asked = bulk.FileAsked(
+            session=self,
+            dataset=dataset,
+            on=on,
+            protocol=protocol,
+            runs=runs,
+            purpose=purpose,
+            scenario=scenario,
+            resume=resume,
+            at_a_time=at_a_time,
+            progress=progress,
+            stop=stop,
+        )
+        return bulk.intersect_file(asked, Path(file), Path(out), columns)
+
+    def cancel_file(self, dataset: str, file: Path | str, *, on: On) -> str | None:
+        """Give up the job kept for a file, and forget its keys; returns its id, None where there was none.
+
+        What was charged stays charged.
+        """
+        return bulk.cancel_file(self, dataset, Path(file), on=on)
 
     def release(
         self,
@@ -284,19 +402,38 @@ class Session:
             plan.cost, accuracy(plan, group_rows), proof(plan), price, min(left) if left else None
         )
 
-    def _release_plan(
-        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
-    ) -> tuple[Plan, dict[str, Any]]:
-        """What both sides will do, and the parameters that say so."""
+    def release_plan(
+        self,
+        dataset: str,
+        plan: dp.FixedPlan,
+        *,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> planned.MeteredPlan:
+        """The answers to a fixed plan's questions (``dp.fixed_plan``), charged together for ``plan.cost``.
+
+        For datasets whose budget is kept in epsilon and delta. Otherwise as ``release``.
+        """
+        return planned.ask(self, dataset, plan, purpose=purpose, scenario=scenario, job=job)
+
+    def unit_of(self, dataset: str) -> tuple[dp.PrivacyUnit, dict[str, pa.DataType]]:
+        """A dataset's privacy unit, and the types of its columns as releases see them."""
         entry = self._entry(dataset)
         if entry.unit is None:
             raise ParameterError(f"dataset {dataset!r} has no privacy unit: nothing is released from it")
         unit = dp.PrivacyUnit(
             entry.unit.column, entry.unit.groups, entry.unit.rows_per_group, dict(entry.unit.known)
         )
+        return unit, declared_types({column.name: column.type for column in entry.columns})
+
+    def _release_plan(
+        self, dataset: str, aggregates: Sequence[dp.Aggregate], by: By, budget: dp.Budget, least_units: int
+    ) -> tuple[Plan, dict[str, Any]]:
+        """What both sides will do, and the parameters that say so."""
+        unit, types = self.unit_of(dataset)
         groups = [with_values(group, unit) for group in listed(by)]
         params = releases.parameters(aggregates, groups, budget, least_units)
-        types = declared_types({column.name: column.type for column in entry.columns})
         return releases.plan_of(params, unit, types), params
 
     def lookup(
@@ -334,14 +471,14 @@ class Session:
     ) -> MeteredVerification:
         """Check claims about records of the node's: match, mismatch or no record for each, every answer proven.
 
-        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the records, a
-        list (tuples for keys of several columns); or rows: a table of ours with the key's columns and those to compare.
-        on: our columns -> theirs, for those that are called otherwise.
-        mode: ``private`` (the holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``:
-        private where there is a check. check: from an auditor, for this table; private mode takes one.
+        predicate: one that the dataset publishes (``seats >= 100``); or match: the columns to compare. keys: of the
+        records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
+        those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
+        holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
+        there is a check. check: from an auditor, for this table; private mode takes one.
 
-        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's descriptor promises:
-        the holder is not told, and the table is not asked again.
+        Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
+        descriptor promises: the holder is not told, and the table is not asked again.
         """
         return verify(
             self,
@@ -366,9 +503,11 @@ class Session:
         match: Sequence[str] | None = None,
         count: int = 1,
     ) -> int:
-        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many are ready.
+        """Do the part of private questions that does not depend on the keys, for as many of them; returns how many
+        are ready.
 
-        Each serves one question of this session and is gone with it: a job that used one cannot go on in another process.
+        Each serves one question of this session and is gone with it: a job that used one cannot go on in another
+        process.
         """
         return prepare(self, dataset, predicate, match, count)
 
@@ -433,15 +572,23 @@ class Session:
         purpose: str | None,
         scenario: str | None,
         job: str | None,
+        begun: Callable[[str], object] | None = None,
     ) -> JobState:
-        """Sign a request and keep it, or find the one that was kept; open the job at the node."""
+        """Sign a request and keep it, or find the one that was kept; open the job at the node.
+
+        begun: told the id of a new job before the node is.
+        """
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
         if job is None:
-            request = self._request(operation, dataset, params, sizes, purpose=purpose, scenario=scenario)
+            request = self._request(
+                operation.id, dataset, params, sizes.consumer, purpose=purpose, scenario=scenario
+            )
             signed = request.sign(self._identity.key)
             state = JobState(request.jti, signed, os.urandom(32), input_digest.hex(), asked)
             self._states.save(state)
+            if begun is not None:
+                begun(state.job)
         else:
             state = self._states.load(job)
             if (state.input_digest, state.asked) != (input_digest.hex(), asked):
@@ -499,10 +646,10 @@ class Session:
 
     def _request(
         self,
-        operation: Operation,
+        operation: str,
         dataset: str,
         params: Params,
-        sizes: Sizes,
+        rows: int,
         *,
         purpose: str | None,
         scenario: str | None,
@@ -512,12 +659,14 @@ class Session:
             scenario = _only("scenario", None, self.grant.scenarios)
         return requests.new_request(
             grant=self._token,
-            operation=operation.id,
+            operation=operation,
             dataset=dataset,
             params=params,
-            rows=sizes.consumer,
+            rows=rows,
             purpose=_only("purpose", purpose, self.grant.purposes),
             scenario=scenario,
+            territory=self._territory,
+            parties=self._parties,
             audience=self.grant.aud,
             san=self._identity.name,
             key=self._identity.key.public,
@@ -614,4 +763,4 @@ def _only(name: str, given: str | None, allowed: Sequence[str]) -> str:
         return given
     if len(allowed) == 1:
         return allowed[0]
-    raise ParameterError(f"the grant allows several {name}s: pass {name}= one of {', '.join(allowed)}")
+    raise ParameterError(f"the grant names several of {name}: pass {name}= one of {', '.join(allowed)}")

@@ -1,8 +1,8 @@
 """Verification at a node: the holder's published predicates, their tables, and the provider's parties.
 
-Called by ``dataset`` (tables are built or loaded when the node starts) and ``computation``. A directory of a dataset's verification
-holds ``seed`` (secret: keys of all predicates and epochs come from it), ``place`` (public: decides buckets) and a directory for each
-table. Without one everything lives as long as the node.
+Called by ``dataset`` (tables are built or loaded when the node starts) and ``computation``. A directory of a
+dataset's verification holds ``seed`` (secret: keys of all predicates and epochs come from it), ``place`` (public:
+decides buckets) and a directory for each table. Without one everything lives as long as the node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trustcompute import tables, verification
 from trustcompute.errors import ParameterError, Refused, StoreError
@@ -22,7 +22,7 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.verification import bucket, operation, private, table, truth
-from trustcompute.verification.operation import BUCKET
+from trustcompute.verification.operation import BUCKET, PRIVATE
 from trustcompute.verification.table import LEAST_IN_BUCKET, About, Table
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Published:
     """What may be verified of a dataset: a closed list.
 
-    predicates: texts as ``verification.parse`` takes them. subject: the key columns that name a record. directory: where tables
-    and their secrets are kept. epoch: of the keys; counted up to make all tables anew under other ones. least_in_bucket: records
-    that a bucket of bucket mode holds at least.
+    predicates: texts as ``verification.parse`` takes them. subject: the key columns that name a record. directory:
+    where tables and their secrets are kept. epoch: of the keys; counted up to make all tables anew under other ones.
+    least_in_bucket: records that a bucket of bucket mode holds at least.
     """
 
     predicates: Sequence[str]
@@ -111,14 +111,23 @@ def rows(protocol: str, held: HeldDataset, params: Params) -> int:
     return _table(protocol, held, params).descriptor.records
 
 
-def provide(
-    protocol: str, held: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+def bucket_provider(
+    held: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
 ) -> Party[None]:
-    """The provider's party."""
-    found, signer = _table(protocol, held, params), held.verification.signer
-    if protocol == BUCKET:
-        return bucket.provider(found, sizes.consumer, rng, signer)
+    """The provider's party of ``verify.bucket.v1``."""
+    found = _table(BUCKET, held, params)
+    return bucket.provider(found, sizes.consumer, rng, held.verification.signer)
+
+
+def private_provider(
+    held: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+) -> Party[None]:
+    """The provider's party of ``verify.private.v1``."""
+    found, signer = _table(PRIVATE, held, params), held.verification.signer
     return private.provider(found, sizes.consumer, params["fetch"], rng, signer, executor=executor)
+
+
+PROVIDERS: Final = {BUCKET: bucket_provider, PRIVATE: private_provider}
 
 
 def _table(protocol: str, held: HeldDataset, params: Params) -> Table:

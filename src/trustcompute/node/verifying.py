@@ -1,7 +1,8 @@
 """The asking side of verification over a node: which table, which mode, what is kept for the next time.
 
-Called by ``Session.verify`` and ``Session.prepare_verification``. What is kept per table, in the session and in its directory: the hint and
-what belongs to it (public), and a mark on a table whose answers failed a check, which is not asked again.
+Called by ``Session.verify`` and ``Session.prepare_verification``. What is kept per table, in the session and in its
+directory: the hint and what belongs to it (public), and a mark on a table whose answers failed a check, which is not
+asked again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,9 @@ from trustcompute.primitives.identity import peer_key, verify_certificate
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey, token_hash
 from trustcompute.protocol.operation import Sizes
+from trustcompute.protocol.party import Party
 from trustcompute.verification import bucket, descriptor, operation, pir, planner, private, question
+from trustcompute.verification.answer import VerifiedAnswer
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.lwe import DIMENSION
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeteredVerification(Verification):
-    """Verified answers of another organisation. plan: which mode and why; ``receipt`` proves offline what was charged."""
+    """Verified answers of another organisation. plan: which mode and why; ``receipt`` proves offline what was
+    charged."""
 
     plan: Plan
     job: str
@@ -132,35 +135,33 @@ def verify(
     )
     params = operation.parameters(chosen.operation, promise.said, promise.id, fetch=fetch)
 
-    def party(_: object, rng: Rng) -> Any:
-        if chosen.mode == "bucket":
-            return bucket.consumer(promise, asked.questions, rng)
-        assert check is not None
+    def party(_: object, rng: Rng) -> Party[list[VerifiedAnswer]]:
         known = None if fetch else public
-        ready = kept.take(promise.id)
-        return private.consumer(
-            promise, asked.questions, check, known, rng, prepared=ready, executor=executor
-        )
+        try:
+            if chosen.mode == "bucket":
+                return (yield from bucket.consumer(promise, asked.questions, rng))
+            assert check is not None
+            found = yield from private.consumer(
+                promise, asked.questions, check, known, rng, prepared=kept.take(promise.id), executor=executor
+            )
+        except VerificationError:
+            kept.reject(promise.id)
+            raise
+        kept.keep(promise.id, found.public)
+        return found.answers
 
-    try:
-        done = session.compute(
-            operation.named(chosen.operation),
-            dataset,
-            params,
-            sizes,
-            party,
-            input_digest=asked.questions.digest(),
-            purpose=purpose,
-            scenario=scenario,
-            job=job,
-        )
-    except VerificationError:
-        kept.reject(promise.id)
-        raise
+    done = session.compute(
+        operation.named(chosen.operation),
+        dataset,
+        params,
+        sizes,
+        party,
+        input_digest=asked.questions.digest(),
+        purpose=purpose,
+        scenario=scenario,
+        job=job,
+    )
     answers = done.output
-    if chosen.mode == "private":
-        kept.keep(promise.id, answers.public)
-        answers = answers.answers
     return MeteredVerification(
         asked.spread(answers), done.cost, done.leakage, chosen.operation, chosen, done.job, done.receipt
     )
@@ -182,9 +183,7 @@ def prepare(
     return len(ready)
 
 
-def _promise(
-    session: Session, dataset: str, predicate: str | None, match: Sequence[str] | None
-) -> Promise:
+def _promise(session: Session, dataset: str, predicate: str | None, match: Sequence[str] | None) -> Promise:
     """The descriptor of the predicate asked for, its signature checked."""
     if (predicate is None) == (match is None):
         raise ParameterError("pass a predicate, or match= with the columns to compare")
@@ -199,7 +198,9 @@ def _promise(
         if one.text == wanted:
             said = descriptor.verify(one.descriptor, holder)
             if (said.dataset, said.version, said.predicate) != (entry.id, entry.version, one.text):
-                raise RemoteProtocolError("the catalogue shows the descriptor of another dataset or predicate")
+                raise RemoteProtocolError(
+                    "the catalogue shows the descriptor of another dataset or predicate"
+                )
             return Promise(one.descriptor, token_hash(one.descriptor), said, holder)
     known = ", ".join(one.text for one in entries)
     raise ParameterError(f"dataset {dataset!r} does not answer {wanted!r}; it answers: {known}")

@@ -35,10 +35,11 @@ class DocumentError(VerificationError):
 
 def dumps(value: Any) -> bytes:
     """The canonical bytes of a document. Raises ``ParameterError`` for what has no canonical form."""
-    try:
-        _check(value, "", MAX_DEPTH)
-    except DocumentError as error:
-        raise ParameterError(str(error)) from error
+    if not _is_plain(value, MAX_DEPTH):
+        try:
+            _check(value, "", MAX_DEPTH)
+        except DocumentError as error:
+            raise ParameterError(str(error)) from error
     return _ENCODER.encode(value).encode()
 
 
@@ -67,6 +68,13 @@ def loads(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
 
 def loads_canonical(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
     """As ``loads``, and the bytes must be the canonical ones: no second spelling of a document passes."""
+    if len(data) <= limit:  # a document that is in order is read without looking for what is wrong with it
+        try:
+            value = json.loads(str(data, "utf-8"))
+            if _is_plain(value, MAX_DEPTH) and _ENCODER.encode(value).encode() == data:
+                return value
+        except (ValueError, RecursionError):
+            pass
     value = loads(data, limit=limit)
     if _ENCODER.encode(value).encode() != data:
         raise DocumentError("the document is not in canonical form (sorted keys, no spaces, RFC 8785)")
@@ -106,6 +114,28 @@ def _parse_integer(digits: str) -> int:
 
 def _parse_constant(name: str) -> NoReturn:
     raise DocumentError(f"{name} is not a value documents may have")
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether ``_check`` surely has nothing to say. Most documents are; it is quicker by half."""
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str or not key.isascii():
+                return False
+        value = value.values()
+    elif type(value) is not list:
+        return False
+    for item in value:
+        kind = type(item)
+        if kind is str:
+            if not item.isascii():
+                return False
+        elif kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                return False
+        elif item is not None and kind is not bool and not (depth > 1 and _is_plain(item, depth - 1)):
+            return False
+    return True
 
 
 def _check(value: Any, path: str, depth: int) -> None:  # noqa: PLR0912

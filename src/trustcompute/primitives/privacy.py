@@ -15,7 +15,7 @@ the direction its name says, with MPFR's directed rounding (``interval``). Sourc
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -260,22 +260,18 @@ def plan_delta(events: Sequence[PlannedEvent], epsilon: Fraction) -> tuple[Fract
     Losses lie on a grid that all of the plan's ε are multiples of, or else on one of 1/1000 of the least, to which they
     are rounded down and up. Probabilities and convolutions are in integers, rounded in the same direction.
     """
-    losses, grid = _composed(events)
-    return _tail(losses[0], grid, epsilon, up=False), _tail(losses[1], grid, epsilon, up=True)
+    low, high = (_Tail(loss, grid, up=up) for loss, grid, up in _composed(events))
+    return low.delta(epsilon), high.delta(epsilon)
 
 
 def plan_epsilon(events: Sequence[PlannedEvent], delta: Fraction) -> tuple[Fraction, Fraction]:
     """Lower and upper bound, to 10⁻⁶, of the ε at δ of a plan."""
     if not 0 < delta < 1:
         raise ParameterError("delta must lie between 0 and 1")
-    losses, grid = _composed(events)
+    tails = [_Tail(loss, grid, up=up) for loss, grid, up in _composed(events)]
     low, high = (
-        _least(
-            lambda epsilon, loss=loss, up=up: _tail(loss, grid, epsilon, up=up) <= delta,
-            10**6,
-            start=Fraction(1),
-        )
-        for loss, up in zip(losses, (False, True), strict=True)
+        _least(lambda epsilon, tail=tail: tail.delta(epsilon) <= delta, 10**6, start=Fraction(1))
+        for tail in tails
     )
     return max(low - Fraction(1, 10**6), Fraction(0)), high
 
@@ -285,39 +281,58 @@ MAX_PLAN_POINTS: Final = 2**20
 _Loss = tuple[int, list[int]]  # first loss in grid steps, and masses in 2^-PLAN_BITS
 
 
-def _composed(events: Sequence[PlannedEvent]) -> tuple[tuple[_Loss, _Loss], Fraction]:
-    """The loss of a whole plan, rounded down and up, and the grid."""
+def plan_points(events: Sequence[PlannedEvent]) -> int:
+    """How many points the loss of a plan has: what accounting for it takes is about in proportion."""
+    return sum(2 * event.count * (event.epsilon / _grid(events)).__ceil__() + 1 for event in events)
+
+
+def _grid(events: Sequence[PlannedEvent]) -> Fraction:
+    """Of which all ε are multiples; or a thousandth of the least, where that is coarser."""
+    epsilons = [event.epsilon for event in events]
+    bottom = lcm(*(epsilon.denominator for epsilon in epsilons))
+    common = Fraction(gcd(*((epsilon * bottom).numerator for epsilon in epsilons)), bottom)
+    return max(common, min(epsilons) / 1000)
+
+
+def _composed(events: Sequence[PlannedEvent]) -> Iterator[tuple[_Loss, Fraction, bool]]:
+    """The loss of a whole plan, rounded down and then up, and the grid."""
     if not events or any(not MIN_LOSS <= event.epsilon <= MAX_LOSS or event.count < 1 for event in events):
         raise ParameterError(
             f"a plan lists events with an ε from 10^-9 to {MAX_LOSS} and counts of at least 1"
         )
-    epsilons = [event.epsilon for event in events]
-    bottom = lcm(*(epsilon.denominator for epsilon in epsilons))
-    grid = Fraction(gcd(*((epsilon * bottom).numerator for epsilon in epsilons)), bottom)
-    grid = max(grid, min(epsilons) / 1000)
-    if sum(2 * event.count * (event.epsilon / grid + 1) for event in events) > MAX_PLAN_POINTS:
+    if plan_points(events) > MAX_PLAN_POINTS:
         raise ParameterError(
             "the plan is too long, or its epsilons too far apart, for its loss to be computed"
         )
-    down, up = (
-        reduce(
-            lambda left, right, up=up: _convolve(left, right, up),  # type: ignore[misc]
-            (_power(_event_loss(event.epsilon, grid, up), event.count, up) for event in events),
-        )
-        for up in (False, True)
-    )
-    return (down, up), grid
+    grid = _grid(events)
+    for up in (False, True):
+        losses = (_power(_event_loss(event.epsilon, grid, up), event.count, up) for event in events)
+        yield reduce(lambda left, right, up=up: _convolve(left, right, up), losses), grid, up  # type: ignore[misc]
 
 
-def _tail(loss: _Loss, grid: Fraction, epsilon: Fraction, *, up: bool) -> Fraction:
-    """E[(1 - e^{ε-L})⁺]."""
-    first, masses = loss
-    delta = 0
-    for step, mass in enumerate(masses, first):
-        if mass and step * grid > epsilon:
-            low, high = exp_minus(step * grid - epsilon, PLAN_BITS)
-            delta += (mass * ((1 << PLAN_BITS) - (low if up else high)) >> PLAN_BITS) + up
-    return min(Fraction(delta, 1 << PLAN_BITS), Fraction(1))
+class _Tail:
+    """E[(1 - e^{ε-L})⁺] of a loss L for any ε, rounded up or down.
+
+    With j the first step above ε: Σ_{i≥j} m(i) - e^{-(L(j)-ε)}·T(j), where T(j) = m(j) + e^{-grid}·T(j+1).
+    """
+
+    def __init__(self, loss: _Loss, grid: Fraction, *, up: bool) -> None:
+        self._first, masses = loss
+        self._grid, self._up = grid, up
+        shrink = exp_minus(grid, PLAN_BITS)[not up]
+        self._above, self._shrunk = [0], [0]
+        for mass in reversed(masses):
+            self._above.append(self._above[-1] + mass)
+            self._shrunk.append(mass + (self._shrunk[-1] * shrink >> PLAN_BITS) + (not up))
+
+    def delta(self, epsilon: Fraction) -> Fraction:
+        step = max((epsilon / self._grid).__floor__() + 1, self._first)
+        left = len(self._above) - 1 - (step - self._first)  # steps from this one on
+        if left <= 0:
+            return Fraction(0)
+        power = exp_minus(step * self._grid - epsilon, PLAN_BITS)[not self._up]
+        taken = (self._shrunk[left] * power >> PLAN_BITS) + (not self._up)
+        return min(Fraction(max(self._above[left] - taken, 0), 1 << PLAN_BITS), Fraction(1))
 
 
 def _event_loss(epsilon: Fraction, grid: Fraction, up: bool) -> _Loss:

@@ -90,6 +90,15 @@ def multiply(elements: U8, scalars: U8, *, name: str, executor: Executor | None 
         raise _malformed(error, name) from error
 
 
+def check(elements: U8, *, name: str, executor: Executor | None = None) -> None:
+    """Raises ``RemoteProtocolError`` for elements *that came from a peer* as ``multiply`` does."""
+    _refuse_identity(elements, name)
+    try:
+        kernels.ristretto255_check(elements)
+    except kernels.InvalidPoint as error:
+        raise _malformed(error, name) from error
+
+
 def weighted_sum(elements: U8, weights: U8, *, executor: Executor | None = None) -> U8:
     """The sum of all elements, each multiplied by its *public* weight: uint8[1, 32]. Not constant time."""
     parts = map_rows(

@@ -184,19 +184,19 @@ class Unverified:
         return self.claims
 
 
-def sign(header_type: str, claims: dict[str, Any], key: SigningKey) -> str:
-    """A compact JWS of type ``header_type`` over the canonical bytes of ``claims``."""
+def sign(header_type: str, claims: dict[str, Any], key: SigningKey, *, limit: int = MAX_TOKEN) -> str:
+    """A compact JWS of type ``header_type`` over the canonical bytes of ``claims``, of ``limit`` characters at most."""
     signed = header(header_type) + b"." + b64url(canonical.dumps(claims)).encode()
     token = f"{signed.decode()}.{b64url(key.sign(signed))}"
-    if len(token) > MAX_TOKEN:
-        raise ParameterError(f"a token may have {MAX_TOKEN} characters, these claims need {len(token)}")
+    if len(token) > limit:
+        raise ParameterError(f"a token may have {limit} characters, these claims need {len(token)}")
     return token
 
 
-def parse(token: str, header_type: str) -> Unverified:
+def parse(token: str, header_type: str, *, limit: int = MAX_TOKEN) -> Unverified:
     """Check everything of a token but its signature. Raises ``TokenError`` with the offending field."""
-    if len(token) > MAX_TOKEN:
-        raise TokenError(f"a token may have {MAX_TOKEN} characters, not {len(token)}")
+    if len(token) > limit:
+        raise TokenError(f"a token may have {limit} characters, not {len(token)}")
     parts = token.split(".")
     if len(parts) != 3 or not token.isascii():
         raise TokenError("a token is three base64url parts joined by dots (compact JWS)")
@@ -209,7 +209,7 @@ def parse(token: str, header_type: str) -> Unverified:
             f"an Ed25519 signature has {SIGNATURE_BYTES} bytes, not {len(signature)}", "signature"
         )
     try:
-        claims = canonical.loads_canonical(payload, limit=MAX_TOKEN)
+        claims = canonical.loads_canonical(payload, limit=limit)
     except canonical.DocumentError as error:
         raise TokenError(str(error), error.field or "payload") from error
     if not isinstance(claims, dict):

@@ -1,6 +1,7 @@
 """Silent VOLE over GF(2¹²⁸): a long random C = A·Δ + B from a short one, of which only a logarithm is sent.
 
-Called by ``psi.vole``. One side (here the *holder*) gets A and C, the other (the *keeper*) Δ and B.
+Called by ``psi.vole`` and ``psi.vole_malicious``. One side (here the *holder*) gets A and C, the other (the *keeper*)
+Δ and B.
 
 1. The holder draws noise: one random position and value in each of t blocks of a vector e of 2k elements.
 2. A short VOLE c = a·Δ + b of the t values, by Gilboa's product (CRYPTO 1999) bit by bit of Δ.
@@ -39,7 +40,6 @@ SECURITY_BITS: Final = 128
 MIN_OUTPUTS: Final = 2**12  # shorter ones are cut from one of this length
 MAX_OUTPUTS: Final = 2**31
 ROWS: Final = 2**16  # rows a task
-EXPAND_TASKS: Final = 4  # the fewer, the less often the whole vector is read
 _CODE_KEY: Final = hashlib.sha256(b"trustcompute vole code v1: " + CODE.encode()).digest()[:16]
 _TREE_KEYS: Final = hashlib.sha256(b"trustcompute vole trees v1").digest()
 
@@ -138,9 +138,14 @@ def _sum_of_powers(rows: U8) -> U8:
     return total.astype("<u8").view(np.uint8).reshape(-1, 16)
 
 
-def grow(shape: Shape, rng: Rng) -> tuple[U8, U8]:
+def roots(rng: Rng) -> U8:
+    """The keeper's secret that its trees grow from, uint8[t, 16]."""
+    return rng.array(16 * WEIGHT).reshape(WEIGHT, 16)
+
+
+def grow(shape: Shape, roots: U8) -> tuple[U8, U8]:
     """The keeper's trees: leaves w (uint8[2k, 16]) and the sums of each level's sides (uint8[t · depth, 2, 16])."""
-    leaves, sums = kernels.pprf_expand(rng.array(16 * WEIGHT).reshape(WEIGHT, 16), shape.leaves, _TREE_KEYS)
+    leaves, sums = kernels.pprf_expand(roots, shape.leaves, _TREE_KEYS)
     return leaves, sums.reshape(-1, 2, 16)
 
 
@@ -157,19 +162,36 @@ def regrow(shape: Shape, noise: Noise, sums: U8, corrected: U8, c: U8) -> U8:
     return leaves
 
 
-def compress(shape: Shape, vector: U8, *, executor: Executor | None = None) -> U8:
-    """The linear code: uint8[2k, 16] -> uint8[outputs, 16]."""
-    mixed = kernels.code_convolve(vector[shape.half :], _CODE_KEY)
-    if executor is None:
-        return kernels.code_expand(mixed, vector[: shape.outputs], _CODE_KEY, 0)
-    step = max(1, -(-shape.outputs // EXPAND_TASKS))
-    tasks = [
-        executor.submit(
-            kernels.code_expand, mixed, vector[first : min(first + step, shape.outputs)], _CODE_KEY, first
-        )
-        for first in range(0, shape.outputs, step)
+def compress(shape: Shape, vector: U8) -> U8:
+    """The linear code, in the vector's own memory: uint8[2k, 16] -> uint8[outputs, 16]."""
+    return kernels.code_compress(vector, shape.outputs, _CODE_KEY)
+
+
+def _shifted(b: U8, difference: U8, delta: U8) -> U8:
+    b ^= kernels.gf128_mul(difference, delta)
+    return b
+
+
+def fold(rows: U8, challenge: bytes) -> U8:
+    """A random linear combination of all rows but the last, plus the last: uint8[n + 1, 16] -> uint8[1, 16].
+
+    challenge: 32 bytes. Folding A, B and C under one challenge that came after them shows whether C = A·Δ + B in every
+    row, but with probability 2⁻¹²⁷; the last rows hide the others. (The consistency check of Yang, Weng, Lan, Zhang and
+    Wang, "Ferret", CCS 2020, §4, over one field.) A row has the product of two weights, so that few are drawn.
+    """
+    count = len(rows) - 1
+    keys = np.frombuffer(challenge, dtype=np.uint8).reshape(2, 1, 16)
+    inner = kernels.aes128_ctr(keys[0], _FOLDED).reshape(-1, 16)
+    starts = range(0, count, _FOLDED)
+    sums = [
+        kernels.gf128_dot(rows[s : min(s + _FOLDED, count)], inner[: min(_FOLDED, count - s)]) for s in starts
     ]
-    return np.concatenate([task.result() for task in tasks]) if tasks else vector[:0].copy()
+    outer = kernels.aes128_ctr(keys[1], len(sums)).reshape(-1, 16)
+    total: U8 = kernels.gf128_dot(np.concatenate([*sums, rows[:0]]), outer) ^ rows[count:]
+    return total
+
+
+_FOLDED: Final = 2**12
 
 
 class Correlation:
@@ -187,9 +209,7 @@ class Correlation:
             raise LocalProtocolError("this VOLE has served a difference: another one needs another Δ")
         delta, b = self._delta, self._b
         self._delta = self._b = None
-        product = partial(kernels.gf128_mul, b=delta)
-        b ^= map_rows(product, difference, executor=executor, chunk=ROWS)
-        return delta, b
+        return delta, map_rows(partial(_shifted, delta=delta), b, difference, executor=executor, chunk=ROWS)
 
     def __repr__(self) -> str:
         return f"Correlation({'used' if self._delta is None else 'fresh'})"

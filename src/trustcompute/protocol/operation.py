@@ -67,6 +67,39 @@ class Leakage:
     provider: str
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of the provider's data parameters reach for, as far as grants and policies bound it.
+
+    columns:   the provider's columns that are named; ``None`` where the parameters do not say, which no bound on
+               columns lets pass. None at all (an empty tuple) is within every bound.
+    min_group: the least number of units that a reported group has; 0 where nothing is asked for.
+    predicate: the statement that is checked, where one is.
+    """
+
+    columns: tuple[str, ...] | None = None
+    min_group: int = 0
+    predicate: str | None = None
+
+
+def scope_by_name(params: Params) -> Scope:
+    """The scope by the usual names of parameters: ``columns``, ``on``, ``by``; ``min_group``; ``predicate``."""
+    named: list[object] = []
+    for name in ("columns", "on", "by"):
+        value = params.get(name, [])
+        named += value if isinstance(value, list | tuple) else [value]
+    columns = [column for column in named if isinstance(column, str)]
+    group, predicate = params.get("min_group", 0), params.get("predicate")
+    none = (
+        params.get("columns") == [] and not named
+    )  # says itself that it reads no column: a count of all rows
+    return Scope(
+        tuple(columns) if (columns or none) and len(columns) == len(named) else None,
+        group if type(group) is int else 0,
+        predicate if isinstance(predicate, str) else None,
+    )
+
+
 @dataclass(frozen=True)
 class Operation:
     """One computation a node can be asked for.
@@ -78,6 +111,7 @@ class Operation:
     bound:    the most a run with these parameters and sizes may use: a function of what is declared only.
     leakage:  what each side learns, given canonical parameters.
     consumer, provider: names of the two roles in the protocol, bound into its transcript.
+    scope:    what canonical parameters reach for; by the usual names, if left out.
     """
 
     id: str
@@ -87,3 +121,4 @@ class Operation:
     leakage: Callable[[Params], Leakage]
     consumer: str
     provider: str
+    scope: Callable[[Params], Scope] = scope_by_name

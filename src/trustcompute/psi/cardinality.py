@@ -47,7 +47,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     unblind = kernels.scalar255_invert(blind)
     elements = ristretto255.multiply(evaluated, unblind, name="evaluated elements", executor=executor)
     matching.check_width(table, p.receiver_rows, p.sender_rows)
-    count = int((matching.positions(values(elements, p, executor), table) >= 0).sum())
+    count = int((matching.found_in_order(values(elements, p, executor), table) >= 0).sum())
     if p.answer:
         yield from send("count", releases=True, value=np.array([count], dtype=np.int64))
     return Found(count, None)
@@ -60,8 +60,8 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     secret = ristretto255.random_scalars(rng, 1)
     evaluated = ristretto255.multiply(blinded, secret, name="blinded elements", executor=executor)
     elements = ristretto255.hash_and_multiply(keys, DST, secret, executor=executor)
-    table = values(elements, p, executor)
-    yield from send("table", value=table[matching.sorted_order(table)])
+    _, table = matching.in_order(values(elements, p, executor))
+    yield from send("table", value=table)
     yield from send("evaluated", releases=True, point=evaluated[rng.permutation(p.receiver_rows)])
 
     if not p.answer:

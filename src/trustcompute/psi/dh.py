@@ -55,7 +55,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
 
     elements = ristretto255.unblind(evaluated, public, blinds, name="evaluated elements", executor=executor)
     matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.positions(values(elements, p, executor), table)
+    where = matching.found_in_order(values(elements, p, executor), table)
     matched = where >= 0
     if p.answer:
         yield from send("matched", releases=True, bits=found_bits(where[matched], p))
@@ -73,9 +73,8 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     twice, four_times = (kernels.scalar255_mul(secret, _small(factor)) for factor in (2, 4))
     evaluated = ristretto255.multiply(blinded, secret, name="blinded elements", executor=executor)
     elements = ristretto255.hash_and_multiply(keys, DST, four_times, executor=executor)
-    table = values(elements, p, executor)
-    order = matching.sorted_order(table)
-    yield from send("table", value=table[order])
+    order, table = matching.in_order(values(elements, p, executor))
+    yield from send("table", value=table)
     yield from send("public", point=kernels.ristretto255_mul_base(twice))
     yield from send("evaluated", releases=True, point=evaluated)
 

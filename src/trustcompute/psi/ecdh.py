@@ -73,7 +73,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
 
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
     matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.positions(values, table)
+    where = matching.found_in_order(values, table)
     matched = where >= 0
     if p.answer:
         yield from send("matched", releases=True, bits=found_bits(where[matched], p))
@@ -90,8 +90,8 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     secret = oprf.generate_key(rng)
     evaluated = oprf.evaluate(secret, blinded, executor=executor)
     values = oprf.evaluate_inputs(secret, keys, Mode.OPRF, executor=executor)[:, : p.width]
-    order = matching.sorted_order(values)
-    yield from send("table", value=values[order])
+    order, table = matching.in_order(values)
+    yield from send("table", value=table)
     yield from send("evaluated", releases=True, point=evaluated)
 
     if not p.answer:

@@ -82,6 +82,7 @@ OPERATION: Final = Operation(
     leakage=leakage,
     consumer="consumer",
     provider="provider",
+    scope=operation.scope,
 )
 
 

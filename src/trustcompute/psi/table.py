@@ -61,7 +61,7 @@ def evaluated(
         return _load(place, data, len(keys))
     key = oprf.generate_key(rng)
     values = oprf.evaluate_inputs(key, keys, Mode.OPRF, executor=executor)[:, :WIDTH]
-    values = values[matching.sorted_order(values)]
+    _, values = matching.in_order(values)
     table = EvaluatedTable(key, values, values_id(values))
     if place is not None:
         _store(place, data, table)

@@ -3,10 +3,10 @@
     receiver (keys x)                                    sender (keys y, fresh Δ)
         hello       suite, an element         ───────►
                                               ◄───────   choices     pairs of elements: Δ, and an extension's secret
-        masked      a short product, choices of noise,
-                    seeds, A' = A - P         ───────►   B' = B + A'·Δ
+        noise       a short product, choices  ───────►
                                               ◄───────   trees       sums that regrow all leaves but those of the noise
-                                              ◄───────   table       H(Dec(B', y) - Δ·h(y)), truncated, shuffled
+        masked      seeds, A' = A - P         ───────►   B' = B + A'·Δ
+                                              ◄───────   table       H(Dec(B', y) - Δ·h(y)), truncated, sorted
         H(Dec(C, x)), looked up in the table
         matched     a bit per table row       ───────►   (only when both sides shall know)
 
@@ -15,10 +15,13 @@ and C = A·Δ + B come from ``primitives.vole``. For a common key Dec(B', x) = D
 Dec(P, y) ≠ h(y) leaves a multiple of Δ. Raghuraman and Rindal, "Blazing Fast PSI from Improved OKVS and Subfield
 VOLE" (CCS 2022, ePrint 2022/320), with an expand-convolute code in place of Silver.
 
-Adversary: semi-honest, either one. Assumptions: regular dual LPN for the code, computational Diffie-Hellman on
-ristretto255, AES with a fixed key as an ideal permutation, SHA-256 as a random oracle; 126 bits computational and at
-least 39 bits statistical security (40 for a wrong match, 40 for a store that cannot be encoded, which ends the run).
-Memory accesses depend on a party's own keys.
+Adversary: semi-honest, either one; ``psi.vole_malicious`` is for others. Assumptions: regular dual LPN for the code,
+computational Diffie-Hellman on ristretto255, AES as an ideal cipher (H is Davies and Meyer's, under h(y)), SHA-256 as a
+random oracle; 126 bits computational and at least 39 bits statistical security (40 for a wrong match, 40 for a store
+that cannot be encoded, which ends the run). Memory accesses depend on a party's own keys.
+
+What does not depend on the peer's next message is begun before it comes (``parallel.ahead``): both sides compute at the
+same time.
 """
 
 from __future__ import annotations
@@ -28,27 +31,29 @@ import hmac
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Final
 
 import numpy as np
 
 from trustcompute import kernels
 from trustcompute.errors import RemoteProtocolError
-from trustcompute.kernels import FixedColumn, OkvsShape
+from trustcompute.kernels import OkvsShape
 from trustcompute.primitives import canonical, okvs, ot, vole
-from trustcompute.primitives.parallel import map_rows
+from trustcompute.primitives.parallel import ahead, map_rows
 from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.message import Column, Message
+from trustcompute.protocol.message import Column
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
 from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows
 from trustcompute.psi.matching import U8
 
 ID: Final = "psi.vole.v1"
-ROWS: Final = 2**15  # rows a task
+ROWS: Final = 2**14  # rows a task, so that what is computed of them on the way stays in a cache
 TRANSFERS: Final = 2 * ot.WIDTH  # base transfers: the bits of Δ, and an extension's secret
 SEEDS: Final = 32  # bytes: the key of hashes and store, the key of h
 DIGEST: Final = 32
+HASH: Final = "aes128-davies-meyer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +75,16 @@ class Suite:
             "code": vole.CODE,
             "noise": [vole.WEIGHT, self.vole.leaves],
             "store": [self.store.bins, self.store.sparse, self.store.dense, self.store.capacity],
+            "hash": HASH,
             "width": self.width,
         }
         return np.frombuffer(hashlib.sha256(canonical.dumps(document)).digest(), dtype=np.uint8)
 
-    def masked(self) -> dict[str, Column]:
-        """Columns of the receiver's second message."""
+    def noise(self) -> dict[str, Column]:
+        """Columns of the receiver's choice of noise."""
         return {
             "product": Column("u1", (ot.WIDTH, 16 * vole.WEIGHT)),
             "choice": Column("u1", (ot.WIDTH, ot.extension_bytes(self.vole.transfers))),
-            "seed": Column("u1", (SEEDS,)),
-            "difference": Column("u1", (self.store.cells, 16)),
         }
 
     def trees(self) -> dict[str, Column]:
@@ -90,54 +94,60 @@ class Suite:
             "last": Column("u1", (vole.WEIGHT, 16)),
         }
 
+    def masked(self) -> dict[str, Column]:
+        """Columns of the receiver's store, masked."""
+        return {"seed": Column("u1", (SEEDS,)), "difference": Column("u1", (self.store.cells, 16))}
+
 
 def message_bytes(p: Params) -> int:
     """Bytes of all message bodies of a run, but for an answer."""
     suite = Suite.of(p)
-    columns = [*suite.masked().values(), *suite.trees().values()]
+    columns = [*suite.noise().values(), *suite.trees().values(), *suite.masked().values()]
     fixed = 2 * DIGEST + 32 + TRANSFERS * 2 * 32
-    return fixed + p.sender_rows * p.width + sum(int(np.prod(_lengths(column))) for column in columns)
+    return fixed + p.sender_rows * p.width + sum(bytes_of(column) for column in columns)
 
 
-def _lengths(column: Column) -> list[int]:
-    return [length for length in column.shape if isinstance(length, int)]
+def bytes_of(column: Column) -> int:
+    """Of a column of bytes whose lengths are all known."""
+    return prod(length for length in column.shape if isinstance(length, int))
 
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
     """The party that learns. keys: uint8[receiver_rows, 32], distinct digests."""
     suite = Suite.of(p)
+    seed = rng.array(SEEDS)  # after the keys are fixed: they are this generator's argument
+    encoding = ahead(executor, encoded, keys, seed, suite.store)
+    noise = vole.Noise.draw(suite.vole, rng)
+    compressing = ahead(executor, noise_outputs, suite.vole, noise)
     secret, element = ot.start(rng)
     yield from send("hello", suite=suite.digest(), point=element)
 
     pairs = (yield from receive("choices", pair=Column("u1", (TRANSFERS, 2, 32))))["pair"]
-    transfer_keys = ot.sent_keys(secret, pairs, executor=executor)
-    noise = vole.Noise.draw(suite.vole, rng)
+    transfer_keys = ot.sent_keys(secret, element, pairs, executor=executor)
     product, c = vole.short_holder(transfer_keys[: ot.WIDTH], noise.values)
     choice, pads = ot.extend_receiver(transfer_keys[ot.WIDTH :], noise.choices(suite.vole))
-    seed = rng.array(SEEDS)  # after the keys are fixed: they are this generator's argument
-    hashes = _hashes(keys, seed, executor)
-    store = okvs.encode(
-        hashes, _values(hashes, seed, executor), _okvs_key(seed), suite.store, executor=executor
-    )
-    store ^= vole.compress(suite.vole, noise.vector(suite.vole), executor=executor)
-    yield from send("masked", product=product, choice=choice, seed=seed, difference=store)
-    seen = _seal(element, pairs, product, choice, seed, store)
-    del store
+    yield from send("noise", product=product, choice=choice)
 
     trees = yield from receive("trees", releases=False, **suite.trees())
+    regrowing = ahead(executor, regrown_outputs, suite.vole, noise, *trees.columns.values(), pads, c)
+    store = encoding()
+    store ^= compressing()
+    del encoding, compressing
+    yield from send("masked", seed=seed, difference=store)
+    sealing = ahead(executor, seal, element, pairs, product, choice, *trees.columns.values(), seed, store)
+    del store
+
+    look_up = partial(looked_up, seed=seed, outputs=regrowing(), shape=suite.store)
+    values = map_rows(look_up, keys, executor=executor, chunk=ROWS)[:, : p.width]
+    del look_up, regrowing
     answer = yield from receive(
         "table", releases=True, value=Column("u1", (p.sender_rows, p.width)), seen=Column("u1", (DIGEST,))
     )
     table = answer["value"]
-    if not hmac.compare_digest(_seal(seen, *trees.columns.values(), table), answer["seen"].tobytes()):
+    if not hmac.compare_digest(seal(sealing(), table), answer["seen"].tobytes()):
         raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
-    sums = np.where(noise.choices(suite.vole)[:, None], trees["side"][:, 1], trees["side"][:, 0]) ^ pads
-    c_long = vole.compress(
-        suite.vole, vole.regrow(suite.vole, noise, sums, trees["last"], c), executor=executor
-    )
-    decoded = okvs.decode(hashes, c_long, _okvs_key(seed), suite.store, executor=executor)
     matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.positions(_compared(decoded, seed, p, executor), table)
+    where = matching.found_in_order(values, table, executor=executor)
     matched = where >= 0
     if p.answer:
         yield from send("matched", releases=True, bits=found_bits(where[matched], p))
@@ -147,12 +157,13 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
     """The party that helps; it learns the result only where ``p.answer``.
 
-    keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken twice.
+    keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken three times.
     """
     suite = Suite.of(p)
     hello = yield from receive("hello", suite=Column("u1", (DIGEST,)), point=Column("u1", (1, 32)))
     if not np.array_equal(hello["suite"], suite.digest()):
         raise RemoteProtocolError("the peer runs another suite, or computed other sizes for it")
+    growing = ahead(executor, vole.grow, suite.vole, vole.roots(rng))
 
     secrets = np.unpackbits(rng.array(TRANSFERS // 8), bitorder="little").astype(np.bool_)
     delta, columns = secrets[: ot.WIDTH], secrets[ot.WIDTH :]
@@ -160,19 +171,26 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     transfer_keys = ot.received_keys(chosen, hello["point"], executor=executor)
     yield from send("choices", pair=pairs)
 
-    masked = yield from receive("masked", releases=False, **suite.masked())
-    b_short = vole.short_keeper(transfer_keys[: ot.WIDTH], delta, masked["product"])
-    pads = ot.extend_sender(transfer_keys[ot.WIDTH :], columns, masked["choice"], suite.vole.transfers)
-    leaves, sums = vole.grow(suite.vole, rng)
+    noise = yield from receive("noise", releases=False, **suite.noise())
+    b_short = vole.short_keeper(transfer_keys[: ot.WIDTH], delta, noise["product"])
+    pads = ot.extend_sender(transfer_keys[ot.WIDTH :], columns, noise["choice"], suite.vole.transfers)
+    leaves, sums = growing()
+    compressing = ahead(executor, vole.compress, suite.vole, leaves)
     side, last = sums ^ pads, vole.corrections(suite.vole, sums, b_short)
-    correlation = vole.Correlation(delta, vole.compress(suite.vole, leaves, executor=executor))
-    del leaves, sums, pads
-    values = _evaluated(keys, correlation, masked, p, executor)
-    order = rng.permutation(p.sender_rows)
-    table = np.take(values, order, axis=0)
-    seen = _seal(_seal(hello["point"], pairs, *masked.columns.values()), side, last, table)
     yield from send("trees", side=side, last=last)
-    yield from send("table", releases=True, value=table, seen=np.frombuffer(seen, dtype=np.uint8))
+    del leaves, growing, sums, pads
+
+    masked = yield from receive("masked", releases=False, **suite.masked())
+    seed, difference = masked["seed"], masked["difference"]
+    sealing = ahead(
+        executor, seal, hello["point"], pairs, *noise.columns.values(), side, last, seed, difference
+    )
+    shift, shifted = vole.Correlation(delta, compressing()).shift(difference, executor=executor)
+    evaluate = partial(evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store)
+    order, table = matching.in_order(map_rows(evaluate, keys, executor=executor, chunk=ROWS)[:, : p.width])
+    del compressing, evaluate, shifted
+    seen = np.frombuffer(seal(sealing(), table), dtype=np.uint8)
+    yield from send("table", releases=True, value=table, seen=seen)
 
     if not p.answer:
         return None
@@ -181,43 +199,57 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     return Found(int(mask.sum()), mask)
 
 
-def _evaluated(
-    keys: U8, correlation: vole.Correlation, masked: Message, p: Params, executor: Executor | None
+_NO_MASK: Final[U8] = np.zeros(16, dtype=np.uint8)
+
+
+def hashed(keys: U8, seed: U8) -> tuple[U8, U8]:
+    """What the store knows keys by, and h of it: uint8[n, 16] each."""
+    hashes = kernels.aes128_hash(okvs_key(seed), keys)
+    return hashes, kernels.aes128_hash(seed[16:32].tobytes(), hashes)
+
+
+def encoded(keys: U8, seed: U8, shape: OkvsShape) -> U8:
+    """P: the store that decodes every key to h of it, uint8[cells, 16]."""
+    return okvs.encode(*hashed(keys, seed), okvs_key(seed), shape)
+
+
+def noise_outputs(shape: vole.Shape, noise: vole.Noise) -> U8:
+    """A, of the receiver's noise."""
+    return vole.compress(shape, noise.vector(shape))
+
+
+def regrown_outputs(  # noqa: PLR0917 - as the messages have them, for an executor
+    shape: vole.Shape, noise: vole.Noise, side: U8, last: U8, pads: U8, c: U8
 ) -> U8:
-    """H(Dec(B', y) - Δ·h(y)) of the sender's keys."""
-    seed = masked["seed"]
-    store = okvs.shape(p.receiver_rows)
-    hashes = _hashes(keys, seed, executor)
-    delta, shifted = correlation.shift(masked["difference"], executor=executor)
-    decoded = okvs.decode(hashes, shifted, _okvs_key(seed), store, executor=executor)
-    product = partial(kernels.gf128_mul, b=delta)
-    decoded ^= map_rows(product, _values(hashes, seed, executor), executor=executor, chunk=ROWS)
-    return _compared(decoded, seed, p, executor)
+    """C, from what the sender says of its trees."""
+    sums = np.where(noise.choices(shape)[:, None], side[:, 1], side[:, 0]) ^ pads
+    return vole.compress(shape, vole.regrow(shape, noise, sums, last, c))
 
 
-def _okvs_key(seed: U8) -> bytes:
+def looked_up(keys: U8, seed: U8, outputs: U8, shape: OkvsShape, mask: U8 = _NO_MASK) -> U8:
+    """H(Dec(C, x) + mask) of the receiver's keys, uint8[n, 16]. H is Davies and Meyer's, under h(x)."""
+    hashes, values = hashed(keys, seed)
+    decoded = kernels.okvs_decode(hashes, outputs, okvs_key(seed), shape)
+    decoded ^= mask
+    return kernels.aes128_davies_meyer(values, decoded)
+
+
+def evaluated(  # noqa: PLR0917 - as the protocol names them
+    keys: U8, seed: U8, delta: U8, shifted: U8, shape: OkvsShape, mask: U8 = _NO_MASK
+) -> U8:
+    """H(Dec(B', y) - Δ·h(y) + mask) of the sender's keys, uint8[n, 16]."""
+    hashes, values = hashed(keys, seed)
+    decoded = kernels.okvs_decode(hashes, shifted, okvs_key(seed), shape)
+    decoded ^= kernels.gf128_mul(values, delta)
+    decoded ^= mask
+    return kernels.aes128_davies_meyer(values, decoded)
+
+
+def okvs_key(seed: U8) -> bytes:
     return seed[:16].tobytes()
 
 
-def _hashes(keys: U8, seed: U8, executor: Executor | None) -> U8:
-    return map_rows(partial(kernels.aes128_hash, _okvs_key(seed)), keys, executor=executor, chunk=ROWS)
-
-
-def _values(hashes: U8, seed: U8, executor: Executor | None) -> U8:
-    return map_rows(partial(kernels.aes128_hash, seed[16:].tobytes()), hashes, executor=executor, chunk=ROWS)
-
-
-def _compared(decoded: U8, seed: U8, p: Params, executor: Executor | None) -> U8:
-    """What is sent and looked up: SHA-256 under the run's seeds, cut to the width of the job."""
-    digests = partial(_digests, prefix=b"trustcompute psi.vole.v1 table\n\n" + seed.tobytes())
-    return map_rows(digests, decoded, executor=executor, chunk=ROWS)[:, : p.width]
-
-
-def _digests(rows: U8, prefix: bytes) -> U8:
-    return kernels.digest_columns(prefix, [FixedColumn(0, rows)])
-
-
-def _seal(*parts: U8 | bytes) -> bytes:
+def seal(*parts: U8 | bytes) -> bytes:
     """One digest of what a side saw, so that an altered byte ends the run and not in a wrong match."""
     digest = hashlib.sha256(b"trustcompute psi.vole.v1 seen\n")
     for part in parts:

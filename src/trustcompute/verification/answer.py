@@ -1,8 +1,8 @@
 """From what a holder sent to an answer that may be shown: nothing is one before every check has passed.
 
-Called by ``bucket`` and ``private`` on the asking side, and by whoever is shown a ``Proof``. An answer is proven by: the descriptor's
-signature; the DLEQ proof that the holder used the key the descriptor names; the column's path to the descriptor's root, and the
-column being the one in which the key would stand, so that absence is proven too.
+Called by ``bucket`` and ``private`` on the asking side, and by whoever is shown a ``Proof``. An answer is proven by:
+the descriptor's signature; the DLEQ proof that the holder used the key the descriptor names; the column's path to the
+descriptor's root, and the column being the one in which the key would stand, so that absence is proven too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ MAX_PROOF: Final = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """What is asked about. subjects: uint8[k, 32] key digests; elements: uint8[k, 32] digests of key and elements, for a match."""
+    """What is asked about. subjects: uint8[k, 32] key digests; elements: uint8[k, 32] digests of key and elements,
+    for a match."""
 
     subjects: U8 = field(repr=False)
     elements: U8 | None = field(repr=False, default=None)
@@ -126,7 +127,8 @@ def _evaluated(said: Descriptor, blinded: Blinded, elements: U8, proofs: U8, val
 
 
 def code_of(root: U8, check: U8 | None, column: U8, number: int, place: Place) -> Code:
-    """Read the cell of one root in its column. root: uint8[32]; check: uint8[8]; column: uint8[length], number ``number``.
+    """Read the cell of one root in its column. root: uint8[32]; check: uint8[8]; column: uint8[length], number
+    ``number``.
 
     Raises ``VerificationError`` for a column that calls itself by another number, or a cell that holds no answer.
     """
@@ -164,27 +166,38 @@ class VerifiedAnswer:
         return self.text
 
 
-def opened(
-    token: str, said: Descriptor, found: Evaluated, index: int, column: U8, number: int, path: U8, place: Place
-) -> VerifiedAnswer:
-    """The answer to question ``index``, after its column was checked against the descriptor. Raises ``VerificationError``."""
-    _check_column(said, column, number, path, place)
-    code = code_of(
-        found.roots[index], None if found.checks is None else found.checks[index], column, number, place
-    )
-    return VerifiedAnswer(code, _proof(token, found, index, column, number, path, place))
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A column that a holder sent, where it is said to stand, and its path (uint8[depth, 32]) in the tree."""
+
+    place: Place
+    number: int
+    column: U8 = field(repr=False)
+    path: U8 = field(repr=False)
+
+    def check(self, said: Descriptor) -> None:
+        """Raise ``VerificationError`` unless it leads to the descriptor's root."""
+        promised = said.buckets if self.place is Place.BUCKET else said.columns
+        leaf = merkle.leaf_hash(self.column.tobytes())
+        steps = [step.tobytes() for step in self.path]
+        merkle.verify_inclusion(leaf, self.number, promised.columns, steps, bytes.fromhex(promised.root))
 
 
-def _check_column(said: Descriptor, column: U8, number: int, path: U8, place: Place) -> None:
-    promised = said.buckets if place is Place.BUCKET else said.columns
-    leaf = merkle.leaf_hash(column.tobytes())
-    steps = [step.tobytes() for step in path]
-    merkle.verify_inclusion(leaf, number, promised.columns, steps, bytes.fromhex(promised.root))
+def opened(token: str, said: Descriptor, found: Evaluated, index: int, shown: Shown) -> VerifiedAnswer:
+    """The answer to question ``index``, after its column was checked. Raises ``VerificationError``.
+
+    token: the signed descriptor that ``said`` was read from.
+    """
+    shown.check(said)
+    check = None if found.checks is None else found.checks[index]
+    code = code_of(found.roots[index], check, shown.column, shown.number, shown.place)
+    return VerifiedAnswer(code, _proof(token, found, index, shown))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Opens one answer to anybody: which key was asked about, and everything that shows what the registered table says of it.
+    """Opens one answer to anybody: which key was asked about, and everything that shows what the registered table
+    says of it.
 
     Whoever has it learns the question, the answer, and the masked cells of one column. Bytes are hex in its JSON.
     """
@@ -217,19 +230,30 @@ class Proof:
         try:
             if document.pop("v") != 1 or set(document) != {*_BYTES, "token", "place", "position", "number"}:
                 raise ValueError("fields")
-            fields = {
-                name: None if name == "elements" and document[name] is None else bytes.fromhex(document[name])
-                for name in _BYTES
-            }
-            numbers = {name: document[name] for name in ("place", "position", "number")}
-            if any(type(value) is not int for value in numbers.values()) or type(document["token"]) is not str:
+            numbers = [document[name] for name in ("place", "position", "number")]
+            if any(type(value) is not int for value in numbers) or type(document["token"]) is not str:
                 raise ValueError("numbers")
-            return cls(token=document["token"], **numbers, **fields)
+            elements = document["elements"]
+            return cls(
+                token=document["token"],
+                place=document["place"],
+                subject=bytes.fromhex(document["subject"]),
+                elements=None if elements is None else bytes.fromhex(elements),
+                position=document["position"],
+                blinds=bytes.fromhex(document["blinds"]),
+                blinded=bytes.fromhex(document["blinded"]),
+                evaluated=bytes.fromhex(document["evaluated"]),
+                dleq=bytes.fromhex(document["dleq"]),
+                column=bytes.fromhex(document["column"]),
+                number=document["number"],
+                path=bytes.fromhex(document["path"]),
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise VerificationError("the proof of an answer is not in the agreed form") from error
 
     def verify(self, holder: VerifyKey, *, table: str | None = None) -> VerifiedAnswer:
-        """The answer this proves, offline. holder: whose descriptor it must be; table: the id of the one it must be about.
+        """The answer this proves, offline. holder: whose descriptor it must be; table: the id of the one it must be
+        about.
 
         Raises ``VerificationError``.
         """
@@ -245,13 +269,17 @@ class Proof:
             right = int(layout.bucket_of(evaluated.blinded.questions.subjects, salt, said.buckets.columns)[0])
             if right != self.number:
                 raise VerificationError("the proof shows another bucket than that of the key")
+        if len(self.path) % 32:
+            raise VerificationError("the proof of an answer is not in the agreed form")
         path = np.frombuffer(self.path, dtype=np.uint8).reshape(-1, 32)
         column = np.frombuffer(self.column, dtype=np.uint8)
-        return opened(self.token, said, evaluated, 0, column, self.number, path, place)
+        return opened(self.token, said, evaluated, 0, Shown(place, self.number, column, path))
 
     def _evaluated(self, said: Descriptor) -> Evaluated:
         try:
-            questions = Questions(_rows(self.subject), None if self.elements is None else _rows(self.elements))
+            questions = Questions(
+                _rows(self.subject), None if self.elements is None else _rows(self.elements)
+            )
             blinded, evaluated, blinds = map(_rows, (self.blinded, self.evaluated, self.blinds))
         except ValueError:
             raise VerificationError("the proof of an answer is not in the agreed form") from None
@@ -261,7 +289,10 @@ class Proof:
         if not 0 <= self.position <= len(blinded) - questions.each or len(blinded) > GROUP:
             raise VerificationError("the proof of an answer is not in the agreed form")
         inputs = questions.inputs()
-        if oprf.blind(inputs, blinds, Mode.VOPRF).tobytes() != blinded[own].tobytes():
+        if (
+            not blinds.any(axis=1).all()
+            or oprf.blind(inputs, blinds, Mode.VOPRF).tobytes() != blinded[own].tobytes()
+        ):
             raise VerificationError("the proof does not show the evaluation of its own question")
         oprf.verify(bytes.fromhex(said.public), blinded, evaluated, self.dleq)
         values = oprf.finalize(inputs, blinds, evaluated[own])
@@ -276,16 +307,14 @@ def _rows(data: bytes) -> U8:
     return np.frombuffer(data, dtype=np.uint8).reshape(-1, 32)
 
 
-def _proof(
-    token: str, found: Evaluated, index: int, column: U8, number: int, path: U8, place: Place
-) -> Proof:
+def _proof(token: str, found: Evaluated, index: int, shown: Shown) -> Proof:
     questions, each = found.blinded.questions, found.blinded.questions.each
     first = index * each
     group = first // GROUP
     part, own = slice(group * GROUP, (group + 1) * GROUP), slice(first, first + each)
     return Proof(
         token=token,
-        place=int(place),
+        place=int(shown.place),
         subject=questions.subjects[index].tobytes(),
         elements=None if questions.elements is None else questions.elements[index].tobytes(),
         position=first - group * GROUP,
@@ -293,7 +322,7 @@ def _proof(
         blinded=found.blinded.elements[part].tobytes(),
         evaluated=found.elements[part].tobytes(),
         dleq=found.proofs[group].tobytes(),
-        column=column.tobytes(),
-        number=number,
-        path=path.tobytes(),
+        column=shown.column.tobytes(),
+        number=shown.number,
+        path=shown.path.tobytes(),
     )

@@ -2,12 +2,14 @@
 
     consumer (keys x)                                    provider (key K, table in buckets)
         asked       r·H(x), and the bucket of x ───────►
-                                                ◄───────  answered   K·r·H(x), proofs, the buckets, their paths, a signature
+                                                ◄───────  answered   K·r·H(x), proofs, the buckets, their paths, a
+                                                signature
         checks all of it, then reads its cell
 
-The bucket is the first bits of a public salted hash of the key: the same for every predicate, version and epoch, so that questions
-about one subject cannot be intersected. Adversary: malicious, either one. The provider learns the buckets; the consumer one code a
-key, and cells it cannot read. It countersigns what came before it checks it, so the provider never learns what it thought of it.
+The bucket is the first bits of a public salted hash of the key: the same for every predicate, version and epoch, so
+that questions about one subject cannot be intersected. Adversary: malicious, either one. The provider learns the
+buckets; the consumer one code a key, and cells it cannot read. It countersigns what came before it checks it, so the
+provider never learns what it thought of it.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustcompute.errors import RemoteProtocolError
+from trustcompute.kernels.arrays import U8
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey, VerifyKey
 from trustcompute.protocol.message import Column
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.verification import answer, layout, statement
-from trustcompute.verification.answer import Questions, VerifiedAnswer
-from trustcompute.verification.cells import Place
+from trustcompute.verification.answer import Questions, Shown, VerifiedAnswer
+from trustcompute.verification.cells import U32, Place
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.table import Table
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What the consumer goes by. token: the descriptor as it was signed; id: its hash; holder: whose signature it has."""
+    """What the consumer goes by. token: the descriptor as it was signed; id: its hash; holder: whose signature it
+    has."""
 
     token: str
     id: str
@@ -56,11 +60,10 @@ def consumer(promise: Promise, questions: Questions, rng: Rng) -> Party[list[Ver
     parts = [got[name] for name in ("point", "proof", "column", "path")]
     statement.verify(promise.id, [blinded.elements, numbers], parts, got["signature"], promise.holder)
     found = answer.unblind(said, blinded, got["point"], got["proof"])
+    shown = zip(numbers, got["column"], got["path"], strict=True)
     return [
-        answer.opened(
-            promise.token, said, found, index, got["column"][index], int(number), got["path"][index], Place.BUCKET
-        )
-        for index, number in enumerate(numbers)
+        answer.opened(promise.token, said, found, index, Shown(Place.BUCKET, int(number), column, path))
+        for index, (number, column, path) in enumerate(shown)
     ]
 
 
@@ -89,7 +92,7 @@ def provider(table: Table, questions: int, rng: Rng, signer: SigningKey) -> Part
     )
 
 
-def served(table: Table, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def served(table: Table, numbers: U32) -> tuple[U8, U8]:
     """(buckets uint8[k, length], paths uint8[k, depth, 32]) by their numbers."""
     masked, shape = table.masked, table.descriptor.buckets.shape
     tree = masked.bucket_tree

@@ -1,7 +1,8 @@
 """Cells: what a holder's table says of one key, so that only who is told the key's pseudorandom value can read it.
 
-Called by ``layout`` (which writes them) and by ``answer`` (which reads them). The value of a key is F(0 ‖ digest), of a key with
-elements F(1 ‖ digest), F the verifiable OPRF of RFC 9497 under a key that belongs to one predicate and one key epoch.
+Called by ``layout`` (which writes them) and by ``answer`` (which reads them). The value of a key is F(0 ‖ digest), of
+a key with elements F(1 ‖ digest), F the verifiable OPRF of RFC 9497 under a key that belongs to one predicate and one
+key epoch.
 
     root     SHA-256(salt label ‖ F)                        32 bytes: the first 8 are the tag, the others make masks
     mask     SHA-256(label ‖ root's last 24 ‖ place, column, epoch of the column)[:8]

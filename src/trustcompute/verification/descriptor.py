@@ -1,8 +1,9 @@
-"""The descriptor of a table: what its holder promises about it, signed. Everything an asker checks is checked against it.
+"""The descriptor of a table: what its holder promises about it, signed. Everything an asker checks is checked against
+it.
 
-Called by ``table``, the parties and the node, whose catalogue shows it. It names the data (dataset, version), the predicate, the
-OPRF's public key and epoch, both layouts by their Merkle roots, the hint by its hash and the seeds of what is public: a holder
-that answers from anything else than this one table contradicts its own signature.
+Called by ``table``, the parties and the node, whose catalogue shows it. It names the data (dataset, version), the
+predicate, the OPRF's public key and epoch, both layouts by their Merkle roots, the hint by its hash and the seeds of
+what is public: a holder that answers from anything else than this one table contradicts its own signature.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Layout(_Document):
 
 
 class Descriptor(_Document):
-    """records: distinct keys; epoch: of the OPRF key; public: its public key; salt: of the tags; place: salt of the buckets,
-    the same for all predicates of the dataset; seed: of the public matrix; splitters, hint: their SHA-256."""
+    """records: distinct keys; epoch: of the OPRF key; public: its public key; salt: of the tags; place: salt of the
+    buckets, the same for all predicates of the dataset; seed: of the public matrix; splitters, hint: their
+    SHA-256."""
 
     suite: Label
     dataset: Label
@@ -68,7 +70,8 @@ class Descriptor(_Document):
 
 
 def verify(token: str, key: VerifyKey) -> Descriptor:
-    """The descriptor that ``key`` signed. Raises ``VerificationError`` for any other, and for parameters that are not ours."""
+    """The descriptor that ``key`` signed. Raises ``VerificationError`` for any other, and for parameters that are not
+    ours."""
     try:
         return _checked(signing.verify(token, TYPE, key))
     except TokenError as error:
@@ -89,12 +92,16 @@ def _checked(claims: dict[str, Any]) -> Descriptor:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise VerificationError(f"the descriptor's {where} is not in the agreed form: {first['msg']}") from None
+        raise VerificationError(
+            f"the descriptor's {where} is not in the agreed form: {first['msg']}"
+        ) from None
     if found.suite != SUITE:
         raise VerificationError(f"the descriptor is of another suite than {SUITE}")
     for layout in (found.buckets, found.columns):
         if layout.columns & (layout.columns - 1):
             raise VerificationError("a layout has a power of two of columns")
+    if found.columns.columns > lwe.MAX_COLUMNS or found.columns.shape.length > lwe.MAX_LENGTH:
+        raise VerificationError("a table of this shape is larger than any that answers private questions")
     if lwe.noise_margin(found.columns.columns, found.columns.shape.length) <= 1:
         raise VerificationError("a table of this shape could not be decrypted: the noise would be too large")
     return found

@@ -1,9 +1,10 @@
 """A table's cells in columns, and the Merkle tree over the columns.
 
-Called by ``table`` and ``answer``. The same cells stand in two places: in *buckets*, chosen by a public salted hash of the key (the
-same for every predicate, version and epoch), and in *columns*, chosen by ranges of the tag. A column has a header, its cells in
-the order of their tags, and zeros up to its capacity; tag zero is never used. The header says epoch (4 bytes), number (4), and
-the least and the greatest tag that belong here (8 each, zeros in buckets), then eight zero bytes.
+Called by ``table`` and ``answer``. The same cells stand in two places: in *buckets*, chosen by a public salted hash
+of the key (the same for every predicate, version and epoch), and in *columns*, chosen by ranges of the tag. A column
+has a header, its cells in the order of their tags, and zeros up to its capacity; tag zero is never used. The header
+says epoch (4 bytes), number (4), and the least and the greatest tag that belong here (8 each, zeros in buckets), then
+eight zero bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -20,11 +22,11 @@ from trustcompute import kernels
 from trustcompute.errors import VerificationError
 from trustcompute.kernels.arrays import U8
 from trustcompute.primitives import merkle
-from trustcompute.verification import cells
+from trustcompute.verification import cells, lwe
 from trustcompute.verification.cells import CELL, U32, U64, Place
 
 MAX_BUCKET_BITS: Final = 20
-MIN_COLUMNS, MAX_COLUMNS = 4, 2**18
+MIN_COLUMNS: Final = 4
 HEADER: Final = 2 * CELL
 LARGEST_TAG: Final = 2**64 - 1
 SLACK: Final = 1 / 20
@@ -62,7 +64,8 @@ class Columns:
 
 
 def bucket_of(digests: U8, salt: bytes, columns: int) -> U32:
-    """The bucket of each key: the first bits of SHA-256(label ‖ salt ‖ digest). salt: 32 public bytes of the dataset."""
+    """The bucket of each key: the first bits of SHA-256(label ‖ salt ‖ digest). salt: 32 public bytes of the
+    dataset."""
     bits = columns.bit_length() - 1
     hashed = kernels.digest_columns(_BUCKET + salt, [kernels.FixedColumn(0, digests)])
     first = np.ascontiguousarray(hashed[:, :4]).view(">u4").reshape(-1).astype(np.uint64)
@@ -83,12 +86,20 @@ def buckets_for(digests: U8, salt: bytes, least: int) -> int:
 def columns_for(records: int) -> int:
     """How many columns ``private`` mode has: about four times the square root of the bytes of all cells."""
     bits = round(math.log2(math.sqrt(CELL * max(records, 1))) + 2.2)
-    return min(MAX_COLUMNS, max(MIN_COLUMNS, 1 << bits))
+    return min(lwe.MAX_COLUMNS, max(MIN_COLUMNS, 1 << bits))
 
 
 def in_buckets(found: U8, plain: U8, digests: U8, salt: bytes, columns: int) -> Columns:
     """Lay cells out by the public hash of their keys. found: roots; plain: uint8[n, 8]; digests: uint8[n, 32]."""
-    return _laid(Place.BUCKET, found, plain, bucket_of(digests, salt, columns), columns, 0.0, None)
+    return _laid(
+        Place.BUCKET,
+        found,
+        plain,
+        bucket_of(digests, salt, columns),
+        columns=columns,
+        slack=0,
+        splitters=None,
+    )
 
 
 def in_columns(found: U8, plain: U8, columns: int) -> Columns:
@@ -100,7 +111,7 @@ def in_columns(found: U8, plain: U8, columns: int) -> Columns:
         splitters = ordered[starts]
         splitters[0] = 0
     where = column_of(cells.tags(found), splitters)
-    return _laid(Place.COLUMN, found, plain, where, columns, SLACK, splitters)
+    return _laid(Place.COLUMN, found, plain, where, columns=columns, slack=SLACK, splitters=splitters)
 
 
 def column_of(tags: U64, splitters: U64) -> U32:
@@ -114,7 +125,7 @@ def last_tags(splitters: U64) -> U64:
 
 
 def _laid(
-    place: Place, found: U8, plain: U8, where: U32, columns: int, slack: float, splitters: U64 | None
+    place: Place, found: U8, plain: U8, where: U32, *, columns: int, slack: float, splitters: U64 | None
 ) -> Columns:
     counts = np.bincount(where, minlength=columns)
     most = int(counts.max()) if len(where) else 0
@@ -162,9 +173,8 @@ def header(column: U8) -> Header:
     """The header of a column's bytes. Raises ``VerificationError`` where they are not one's."""
     if len(column) < HEADER + CELL or column[24:HEADER].any():
         raise VerificationError("what came is not a column: it has no header")
-    ends = (0, 4, 8, 16, 24)
     raw = column[:24].tobytes()
-    return Header(*(int.from_bytes(raw[a:b], "big") for a, b in zip(ends, ends[1:], strict=False)))
+    return Header(*(int.from_bytes(raw[a:b], "big") for a, b in pairwise((0, 4, 8, 16, 24))))
 
 
 def sealed_in(column: U8, tag: bytes) -> bytes | None:

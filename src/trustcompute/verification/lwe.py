@@ -1,8 +1,9 @@
 """Learning-with-errors parameters of ``verify.private.v1``, and why they decrypt correctly and hide.
 
-Called by ``pir``. Regev encryption over 2³² with a public matrix, as SimplePIR uses it: Henzinger, Hong, Corrigan-Gibbs,
-Meiklejohn and Vaikuntanathan, "One Server for the Price of Two" (USENIX Security 2023), §4 and Appendix C. Theirs are
-n = 1024, σ = 6.4; that is estimated at 95 to 126 bits by the models in use today, so n is 1408 here.
+Called by ``pir``. Regev encryption over 2³² with a public matrix, as SimplePIR uses it: Henzinger, Hong,
+Corrigan-Gibbs, Meiklejohn and Vaikuntanathan, "One Server for the Price of Two" (USENIX Security 2023), §4 and
+Appendix C. Theirs are n = 1024, σ = 6.4; that is estimated at 95 to 126 bits by the models in use today, so n is 1408
+here.
 
 ``python -m trustcompute.verification.lwe`` prints the bound and checks the sampler.
 """
@@ -31,6 +32,8 @@ FAILURE_BITS: Final = 40
 """-log₂ of the probability that any byte of one answer is decrypted wrongly."""
 MAX_COLUMNS: Final = 2**18
 """m: more columns would cost more than longer ones long before the noise does."""
+MAX_LENGTH: Final = 2**16
+"""Bytes of a column: its hint has 369 MB then."""
 SECURITY: Final = {
     "assumption": "decision LWE, n = 1408, q = 2^32, uniform secret, discrete Gaussian error of sigma = 6.4",
     "attack": "primal uSVP, BKZ block size about 500",
@@ -45,12 +48,13 @@ SECURITY: Final = {
 def noise_margin(columns: int, length: int) -> float:
     """(Δ/2) over the noise that an answer of ``length`` bytes exceeds with probability 2⁻⁴⁰: must be above 1.
 
-    An answer's noise is Σ dⱼ·eⱼ with |dⱼ| ≤ 128. A discrete Gaussian is subgaussian with parameter σ (Canonne, Kamath and
-    Steinke, NeurIPS 2020, Fact 13), so Pr[|noise| ≥ t] ≤ 2·exp(-t² / (2·128²·σ²·m)); a union over ``length`` bytes.
+    An answer's noise is Σ dⱼ·eⱼ with |dⱼ| ≤ 128. A discrete Gaussian is subgaussian with parameter σ (Canonne, Kamath
+    and Steinke, NeurIPS 2020, Fact 13), so Pr[|noise| ≥ t] ≤ 2·exp(-t² / (2·128²·σ²·m)); a union over ``length``
+    bytes.
     """
     spread = LARGEST_ENTRY * math.sqrt(VARIANCE * columns)
     tail = math.sqrt(2 * (math.log(2 * length) + FAILURE_BITS * math.log(2)))
-    return 2 ** (SCALE_BITS - 1) / (spread * tail)
+    return float(2 ** (SCALE_BITS - 1)) / (spread * tail)
 
 
 def error_variance(samples: int) -> float:

@@ -1,8 +1,9 @@
 """What the broker knows of verification: parameters, bounds and leakage, by operation id.
 
-Parameters of a request: ``predicate`` (its canonical text, which a grant may bound), ``columns`` (the key's and those the predicate
-looks at, which a grant may bound), ``table`` (the id of the descriptor it relies on), ``shape`` (columns and their capacity, as the
-descriptor says), and for ``private`` ``fetch`` (whether the hint is sent too). What is charged is declared: calls, questions, bytes.
+Parameters of a request: ``predicate`` (its canonical text, which a grant may bound), ``columns`` (the key's and those
+the predicate looks at, which a grant may bound), ``table`` (the id of the descriptor it relies on), ``shape``
+(columns and their capacity, as the descriptor says), and for ``private`` ``fetch`` (whether the hint is sent too).
+What is charged is declared: calls, questions, bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     columns, table, shape = params.get("columns"), params.get("table"), params.get("shape")
     if str(predicate) != params["predicate"]:
         raise ParameterError(f"the predicate is not in canonical form: write {str(predicate)!r}")
-    if not isinstance(columns, list) or not all(isinstance(name, str) and 0 < len(name) <= 256 for name in columns):
+    if not isinstance(columns, list) or not all(
+        isinstance(name, str) and 0 < len(name) <= 256 for name in columns
+    ):
         raise ParameterError("columns must list the key's columns and those the predicate looks at")
     if not 1 <= len(columns) <= MAX_COLUMNS or sorted(set(columns)) != columns:
         raise ParameterError(f"columns must list 1 to {MAX_COLUMNS} different names in order")
@@ -105,7 +108,8 @@ def leakage(protocol: str, params: Params) -> Leakage:
     """In words, what each side learns beyond its own input."""
     what = "of each key asked about one code (match, mismatch, no record), and how many records there are"
     hidden = {
-        BUCKET: "how many keys are asked about, which predicate, and for each key a bucket of its own records that hides it",
+        BUCKET: "how many keys are asked about, which predicate, and for each key a bucket of its own records"
+        " that hides it",
         PRIVATE: "how many keys are asked about, and which predicate",
     }
     return Leakage(consumer=what, provider=hidden[protocol])

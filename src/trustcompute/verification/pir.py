@@ -1,14 +1,15 @@
 """SimplePIR over a table's columns: one linear query returns one whole column, and the server cannot tell which.
 
-Called by ``private``, ``table`` (the hint) and ``proof``. The database is D, int8[length, m]: column j of the table is column j of
-D. With A, m × n words expanded from a public seed, and the hint H = D·A:
+Called by ``private``, ``table`` (the hint) and ``proof``. The database is D, int8[length, m]: column j of the table
+is column j of D. With A, m × n words expanded from a public seed, and the hint H = D·A:
 
     query    u = A·s + e + Δ·(1 at j)      s uniform, e Gaussian, fresh for every query
     answer   v = D·u
     column   round((v - H·s) / Δ)
 
-Everything that does not depend on j is prepared beforehand (``prepare``) and used once. Adversary: an honest-but-curious server
-learns nothing (decision LWE, ``lwe.SECURITY``); a malicious one is caught by ``proof`` and the column's Merkle leaf.
+Everything that does not depend on j is prepared beforehand (``prepare``) and used once. Adversary: an
+honest-but-curious server learns nothing (decision LWE, ``lwe.SECURITY``); a malicious one is caught by ``proof`` and
+the column's Merkle leaf.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def make_hint(database: I8, seed: bytes, *, executor: Executor | None = None) ->
         matrix = kernels.aes128_ctr(part, rows * DIMENSION // 4).view("<u4").reshape(-1, DIMENSION)
         piece = np.ascontiguousarray(database[:, start:stop])
         hint += map_rows(
-            partial(kernels.pir_multiply, matrix=matrix), piece, executor=executor, chunk=_share(length, executor)
+            partial(kernels.pir_multiply, matrix=matrix),
+            piece,
+            executor=executor,
+            chunk=_share(length, executor),
         )
     return hint
 
@@ -83,7 +87,10 @@ def prepare(hint: U32, seed: bytes, columns: int, rng: Rng, *, executor: Executo
     secret = rng.array(4 * DIMENSION).view("<u4").astype(np.uint32)
     keys, rows = matrix_keys(seed, columns)
     product = map_rows(
-        partial(_product, rows=rows, secret=secret), keys, executor=executor, chunk=_share(len(keys), executor)
+        partial(_product, rows=rows, secret=secret),
+        keys,
+        executor=executor,
+        chunk=_share(len(keys), executor),
     ).reshape(-1)
     error = discrete_gaussian(rng, VARIANCE, columns).astype(np.int64).astype(np.uint32)
     return Prepared(product + error, kernels.word_product(hint, secret))
@@ -92,10 +99,12 @@ def prepare(hint: U32, seed: bytes, columns: int, rng: Rng, *, executor: Executo
 def query(prepared: Prepared, column: int) -> U32:
     """The query for a column: uint32[m]. What is written where depends on the column, on the asker's own machine."""
     if prepared.used:
-        raise LocalProtocolError("a prepared query serves once: two with one secret would tell what they ask for")
+        raise LocalProtocolError(
+            "a prepared query serves once: two with one secret would tell what they ask for"
+        )
     prepared.used = True
     asked = prepared.masked.copy()
-    asked[column] += _DELTA
+    asked[column : column + 1] += _DELTA  # an array's arithmetic is modulo 2³²
     return asked
 
 
@@ -127,7 +136,8 @@ MULTIPLY_FROM: Final = 4
 
 
 def column_of(prepared: Prepared, got: U32) -> U8:
-    """The column an answer holds: uint32[length] -> uint8[length]. Raises ``VerificationError`` where it is no answer."""
+    """The column an answer holds: uint32[length] -> uint8[length]. Raises ``VerificationError`` where it is no
+    answer."""
     noisy = got - prepared.hidden
     shifted = noisy + np.uint32(1 << (SCALE_BITS - 1))
     noise = (shifted & np.uint32((1 << SCALE_BITS) - 1)).astype(np.int64) - (1 << (SCALE_BITS - 1))

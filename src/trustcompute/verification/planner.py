@@ -1,8 +1,8 @@
 """Which mode for which question, and who learns what by it: a decision a person can read.
 
-Called by ``Session.verify`` and the command line. Modes differ in what the holder learns, so none is replaced by a weaker one
-silently: ``auto`` means ``private`` where the asker has an auditor's check, and ``bucket`` is taken only by name or without one, as
-the plan says.
+Called by ``Session.verify`` and the command line. Modes differ in what the holder learns, so none is replaced by a
+weaker one silently: ``auto`` means ``private`` where the asker has an auditor's check, and ``bucket`` is taken only
+by name or without one, as the plan says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Mode = Literal["auto", "bucket", "private"]
 
 @dataclass(frozen=True)
 class Plan:
-    """mode and operation, why, bytes of all messages, what each side learns, and among how many records a key is hidden."""
+    """mode and operation, why, bytes of all messages, what each side learns, and among how many records a key is
+    hidden."""
 
     mode: Literal["bucket", "private"]
     operation: str
@@ -31,9 +32,11 @@ class Plan:
     leakage: Leakage
 
 
-def plan(said: Descriptor, questions: int, *, checked: bool, fetch: bool = False, mode: Mode = "auto") -> Plan:
-    """What a number of questions about a table would take. checked: whether an auditor's check is at hand; fetch: whether the hint
-    is still to be received. Raises ``ParameterError`` for a mode that cannot be."""
+def plan(
+    said: Descriptor, questions: int, *, checked: bool, fetch: bool = False, mode: Mode = "auto"
+) -> Plan:
+    """What a number of questions about a table would take. checked: whether an auditor's check is at hand; fetch:
+    whether the hint is still to be received. Raises ``ParameterError`` for a mode that cannot be."""
     if mode == "private" and not checked:
         raise ParameterError(
             "private mode needs a check from an auditor (trustcompute verify audit): without one a holder could spoil"
@@ -41,7 +44,9 @@ def plan(said: Descriptor, questions: int, *, checked: bool, fetch: bool = False
         )
     if mode not in ("auto", "bucket", "private"):
         raise ParameterError(f"mode must be auto, bucket or private, not {mode!r}")
-    chosen: Literal["bucket", "private"] = "private" if mode == "private" or (mode == "auto" and checked) else "bucket"
+    chosen: Literal["bucket", "private"] = (
+        "private" if mode == "private" or (mode == "auto" and checked) else "bucket"
+    )
     protocol = PRIVATE if chosen == "private" else BUCKET
     reason = {
         "private": "the holder learns nothing of which record is asked about",

@@ -9,17 +9,20 @@ list of predicates; a predicate's canonical text is its name in grants, requests
     year between 1990 and 2000                both ends included
     maker in ('AIRBUS', 'BOEING')             one of a list
 
-Columns are names, in double quotes where they are not plain; values are whole numbers, decimals, true, false, or text in
-single quotes (also for dates and times, ISO 8601). Nulls satisfy nothing.
+Columns are names, in double quotes where they are not plain; values are whole numbers, decimals, true, false, or text
+in single quotes (also for dates and times, ISO 8601). Nulls satisfy nothing.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from trustcompute.errors import ParameterError
+
+T = TypeVar("T")
 
 Operator = Literal["present", "match", ">=", ">", "<=", "<", "=", "!=", "between", "in"]
 
@@ -49,7 +52,8 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """One thing that may be asked. columns: the elements of ``match``, else the column looked at (none: ``present``)."""
+    """One thing that may be asked. columns: the elements of ``match``, else the column looked at (none:
+    ``present``)."""
 
     operator: Operator
     columns: tuple[str, ...] = ()
@@ -107,7 +111,7 @@ class _Parser:
     def _comparison(self, column: str) -> Predicate:
         kind, token = self._next()
         if kind == "sign" and token in COMPARISONS:
-            operator: Operator = "=" if token == "==" else token  # type: ignore[assignment]
+            operator: Operator = "=" if token == "==" else token  # type: ignore[assignment] # noqa: S105
             return Predicate(operator, (column,), (self._value(),))
         if (kind, token) == ("word", "between"):
             low = self._value()
@@ -120,7 +124,7 @@ class _Parser:
             return Predicate("in", (column,), tuple(sorted(set(values), key=str)))
         raise self._wrong("one of >=, >, <=, <, =, !=, between, in")
 
-    def _listed(self, one):  # type: ignore[no-untyped-def]
+    def _listed(self, one: Callable[[], T]) -> list[T]:
         found = [one()]
         while (token := self._next()) != ("sign", ")"):
             if token != ("sign", ","):

@@ -9,14 +9,15 @@
                                                ◄───────   answer      v = D·u, a signature
         checks u and v, then decrypts its column, checks that too, and reads its cell
 
-A column holds a range of tags in order, so it shows that a key is there or that it is not. Adversary: malicious, either one. Nothing
-the provider sees depends on the keys or on what the consumer finds: where a check fails half way, the consumer goes on with a
-column of no interest and raises at the end. The consumer learns one code a key, and cells it cannot read.
+A column holds a range of tags in order, so it shows that a key is there or that it is not. Adversary: malicious,
+either one. Nothing the provider sees depends on the keys or on what the consumer finds: where a check fails half way,
+the consumer goes on with a column of no interest and raises at the end. The consumer learns one code a key, and cells
+it cannot read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import chain, repeat
@@ -31,7 +32,7 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.message import Column, Message
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.verification import answer, layout, pir, statement
-from trustcompute.verification.answer import Evaluated, Questions, VerifiedAnswer
+from trustcompute.verification.answer import Evaluated, Questions, Shown, VerifiedAnswer
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.cells import U32, U64, Place
 from trustcompute.verification.descriptor import Descriptor
@@ -66,7 +67,9 @@ def public_of(said: Descriptor, splitters: U64, leaves: bytes, hint: U32) -> Pub
     if layout.splitters_digest(splitters) != said.splitters:
         raise VerificationError("the splitters are not those the descriptor names")
     if pir.hint_digest(hint) != said.hint:
-        raise VerificationError("the hint is not the one the descriptor names: it is of another version, or altered")
+        raise VerificationError(
+            "the hint is not the one the descriptor names: it is of another version, or altered"
+        )
     if root_of(leaves).hex() != said.columns.root:
         raise VerificationError("the columns' leaves do not lead to the descriptor's root")
     tree = merkle.Tree()
@@ -81,10 +84,11 @@ def consumer(
     public: Public | None,
     rng: Rng,
     *,
-    prepared: Iterator[Prepared] = iter(()),
+    prepared: Iterable[Prepared] = (),
     executor: Executor | None = None,
 ) -> Party[Private]:
-    """One answer for each question. public: None fetches it. prepared: queries made beforehand; missing ones are made now.
+    """One answer for each question. public: None fetches it. prepared: queries made beforehand; missing ones are made
+    now.
 
     Raises ``VerificationError`` where anything was not as promised, after the last message.
     """
@@ -93,7 +97,7 @@ def consumer(
     blinded = answer.blind(questions, rng)
     yield from send("asked", point=blinded.elements)
     if public is None:
-        public = _public(said, (yield from receive("public", **_public_columns(said))), problems)
+        public = _public(said, (yield from _receive_public(said)), problems)
     got = yield from receive(
         "evaluated",
         releases=True,
@@ -128,9 +132,10 @@ def consumer(
     statement.verify(promise.id, [asked], [got["word"]], got["signature"], promise.holder)
     for one, word in zip(asked, got["word"], strict=True):
         check.verify(one, word)
+    columns = [pir.column_of(one, word) for one, word in zip(ready, got["word"], strict=True)]
     answers = [
-        _opened(promise, found, index, pir.column_of(ready[index], got["word"][index]), int(number), public)
-        for index, number in enumerate(numbers)
+        answer.opened(promise.token, said, found, index, _shown(public, int(number), column))
+        for index, (number, column) in enumerate(zip(numbers, columns, strict=True))
     ]
     return Private(answers, public)
 
@@ -144,7 +149,8 @@ def provider(
     *,
     executor: Executor | None = None,
 ) -> Party[None]:
-    """The holder's side. questions: as many as the request declares; fetch: whether it sends what serves all questions."""
+    """The holder's side. questions: as many as the request declares; fetch: whether it sends what serves all
+    questions."""
     said, masked = table.descriptor, table.masked
     evaluations = questions * (1 if said.elements is None else 2)
     got = yield from receive("asked", point=Column("u1", (evaluations, 32)))
@@ -159,13 +165,14 @@ def provider(
     yield from send("answer", releases=True, word=found, signature=signature)
 
 
-def _public_columns(said: Descriptor) -> dict[str, Column]:
+def _receive_public(said: Descriptor) -> Party[Message]:
     shape = said.columns.shape
-    return {
-        "splitter": Column("u8", (shape.columns,)),
-        "leaf": Column("u1", (shape.columns, 32)),
-        "hint": Column("u4", (shape.length, DIMENSION)),
-    }
+    return receive(
+        "public",
+        splitter=Column("u8", (shape.columns,)),
+        leaf=Column("u1", (shape.columns, 32)),
+        hint=Column("u4", (shape.length, DIMENSION)),
+    )
 
 
 def _public(said: Descriptor, got: Message, problems: list[VerificationError]) -> Public | None:
@@ -176,9 +183,6 @@ def _public(said: Descriptor, got: Message, problems: list[VerificationError]) -
         return None
 
 
-def _opened(
-    promise: Promise, found: Evaluated, index: int, column: U8, number: int, public: Public
-) -> VerifiedAnswer:
+def _shown(public: Public, number: int, column: U8) -> Shown:
     steps = b"".join(public.tree.inclusion_proof(number))
-    path = np.frombuffer(steps, dtype=np.uint8).reshape(-1, 32)
-    return answer.opened(promise.token, promise.said, found, index, column, number, path, Place.COLUMN)
+    return Shown(Place.COLUMN, number, column, np.frombuffer(steps, dtype=np.uint8).reshape(-1, 32))

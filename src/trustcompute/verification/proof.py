@@ -1,14 +1,15 @@
 """The check that a linear answer is D·u for the table's D: VeriSimplePIR.
 
-Called by ``private`` on the asking side, ``audit`` makes one. De Castro and Lee, "VeriSimplePIR: Verifiability in SimplePIR at No
-Online Cost for Honest Servers" (USENIX Security 2024, ePrint 2024/341), with the auditor computing what the holder would have to
-prove. For a secret matrix C of bits, 64 × length, and Z = C·D:
+Called by ``private`` on the asking side, ``audit`` makes one. De Castro and Lee, "VeriSimplePIR: Verifiability in
+SimplePIR at No Online Cost for Honest Servers" (USENIX Security 2024, ePrint 2024/341), with the auditor computing
+what the holder would have to prove. For a secret matrix C of bits, 64 × length, and Z = C·D:
 
     accept v for u exactly if Z·u = C·v  (mod 2³²)
 
-If v ≠ D·u, a uniform row of C gives both sides the same value with probability at most ½, whatever was sent: 2⁻⁶⁴ in all, for an
-answer that does not depend on C. Accepting tells nothing of C to whoever answers honestly; after one rejection it must not be used
-again. Because u and v alone are looked at, a holder that spoils some columns cannot learn from a rejection which one was asked for.
+If v ≠ D·u, a uniform row of C gives both sides the same value with probability at most ½, whatever was sent: 2⁻⁶⁴ in
+all, for an answer that does not depend on C. Accepting tells nothing of C to whoever answers honestly; after one
+rejection it must not be used again. Because u and v alone are looked at, a holder that spoils some columns cannot
+learn from a rejection which one was asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from trustcompute.primitives import canonical, signing
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey, VerifyKey
 from trustcompute.verification.cells import U32
+from trustcompute.verification.lwe import MAX_LENGTH
 
 ROWS: Final = 64
 """Rows of C: the statistical security in bits."""
@@ -40,8 +42,8 @@ _AT_ONCE: Final = 2**12
 class Check:
     """A client's own (C, Z) for one table, from an auditor: keep it secret from the holder.
 
-    table: the id of the table; bits: C, uint8[64, length]; sums: Z, int32[64, m] as uint32; statement: the auditor's signature
-    over the table's id and the digest of both.
+    table: the id of the table; bits: C, uint8[64, length]; sums: Z, int32[64, m] as uint32; statement: the auditor's
+    signature over the table's id and the digest of both.
     """
 
     table: str
@@ -51,14 +53,19 @@ class Check:
     spent: bool = False
 
     def verify(self, asked: U32, got: U32) -> None:
-        """Raise ``VerificationError`` unless got = D·asked: uint32[m], uint32[length]. Once it has raised, it serves no more."""
+        """Raise ``VerificationError`` unless got = D·asked: uint32[m], uint32[length]. Once it has raised, it serves
+        no more."""
         if self.spent:
-            raise VerificationError("this check has met a wrong answer before: ask the auditor for another one")
+            raise VerificationError(
+                "this check has met a wrong answer before: ask the auditor for another one"
+            )
         left = kernels.word_product(self.sums, asked)
         right = kernels.word_product(self.bits.astype(np.uint32), got)
         if not np.array_equal(left, right):
             self.spent = True
-            raise VerificationError("the answer is not what the registered table gives: it was altered, or the table was")
+            raise VerificationError(
+                "the answer is not what the registered table gives: it was altered, or the table was"
+            )
 
     def save(self, path: Path) -> None:
         """Raises ``StoreError``. The file is readable by its owner alone."""
@@ -106,7 +113,7 @@ class Check:
 def issue(table: str, database: I8, rng: Rng, auditor: SigningKey) -> Check:
     """A fresh (C, Z) for one client. database: int8[length, m], which the auditor has checked (``audit``)."""
     length, columns = database.shape
-    if length > 2**16:
+    if length > MAX_LENGTH:
         raise ParameterError(f"a column of {length} bytes is longer than any table has")
     bits = np.unpackbits(rng.array(ROWS * -(-length // 8)).reshape(ROWS, -1), axis=1)[:, :length]
     sums = np.empty((ROWS, columns), dtype=np.uint32)

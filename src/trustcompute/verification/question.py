@@ -1,7 +1,7 @@
 """What an asker brings, in the form the holder's table has: rows to distinct questions, and answers back to rows.
 
-Called by ``verify`` and ``Session.verify``. Canonicalisation is that of set intersection (``tc-key/1``), under the key specification of
-the descriptor.
+Called by ``verify`` and ``Session.verify``. Canonicalisation is that of set intersection (``tc-key/1``), under the
+key specification of the descriptor.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Asked:
         return [answers[index] for index in self.rows]
 
 
-def asked(said: Descriptor, rows: Any, *, on: Mapping[str, str] | None = None, executor: Executor | None = None) -> Asked:
+def asked(
+    said: Descriptor, rows: Any, *, on: Mapping[str, str] | None = None, executor: Executor | None = None
+) -> Asked:
     """Questions about a table of ours. on: our columns -> theirs, for those that are called otherwise.
 
     Raises ``TableError``: a column that is missing, of another kind than theirs, or null or blank in some row.
     """
     table = tables.open_table(rows)
-    if not table.reusable:
-        raise TableError("rows to ask about are read more than once: pass a table that can be, or its file")
     ours = {theirs: mine for mine, theirs in (on or {}).items()}
     subject = [ours.get(column, column) for column in said.subject]
     keys = _keys(table, subject, said.spec, executor)
@@ -65,7 +65,9 @@ def listed(said: Descriptor, keys: Any) -> Any:
         columns = []
     if len(columns) != len(said.subject):
         raise TableError(f"each key is a tuple of {', '.join(said.subject)}")
-    return pa.table({name: pa.array(list(column)) for name, column in zip(said.subject, columns, strict=True)})
+    return pa.table(
+        {name: pa.array(list(column)) for name, column in zip(said.subject, columns, strict=True)}
+    )
 
 
 def _keys(table: tables.Table, columns: list[str], spec: str, executor: Executor | None) -> tables.Keys:

@@ -1,6 +1,7 @@
 """What a holder signs with every answer, so that it cannot deny it: the table, what was asked, and what it answered.
 
-Called by the parties. The asking side learns nothing from it and cannot be told from it; an arbiter needs it (``dispute``).
+Called by the parties. The asking side learns nothing from it and cannot be told from it; an arbiter needs it
+(``dispute``).
 """
 
 from __future__ import annotations

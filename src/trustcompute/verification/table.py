@@ -1,8 +1,8 @@
 """A holder's table for one predicate: built once, kept in a directory, mapped into memory, served from.
 
-Called by ``verify``, the node and ``audit``. ``build`` evaluates the OPRF over all keys (in parallel, resumable), seals an answer for
-each, lays the cells out twice (``layout``), makes the hint and signs the descriptor. What a ``Masked`` table holds tells nothing to
-whoever has no evaluations of the OPRF; the ``Table`` adds the secret key.
+Called by ``verify``, the node and ``audit``. ``build`` evaluates the OPRF over all keys (in parallel, resumable),
+seals an answer for each, lays the cells out twice (``layout``), makes the hint and signs the descriptor. What a
+``Masked`` table holds tells nothing to whoever has no evaluations of the OPRF; the ``Table`` adds the secret key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -48,8 +48,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """A table without its key. buckets: uint8[buckets, length]; database: int8[length, columns]; hint: uint32[length, n];
-    splitters: uint64[columns]; leaves: of the columns, 32 bytes each."""
+    """A table without its key. buckets: uint8[buckets, length]; database: int8[length, columns]; hint: uint32[length,
+    n]; splitters: uint64[columns]; leaves: of the columns, 32 bytes each."""
 
     descriptor: Descriptor
     token: str
@@ -87,7 +87,8 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a table is about. place: 32 public bytes of the dataset; epoch: of the key, counted up when it is changed."""
+    """What a table is about. place: 32 public bytes of the dataset; epoch: of the key, counted up when it is
+    changed."""
 
     dataset: str
     version: str
@@ -108,13 +109,13 @@ def build(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Table:
-    """The table of a predicate. seed: the dataset's secret, 32 bytes, from which the key of each predicate and epoch comes.
+    """The table of a predicate. seed: the dataset's secret, 32 bytes, from which the key of each predicate and epoch
+    comes.
 
-    directory: where it is kept; one that is there already is loaded, one half built is gone on with. Raises ``StoreError``
-    and, for a kept table that was altered, ``VerificationError``.
+    directory: where it is kept; one that is there already is loaded, one half built is gone on with. Raises
+    ``StoreError`` and, for a kept table that was altered, ``VerificationError``.
     """
-    info = "\n".join((str(about.predicate), about.dataset, str(about.epoch))).encode()
-    key = oprf.derive_key(seed, info, Mode.VOPRF)
+    key = oprf.derive_key(seed, key_info(str(about.predicate), about.dataset, about.epoch), Mode.VOPRF)
     data = data_digest(about, truth, oprf.public_key(key))
     place = None if directory is None else directory / data
     if place is not None and place.exists():
@@ -122,7 +123,7 @@ def build(
     part = None if directory is None else directory / f"{data}.part"
     for attempt in range(ATTEMPTS):
         salt = hashlib.sha256(b"salt" + bytes.fromhex(data) + bytes([attempt])).digest()
-        rows = _evaluated(truth, key, salt, part, executor, progress)
+        rows = _evaluated(truth, key, salt, part=part, executor=executor, progress=progress)
         tags = np.sort(cells.tags(rows[:, :32]))
         if not (tags[:1] == 0).any() and not (tags[1:] == tags[:-1]).any():
             break
@@ -130,11 +131,18 @@ def build(
             part.unlink(missing_ok=True)
     else:
         raise ParameterError("two records keep falling on one tag: are there more than 2^40 of them?")
-    masked = _laid_out(about, truth, key, salt, rows, signer, least_in_bucket, executor)
+    masked = _laid_out(
+        about, truth, key, salt, rows=rows, signer=signer, least=least_in_bucket, executor=executor
+    )
     if place is not None and part is not None:
         store(place, masked)
         part.unlink(missing_ok=True)
     return Table(masked, key)
+
+
+def key_info(predicate: str, dataset: str, epoch: int) -> bytes:
+    """What a predicate's key is derived with: one predicate's evaluations say nothing of another's."""
+    return "\n".join((predicate, dataset, str(epoch))).encode()
 
 
 def data_digest(about: About, truth: Truth, public: bytes) -> str:
@@ -154,6 +162,7 @@ def _evaluated(
     truth: Truth,
     key: SecretKey,
     salt: bytes,
+    *,
     part: Path | None,
     executor: Executor | None,
     progress: Progress | None,
@@ -214,6 +223,7 @@ def _laid_out(
     truth: Truth,
     key: SecretKey,
     salt: bytes,
+    *,
     rows: U8,
     signer: SigningKey,
     least: int,
@@ -252,9 +262,7 @@ def _laid_out(
 
 
 def _described(columns: layout.Columns, leaves: bytes) -> Layout:
-    return Layout(
-        columns=columns.shape.columns, capacity=columns.shape.capacity, root=root_of(leaves).hex()
-    )
+    return Layout(columns=columns.shape.columns, capacity=columns.shape.capacity, root=root_of(leaves).hex())
 
 
 def root_of(leaves: bytes) -> bytes:
@@ -294,19 +302,17 @@ def load(place: Path, signer: SigningKey | None = None) -> Masked:
     together, ``StoreError`` where they cannot be read. signer: whose signature its descriptor must have."""
     try:
         token = (place / "descriptor").read_text(encoding="ascii")
-        said = (
-            descriptor.read(token) if signer is None else descriptor.verify(token, signer.public)
-        )
+        said = descriptor.read(token) if signer is None else descriptor.verify(token, signer.public)
         buckets, columns = said.buckets.shape, said.columns.shape
-        shapes = {
-            "buckets": (np.uint8, (buckets.columns, buckets.length)),
-            "database": (np.int8, (columns.length, columns.columns)),
+        shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+            "buckets": (np.dtype(np.uint8), (buckets.columns, buckets.length)),
+            "database": (np.dtype(np.int8), (columns.length, columns.columns)),
             "hint": (np.dtype("<u4"), (columns.length, DIMENSION)),
             "splitters": (np.dtype("<u8"), (columns.columns,)),
-            "leaves": (np.uint8, (32 * columns.columns,)),
+            "leaves": (np.dtype(np.uint8), (32 * columns.columns,)),
         }
         for name, (dtype, shape) in shapes.items():
-            wanted = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            wanted = int(np.prod(shape)) * dtype.itemsize
             if (place / name).stat().st_size != wanted:
                 raise VerificationError(f"{place / name} does not have {wanted} bytes: build the table again")
         files = {
@@ -329,8 +335,8 @@ def load(place: Path, signer: SigningKey | None = None) -> Masked:
 
 
 def check(masked: Masked, *, cells_too: bool = True) -> None:
-    """Raise ``VerificationError`` unless a table is the one its descriptor says. cells_too: read all of it, not only hint,
-    splitters and leaves."""
+    """Raise ``VerificationError`` unless a table is the one its descriptor says. cells_too: read all of it, not only
+    hint, splitters and leaves."""
     said = masked.descriptor
     parts = [
         ("leaves", root_of(masked.leaves).hex(), said.columns.root),

@@ -1,8 +1,8 @@
 """Which keys of the holder's table satisfy a predicate: the only place that looks at its values.
 
-Called by ``table`` when a table is built, and by ``audit``. Keys and elements take their form from ``tables`` (``tc-key/1``),
-as in set intersection. What holds of a key is what holds of *every* row with that key: a record that is there twice with
-different values matches nothing that they do not share.
+Called by ``table`` when a table is built, and by ``audit``. Keys and elements take their form from ``tables``
+(``tc-key/1``), as in set intersection. What holds of a key is what holds of *every* row with that key: a record that
+is there twice with different values matches nothing that they do not share.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trustcompute import tables
-from trustcompute.errors import ParameterError, TableError
+from trustcompute.errors import ParameterError
 from trustcompute.kernels.arrays import U8
-from trustcompute.tables import KeySpec, Keys
+from trustcompute.tables import Keys, KeySpec
 from trustcompute.verification.predicate import Predicate, Value
 
 Mask = npt.NDArray[np.bool_]
@@ -61,11 +61,9 @@ def decide(
     casefold: bool = False,
     executor: Executor | None = None,
 ) -> Truth:
-    """Decide a predicate over a table. subject: the key columns. Raises ``TableError`` and ``ParameterError``: a column that
-    is not there, or whose type cannot be compared with the predicate's values."""
+    """Decide a predicate over a table. subject: the key columns. Raises ``TableError`` and ``ParameterError``: a
+    column that is not there, or whose type cannot be compared with the predicate's values."""
     table = tables.open_table(source)
-    if not table.reusable:
-        raise TableError("a table to verify against is read more than once: pass one that can be, or its file")
     table.check_columns(predicate.columns)
     if set(predicate.columns) & set(subject):
         raise ParameterError(f"the predicate {str(predicate)!r} asks about the key itself: use present")
@@ -121,10 +119,14 @@ def _rows(table: tables.Table, predicate: Predicate, *, casefold: bool) -> Mask:
 def _text_rows(table: tables.Table, predicate: Predicate, *, casefold: bool) -> Mask:
     """Text is compared as keys are: normalised."""
     if any(value.kind != "text" for value in predicate.values):
-        raise ParameterError(f"the predicate {str(predicate)!r} compares text with what is no text: use quotes")
+        raise ParameterError(
+            f"the predicate {str(predicate)!r} compares text with what is no text: use quotes"
+        )
     column = predicate.columns[0]
     held = tables.keys(table, column, casefold=casefold)
-    asked = tables.keys({"value": pa.array([value.text for value in predicate.values])}, "value", spec=held.spec)
+    asked = tables.keys(
+        {"value": pa.array([value.text for value in predicate.values])}, "value", spec=held.spec
+    )
     among = {digest.tobytes() for digest in asked.digests}
     inside = np.array([digest.tobytes() in among for digest in held.digests] + [False], dtype=np.bool_)
     found = inside[held.codes]

@@ -62,8 +62,8 @@ def verify(
 ) -> Verification:
     """Check claims about records of ``held``, both sides in this process.
 
-    predicate: what to check (``seats >= 100``), of keys; or match: columns to compare, of rows (a table of ours with the
-    subject's columns and these). subject: the holder's key columns. Raises ``InputError``.
+    predicate: what to check (``seats >= 100``), of keys; or match: columns to compare, of rows (a table of ours with
+    the subject's columns and these). subject: the holder's key columns. Raises ``InputError``.
 
     >>> verify({"id": [1, 2], "seats": [90, 180]}, "seats >= 100", keys=[1, 2, 3], subject="id").codes
     ['mismatch', 'match', 'no record']

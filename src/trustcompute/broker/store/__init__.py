@@ -14,6 +14,7 @@ from typing import Protocol
 from trustcompute.broker.job import JobRecord, JobState
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
 
 
@@ -46,19 +47,21 @@ class Evidence:
 
 @dataclass
 class Changes:
-    """What one transaction writes. Jobs, balances and assets replace what was there, the rest is new."""
+    """What one transaction writes. Jobs, balances, assets and notices replace what was there, the rest is new."""
 
     new_jobs: list[JobRecord] = field(default_factory=list)
     jobs: list[JobRecord] = field(default_factory=list)
     balances: dict[BalanceKey, Balance] = field(default_factory=dict)
     grants: list[GrantRow] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
+    notices: dict[str, Notice] = field(default_factory=dict)
     assets: list[Asset] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     openings: list[Opening] = field(default_factory=list)
     forgotten: list[tuple[int, str]] = field(default_factory=list)  # openings, by index and field
     entries: list[StoredEntry] = field(default_factory=list)
     checkpoint: str | None = None
+    key: str | None = None  # thumbprint of the key that the book belongs to from now on
 
     @property
     def any(self) -> bool:
@@ -68,7 +71,13 @@ class Changes:
     @property
     def _lasting(self) -> bool:
         return bool(
-            self.entries or self.grants or self.revocations or self.assets or self.openings or self.forgotten
+            self.entries
+            or self.grants
+            or self.revocations
+            or self.notices
+            or self.assets
+            or self.openings
+            or self.forgotten
         )
 
     @property
@@ -79,14 +88,37 @@ class Changes:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a transaction will ask for, as far as can be told before it: names of rows."""
+
+    jobs: frozenset[str]
+    grants: frozenset[str]
+    datasets: frozenset[str]
+    accounts: frozenset[str]
+    windows: frozenset[int]
+
+
 class Rows(Protocol):
     """What a command may look at."""
+
+    def expect(self, wanted: Wanted) -> None:
+        """Told first. A store to which every question is a journey reads it all at once; others do nothing."""
+        ...
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]: ...
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]: ...
 
     def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]: ...
+
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        """Notices of these names, whole, and all rules (``denylist/…``, ``policy/…``) without their tokens."""
+        ...
+
+    def notice(self, hash_: str) -> Notice:
+        """The notice whose token has this hash."""
+        ...
 
     def assets(self, ids: Collection[str]) -> dict[str, Asset]: ...
 
@@ -126,9 +158,15 @@ class Reader(Rows, Protocol):
         """Posted jobs that nobody has countersigned, and whose answers are kept until ``since`` or longer."""
         ...
 
+    def notices_in(self, state: str) -> list[Notice]:
+        """All notices in this state, by name."""
+        ...
+
     def all_balances(self) -> dict[BalanceKey, Balance]: ...
 
     def evidence(self, job: str) -> list[Evidence]: ...
+
+    def all_evidence(self) -> Iterator[Evidence]: ...
 
     def checkpoints(self) -> Iterator[str]:
         """All checkpoints, oldest first."""

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import parse_usage, usage_document
 from trustcompute.broker.policy import Asset, Reason
+from trustcompute.broker.rules import Reference
 from trustcompute.protocol.operation import Usage
 
 FIXED: Final = (
     "id, request, grant_hash, subject, asker, recipient, payer, peer, key, operation, dataset, purpose, "
-    "accounts, day, reserved, reasons"
+    "accounts, day, reserved, reasons, rules"
 )
 CHANGING: Final = "state, lease, charged, releases, detail, fault, entry, countersigned"
 REMEMBERED: Final = 4096
@@ -42,6 +44,7 @@ def fixed(job: JobRecord) -> tuple[Any, ...]:
         job.window,
         _usage_text(job.reserved),
         "[]" if not job.reasons else json.dumps([reason.to_document() for reason in job.reasons]),
+        "[]" if not job.rules else _rules_text(job.rules),
     )
 
 
@@ -78,39 +81,54 @@ def job_of(row: tuple[Any, ...]) -> JobRecord:
         window=row[13],
         reserved=_usage(row[14]),
         reasons=_reasons(row[15]),
-        state=JobState(row[16]),
-        lease=row[17],
-        charged=None if row[18] is None else _usage(row[18]),
-        releases=_releases(row[19]),
-        detail=row[20],
-        fault=None if row[21] is None else Fault(row[21]),
-        entry=row[22],
-        countersigned=row[23],
+        rules=_rules(row[16]),
+        state=JobState(row[17]),
+        lease=row[18],
+        charged=None if row[19] is None else _usage(row[19]),
+        releases=_releases(row[20]),
+        detail=row[21],
+        fault=None if row[22] is None else Fault(row[22]),
+        entry=row[23],
+        countersigned=row[24],
     )
 
 
 def asset_row(asset: Asset) -> str:
     """An asset's description as it is kept."""
-    limits = {unit: limit.to_document() for unit, limit in asset.limits.items()}
-    return json.dumps(
-        {
-            "version": asset.version,
-            "schema_hash": asset.schema_hash,
-            "classification": asset.classification,
-            "grade": asset.grade,
-            "personal": asset.personal,
-            "rows": asset.rows,
-            "limits": limits,
-        }
-    )
+    document: dict[str, Any] = {
+        "version": asset.version,
+        "schema_hash": asset.schema_hash,
+        "classification": asset.classification,
+        "grade": asset.grade,
+        "personal": asset.personal,
+        "rows": asset.rows,
+        "limits": _limits_row(asset.limits),
+    }
+    if asset.epoch:
+        document["epoch"] = asset.epoch
+    if asset.per_recipient:
+        document["per_recipient"] = _limits_row(asset.per_recipient)
+    return json.dumps(document)
+
+
+def _limits_row(limits: Mapping[str, Limit]) -> dict[str, Any]:
+    return {unit: limit.to_document() for unit, limit in limits.items()}
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def asset_of(name: str, text: str) -> Asset:
     """The asset of a row."""
     document = json.loads(text)
-    limits = {unit: Limit.model_validate(limit) for unit, limit in document.pop("limits").items()}
-    return Asset(id=name, limits=limits, **document)
+    return Asset(
+        id=name,
+        limits=_limits(document.pop("limits")),
+        per_recipient=_limits(document.pop("per_recipient", {})),
+        **document,
+    )
+
+
+def _limits(document: dict[str, Any]) -> dict[str, Limit]:
+    return {unit: Limit.model_validate(limit) for unit, limit in document.items()}
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -131,6 +149,16 @@ def _accounts_text(accounts: tuple[str, ...]) -> str:
 @functools.lru_cache(maxsize=REMEMBERED)
 def _accounts(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _rules_text(rules: tuple[Reference, ...]) -> str:
+    return json.dumps([reference.to_document() for reference in rules])
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _rules(text: str) -> tuple[Reference, ...]:
+    return tuple(Reference.model_validate(reference) for reference in json.loads(text))
 
 
 def _releases_text(job: JobRecord) -> str:

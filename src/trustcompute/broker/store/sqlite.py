@@ -20,12 +20,13 @@ from typing import Any, Final
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Wanted
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
 BOOK_FILE: Final = "book.sqlite"
 LOCK_FILE: Final = "book.lock"
@@ -46,6 +47,12 @@ CREATE TABLE grants (
     hash TEXT PRIMARY KEY, token TEXT NOT NULL, entry INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE revocations (grant_hash TEXT PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE notices (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, version INTEGER NOT NULL, hash TEXT NOT NULL, token TEXT NOT NULL,
+    entry INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rules ON notices (name) WHERE state = 'rules';
+CREATE INDEX ending ON notices (name) WHERE state = 'ending';
 CREATE TABLE assets (id TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE balances (
     account TEXT NOT NULL, time_window INTEGER NOT NULL, unit TEXT NOT NULL,
@@ -60,7 +67,8 @@ CREATE TABLE jobs (
     peer TEXT NOT NULL, key TEXT NOT NULL, operation TEXT NOT NULL, dataset TEXT NOT NULL,
     purpose TEXT NOT NULL, accounts TEXT NOT NULL, day INTEGER NOT NULL, reserved TEXT NOT NULL,
     reasons TEXT NOT NULL, state TEXT NOT NULL, lease INTEGER NOT NULL, charged TEXT,
-    releases TEXT NOT NULL, detail TEXT NOT NULL, fault TEXT, entry INTEGER, countersigned INTEGER
+    releases TEXT NOT NULL, detail TEXT NOT NULL, fault TEXT, entry INTEGER, countersigned INTEGER,
+    rules TEXT NOT NULL DEFAULT '[]'
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX open_jobs ON jobs (id) WHERE state IN ('reserved', 'armed');
 CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL;
@@ -73,7 +81,8 @@ CREATE TABLE failures (
 """
 
 # What brings a book of an older version one version further. Version 2 keeps evidence in the order of jobs:
-# in the order of its hashes every commit touched as many pages as it had jobs.
+# in the order of its hashes every commit touched as many pages as it had jobs. Version 3 has rules that stand above
+# grants, and the standing of grants.
 _UPGRADES: Final = {
     1: (
         "ALTER TABLE evidence RENAME TO evidence_1",
@@ -81,11 +90,20 @@ _UPGRADES: Final = {
         "PRIMARY KEY (job, kind)) STRICT, WITHOUT ROWID",
         "INSERT INTO evidence (job, kind, hash, token) SELECT job, kind, hash, token FROM evidence_1",
         "DROP TABLE evidence_1",
-    )
+    ),
+    2: (
+        "CREATE TABLE notices (name TEXT PRIMARY KEY, state TEXT NOT NULL, version INTEGER NOT NULL, "
+        "hash TEXT NOT NULL, token TEXT NOT NULL, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
+        "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
+        "ALTER TABLE jobs ADD COLUMN rules TEXT NOT NULL DEFAULT '[]'",
+    ),
 }
 
-_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join('?' * 24)})"  # noqa: S608
+_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join('?' * 25)})"  # noqa: S608
 _SET_JOB: Final = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in CHANGING.split(', '))} WHERE id = ?"  # noqa: S608
+_GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
+_GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices WHERE state = 'rules'"
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs"  # noqa: S608
 
 
@@ -243,6 +261,9 @@ class SqliteTransaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
+    def expect(self, wanted: Wanted) -> None:
+        """Nothing: a question costs a microsecond."""
+
     def origin(self) -> str:
         return str(self._one("SELECT origin FROM book")[0])
 
@@ -272,6 +293,18 @@ class SqliteTransaction:
         rows = self._among("SELECT grant_hash, entry FROM revocations WHERE grant_hash IN", hashes)
         return {row[0]: Revocation(*row) for row in rows}
 
+    def notices(self, names: Collection[str]) -> dict[str, Notice]:
+        rows = self._connection.execute(_GET_RULES).fetchall()
+        rows += self._among(f"{_GET_NOTICES} WHERE name IN", names)
+        return {row[0]: Notice(*row) for row in rows}
+
+    def notices_in(self, state: str) -> list[Notice]:
+        rows = self._connection.execute(f"{_GET_NOTICES} WHERE state = ? ORDER BY name", (state,))
+        return [Notice(*row) for row in rows]
+
+    def notice(self, hash_: str) -> Notice:
+        return Notice(*self._one(f"{_GET_NOTICES} WHERE hash = ?", (hash_,)))
+
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
         rows = self._among("SELECT id, document FROM assets WHERE id IN", ids)
         return {name: asset_of(name, document) for name, document in rows}
@@ -291,6 +324,10 @@ class SqliteTransaction:
     def evidence(self, job: str) -> list[Evidence]:
         rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence WHERE job = ?", (job,))
         return [Evidence(*row) for row in rows]
+
+    def all_evidence(self) -> Iterator[Evidence]:
+        rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence")
+        return (Evidence(*row) for row in rows)
 
     def openings(self, index: int) -> list[Opening]:
         rows = self._connection.execute(
@@ -344,6 +381,13 @@ class SqliteTransaction:
             "INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations]
         )
         self._put(
+            "REPLACE INTO notices VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (each.name, each.state, each.version, each.hash, each.token, each.entry)
+                for each in changes.notices.values()
+            ],
+        )
+        self._put(
             "REPLACE INTO assets VALUES (?, ?)", [(asset.id, asset_row(asset)) for asset in changes.assets]
         )
         self._put(
@@ -359,6 +403,8 @@ class SqliteTransaction:
             "INSERT INTO entries VALUES (?, ?, ?)",
             [(row.index, row.leaf, row.body) for row in changes.entries],
         )
+        if changes.key is not None:
+            self._connection.execute("UPDATE book SET key = ?", (changes.key,))
         if changes.checkpoint is not None:
             size = changes.entries[-1].index + 1
             self._connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (size, changes.checkpoint))

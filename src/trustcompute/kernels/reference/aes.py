@@ -39,23 +39,26 @@ SHIFT_ROWS = np.array(
 )  # where byte i of the next state comes from
 
 
-def round_keys(key: bytes) -> U8:
-    """FIPS 197 §5.2: uint8[11, 16]."""
-    words = [np.frombuffer(key[4 * i : 4 * i + 4], dtype=np.uint8) for i in range(4)]
+def round_keys(keys: U8) -> U8:
+    """FIPS 197 §5.2, of each key: uint8[n, 16] -> uint8[11, n, 16]."""
+    words = [keys[:, 4 * i : 4 * i + 4] for i in range(4)]
     constant = 1
     for i in range(4, 44):
         word = words[i - 1]
         if i % 4 == 0:
-            word = SBOX[np.roll(word, -1)]
-            word[0] ^= constant
+            word = SBOX[np.roll(word, -1, axis=1)]
+            word[:, 0] ^= constant
             constant = constant << 1 ^ (0x11B if constant & 0x80 else 0)
         words.append(words[i - 4] ^ word)
-    return np.concatenate(words).reshape(11, 16)
+    return np.stack([np.concatenate(words[i : i + 4], axis=1) for i in range(0, 44, 4)])
 
 
 def encrypt(key: bytes, blocks: U8) -> U8:
     """AES-128 of each block: uint8[n, 16] -> uint8[n, 16]."""
-    keys = round_keys(key)
+    return _encrypted(round_keys(np.frombuffer(key, dtype=np.uint8).reshape(1, 16)), blocks)
+
+
+def _encrypted(keys: U8, blocks: U8) -> U8:
     state = blocks ^ keys[0]
     for number in range(1, 11):
         state = SBOX[state][:, SHIFT_ROWS]
@@ -79,6 +82,10 @@ def aes128_ctr(keys: U8, blocks: int) -> U8:
     for row, key in zip(out, keys, strict=True):
         row[:] = encrypt(key.tobytes(), counters(0, blocks)).reshape(-1)
     return out
+
+
+def aes128_davies_meyer(keys: U8, rows: U8) -> U8:
+    return _encrypted(round_keys(keys), rows) ^ rows
 
 
 def aes128_hash(key: bytes, rows: U8) -> U8:

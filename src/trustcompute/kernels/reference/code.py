@@ -41,6 +41,13 @@ def code_convolve(vector: U8, key: bytes) -> U8:
     )
 
 
+def code_compress(vector: U8, outputs: int, key: bytes) -> U8:
+    half = len(vector) // 2
+    vector[half:] = code_convolve(vector[half:], key)
+    vector[:outputs] = code_expand(vector[half:], vector[:outputs], key, 0)
+    return vector[:outputs]
+
+
 def code_expand(vector: U8, systematic: U8, key: bytes, first: int) -> U8:
     size, count = len(vector), len(systematic)
     block, skipped = divmod(first, 4)

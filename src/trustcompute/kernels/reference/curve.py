@@ -216,3 +216,13 @@ def ristretto255_unblind(points: U8, base: U8, scalars: U8) -> U8:
     return packed(
         [encode(double(add(p, blind))) for p, blind in zip(_decoded(points), blinds, strict=True)], 32
     )
+
+
+def ristretto255_sub(a: U8, b: U8) -> U8:
+    differences = []
+    for index in range(len(a)):
+        points = decode(a[index].tobytes()), decode(b[index].tobytes())
+        if points[0] is None or points[1] is None:
+            raise InvalidPoint.at(index)
+        differences.append(encode(add(points[0], negate(points[1]))))
+    return packed(differences, 32)

@@ -47,3 +47,10 @@ def gf128_mul(a: U8, b: U8) -> U8:
     for index, factor in enumerate(factors[: len(a)]):
         out[index] = element(multiply(integer(a[index]), factor))
     return out
+
+
+def gf128_dot(a: U8, b: U8) -> U8:
+    total = 0
+    for x, y in zip(a, b, strict=True):
+        total ^= multiply(integer(x), integer(y))
+    return element(total).reshape(1, 16)

@@ -1,6 +1,7 @@
 """Products modulo 2³² over a database of signed bytes (SimplePIR), and with a matrix that AES expands from keys.
 
-Henzinger, Hong, Corrigan-Gibbs, Meiklejohn and Vaikuntanathan, "One Server for the Price of Two" (USENIX Security 2023).
+Henzinger, Hong, Corrigan-Gibbs, Meiklejohn and Vaikuntanathan, "One Server for the Price of Two" (USENIX Security
+2023).
 """
 
 from __future__ import annotations

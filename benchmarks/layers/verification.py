@@ -1,0 +1,40 @@
+"""Secure query verification.
+
+kernel: a query over a table of so many records: a matrix of signed bytes times a vector of words; rows are records
+hint: the product that is made once a version, over a table of so many records
+build: evaluate and seal so many records, on all processors
+bucket: answer so many keys in requests of 64, the holder's function without metering, on all processors
+private, batch: a question (1,000 of them) about a table of so many records, whole: a node and a session over TLS on
+    the loopback, metered; `cold` prepares its query within the time, `prepared` before. `batch` is the holder's part
+check: what the asking side does to verify one answer
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.layers.layer import Layer
+from benchmarks.peers import memory, numpy
+from benchmarks.systems import trustcompute_verification
+
+
+def prepare(folder: Path, task: str, rows: int) -> None:
+    """Nothing: each process draws its inputs before the clock starts."""
+
+
+LAYER = Layer(
+    name="verification",
+    tasks={
+        "kernel": (10**7,),
+        "hint": (10**7,),
+        "build": (2 * 10**5,),
+        "bucket": (2**12,),
+        "private": (10**6, 10**7),
+        "batch": (10**7,),
+        "check": (10**7,),
+    },
+    roles=("process",),
+    ours=trustcompute_verification.SYSTEM,
+    peers=(memory.SYSTEM, numpy.SYSTEM),
+    prepare=prepare,
+)

@@ -1,0 +1,144 @@
+"""``trustcompute rules``: deny-lists and policies, which stand above all grants."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from trustcompute.broker import rules
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.grant import explain_validation
+from trustcompute.broker.notice import RULES
+from trustcompute.broker.rules import KINDS, Rules
+from trustcompute.broker.store.sqlite import SqliteStore
+from trustcompute.cli.options import AsJson, IdentityDir
+from trustcompute.cli.order import own_url
+from trustcompute.cli.output import print_fields, print_json
+from trustcompute.cli.settings import NodeSettings, load_settings, read_text, write_text
+from trustcompute.errors import ParameterError, StoreError
+from trustcompute.node.authority import RulesTaken, publish_to, send_rules
+from trustcompute.primitives.identity import Identity
+from trustcompute.transport import FlightChannel
+
+app = typer.Typer(
+    help="Sign, publish and show deny-lists and policies, which stand above all grants.", no_args_is_help=True
+)
+
+Settings = Annotated[Path, typer.Argument(help="The node's configuration (TOML); it may be running.")]
+
+
+@app.command()
+def sign(
+    file: Annotated[
+        Path, typer.Argument(help='TOML: kind = "denylist" or "policy", version, and what it says.')
+    ],
+    identity: IdentityDir,
+    out: Annotated[Path, typer.Option(help="Where to write the signed document.")],
+    node: Annotated[str | None, typer.Option(help="The node's name; ours if left out.")] = None,
+) -> None:
+    """Sign a deny-list or a policy."""
+    signer = Identity.load(identity)
+    made = _made(file, signer, node or signer.name)
+    write_text(out, made.sign(signer.key) + "\n")
+    print_fields(_fields(made))
+
+
+@app.command()
+def publish(
+    settings: Settings,
+    file: Annotated[Path, typer.Argument(help="The signed document.")],
+    url: Annotated[
+        str | None, typer.Option("--with", help="The running node's address, where its file does not say.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a signed deny-list or policy in force at our node, running or not. Only newer versions are taken."""
+    config = load_settings(settings)
+    token = read_text(file).strip()
+    taken = _published(config, Identity.load(config.path(config.identity)), token, url)
+    if as_json:
+        print_json(taken.model_dump(mode="json"))
+        return
+    print_fields([("in force", f"{taken.kind}, version {taken.version}")])
+
+
+@app.command()
+def show(settings: Settings, as_json: AsJson = False) -> None:
+    """Show the deny-lists and policies in force, also while the node runs."""
+    config = load_settings(settings)
+    if config.database is not None:
+        raise ParameterError("a book in PostgreSQL is asked through Broker.rules, in Python")
+    store = SqliteStore.read_only(config.path(config.book))
+    try:
+        with store.read() as reader:
+            found = [rules.read(notice.token) for notice in reader.notices_in(RULES)]
+    finally:
+        store.close()
+    if as_json:
+        print_json([{"kind": each.kind, **each.to_document()} for each in found])
+        return
+    for each in found:
+        print_fields(_fields(each))
+
+
+def _published(config: NodeSettings, mine: Identity, token: str, url: str | None) -> RulesTaken:
+    if url is None:
+        try:
+            with Broker.open(
+                config.path(config.book), mine, database=config.database, trusted=config.trusted_keys()
+            ) as broker:
+                return publish_to(broker, token)
+        except StoreError as error:
+            if "another process" not in str(error):
+                raise
+    channel = FlightChannel(url or own_url(config), mine, peer=mine.name)
+    try:
+        return send_rules(channel, token)
+    finally:
+        channel.close()
+
+
+def _made(file: Path, signer: Identity, node: str) -> Rules:
+    try:
+        document = tomllib.loads(read_text(file))
+    except tomllib.TOMLDecodeError as error:
+        raise ParameterError(f"{file} is not TOML: {error}") from error
+    kind = KINDS.get(document.pop("kind", None))
+    if kind is None:
+        raise ParameterError(f"{file}: kind is one of {', '.join(KINDS)}")
+    own = {"iss": signer.thumbprint, "aud": node, "iat": int(time.time())}
+    try:
+        return kind.model_validate(own | document)
+    except ValidationError as error:
+        raise ParameterError(f"{file}: {explain_validation(error, kind.kind)[0]}") from error
+
+
+def _fields(made: Rules) -> list[tuple[str, object]]:
+    says = {
+        name: value
+        for name, value in made.model_dump(mode="json", exclude_defaults=True).items()
+        if name not in ("iss", "aud", "version", "iat")
+    }
+    return [
+        ("kind", made.kind),
+        ("version", made.version),
+        ("issuer", made.iss),
+        ("node", made.aud),
+        *((name, _words(value)) for name, value in says.items()),
+    ]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        shown = ", ".join(_words(each) for each in value[:8])
+        return shown + (f" and {len(value) - 8:,} more" if len(value) > 8 else "")
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{name}: {_words(each)}" for name, each in value.items() if each not in (None, {}, False)
+        )
+    return str(value)

@@ -1,0 +1,341 @@
+"""Additive encryption from ring learning with errors: vectors of integers, added under encryption, nothing multiplied.
+
+Called by ``aggregation`` and by whoever adds up under one key. V. Lyubashevsky, C. Peikert and O. Regev, *On Ideal
+Lattices and Learning with Errors over Rings* (EUROCRYPT 2010); messages sit above the noise, as in J. Fan and F.
+Vercauteren (ePrint 2012/144), at a power of two: b = a·s + e + 2^k·m over Z_q[x]/(x^N + 1), a coefficient a value.
+
+Secret-key ciphertexts carry the seed of ``a``; public-key ones carry a second polynomial. Sums of both kinds are
+added the same way. Who holds the secret key opens everything encrypted under it: a key shared by parties lets them
+read each other.
+
+Security of a suite: ``core_svp`` (Alkim et al., *Post-quantum key exchange*, USENIX Security 2016, §6.3; primal attack,
+2^(0.292β) classical, 2^(0.265β) quantum). Decryption must not be shown to whoever chooses ciphertexts, noise and
+all: what ``decrypt`` returns is rounded. Constant time in secrets on the compiled kernels, as far as NumPy is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import e, exp, isqrt, log2, pi
+from typing import Final
+
+import numpy as np
+
+from trustcompute import kernels
+from trustcompute.errors import ParameterError, RemoteProtocolError
+from trustcompute.kernels.arrays import I64, U8, U64
+from trustcompute.primitives.rng import Rng
+
+MODULUS: Final = kernels.NTT_MODULI[0]
+BITS: Final = 50
+SEED: Final = 32
+NOISE_BITS: Final = 21  # centred binomial: the difference of 21 and 21 bits, σ² = 10.5
+TAIL_NATS: Final = 60  # a noise beyond what the suite allows for: e^-60 a coefficient
+STEP: Final = 64  # polynomials at a time: what is made of them stays in the second-level cache
+MAX_POLYNOMIALS: Final = 2**20
+_MASK: Final = np.uint64(2**BITS - 1)
+_HALF: Final = MODULUS // 2
+
+
+@dataclass(frozen=True)
+class Suite:
+    """name: in documents; size: N; parties: the most ciphertexts that are added; shift: k, where messages begin.
+
+    A sum of at most ``parties`` public-key ciphertexts has noise below 2^(k-1), with probability 1 - 2⁻⁸⁰ a
+    coefficient.
+    """
+
+    name: str
+    size: int
+    parties: int = 1024
+
+    @property
+    def shift(self) -> int:
+        # e·u + e' + e''·s: 2N products of ternary (σ² = 2/3) and noise, and a noise.
+        variance = self.parties * (2 * self.size * 2 * NOISE_BITS // 3 // 2 + NOISE_BITS // 2 + 1)
+        return (isqrt(2 * TAIL_NATS * variance) + 1).bit_length() + 1
+
+    @property
+    def payload_bits(self) -> int:
+        """Of the sum, its sign included."""
+        return BITS - self.shift
+
+    @property
+    def limit(self) -> int:
+        """The largest absolute value of a sum."""
+        return (1 << (self.payload_bits - 1)) - 1
+
+    def polynomials(self, count: int) -> int:
+        return -(-count // self.size)
+
+
+SUITES: Final = {one.name: one for one in (Suite("rlwe-2048", 2048), Suite("rlwe-4096", 4096))}
+
+
+def core_svp(size: int, bits: float = BITS, *, quantum: bool = False) -> float:
+    """Bits of the primal attack: the least 0.292β (0.265β) with σ√β ≤ δ^(2β-d-1)·q^(m/d), d = N + m + 1."""
+    sigma, best = (2 / 3) ** 0.5, float("inf")  # the ternary secret, which is the smaller part
+    noise = (NOISE_BITS / 2) ** 0.5
+    for samples in range(size // 4, 2 * size + 1, size // 16):
+        low, high = 60, 4 * size
+        while low < high:
+            beta = (low + high) // 2
+            delta = ((pi * beta) ** (1 / beta) * beta / (2 * pi * e)) ** (1 / (2 * (beta - 1)))
+            dimension = size + samples + 1
+            # the secret scaled up to the size of the noise
+            volume = (bits * samples + size * log2(noise / sigma)) / dimension
+            if log2(noise) + log2(beta) / 2 <= (2 * beta - dimension - 1) * log2(delta) + volume:
+                high = beta
+            else:
+                low = beta + 1
+        best = min(best, (0.265 if quantum else 0.292) * low)
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class SecretKey:
+    """A ternary polynomial, transformed."""
+
+    suite: Suite
+    transformed: U64 = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class PublicKey:
+    """seed: of the uniform polynomial a; b = a·s + e, transformed, uint64[1, N]."""
+
+    suite: Suite
+    seed: bytes
+    transformed: U64 = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        return self.seed + kernels.bits_pack(self.transformed[0], BITS).tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, suite: Suite) -> PublicKey:
+        """Raises ``RemoteProtocolError`` for bytes that are no key of the suite."""
+        size = SEED + suite.size * BITS // 8
+        if len(data) != size:
+            raise RemoteProtocolError(f"a public key of {suite.name} has {size} bytes, not {len(data)}")
+        return cls(suite, data[:SEED], _unpacked(data[SEED:], suite, 1))
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.suite.name.encode() + self.to_bytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Ciphertext:
+    """count values. body uint64[n, N]; other: uint64[n, N], or, of a fresh secret-key encryption, the seed it is
+    made of.
+
+    added: of how many encryptions it is the sum.
+    """
+
+    suite: Suite
+    count: int
+    body: U64 = field(repr=False)
+    other: U64 | bytes = field(repr=False)
+    added: int = 1
+
+    def pack(self) -> bytes:
+        """6.25 bytes a value from a secret key, 12.5 from a public key, and padding to whole polynomials."""
+        body = kernels.bits_pack(self.body.reshape(-1), BITS).tobytes()
+        if isinstance(self.other, bytes):
+            return body + self.other
+        return body + kernels.bits_pack(self.other.reshape(-1), BITS).tobytes()
+
+
+def packed_size(suite: Suite, count: int, *, seeded: bool) -> int:
+    """Bytes of a packed ciphertext: a function of the number of values."""
+    polynomials = suite.polynomials(count) * suite.size * BITS // 8
+    return polynomials + SEED if seeded else 2 * polynomials
+
+
+def unpack(
+    data: bytes | memoryview, suite: Suite, count: int, *, seeded: bool = False, added: int = 1
+) -> Ciphertext:
+    """Sizes and every residue are checked before anything is computed. Raises ``RemoteProtocolError``."""
+    if not 0 <= count <= MAX_POLYNOMIALS * suite.size or not 1 <= added <= suite.parties:
+        raise RemoteProtocolError("a ciphertext has too many values, or is the sum of too many")
+    if len(data) != packed_size(suite, count, seeded=seeded):
+        raise RemoteProtocolError(
+            f"a ciphertext of {count} values has {packed_size(suite, count, seeded=seeded)} bytes, not {len(data)}"
+        )
+    polynomials = suite.polynomials(count)
+    cut = polynomials * suite.size * BITS // 8
+    other = bytes(data[cut:]) if seeded else _unpacked(data[cut:], suite, polynomials)
+    return Ciphertext(suite, count, _unpacked(data[:cut], suite, polynomials), other, added)
+
+
+def keygen(suite: Suite, rng: Rng) -> SecretKey:
+    """A fresh secret key."""
+    return SecretKey(suite, kernels.ntt(_ternary(rng, suite, 1), MODULUS))
+
+
+def public_key(secret: SecretKey, rng: Rng) -> PublicKey:
+    """A public key for it."""
+    suite, seed = secret.suite, rng.bytes(SEED)
+    product = kernels.ntt_mul(uniform(seed, suite, 1), secret.transformed, MODULUS)
+    return PublicKey(suite, seed, _plus(product, kernels.ntt(_noise(rng, suite, 1), MODULUS)))
+
+
+def encrypt(key: SecretKey | PublicKey, values: I64, rng: Rng) -> Ciphertext:
+    """values: int64[n], each at most ``suite.limit`` in size; what a sum may reach is the caller's to bound.
+
+    IND-CPA under ring-LWE. Raises ``ParameterError`` for a value beyond the limit.
+    """
+    suite = key.suite
+    if values.dtype != np.int64 or values.ndim != 1:
+        raise ParameterError("values must be a flat int64 array")
+    if len(values) and max(int(values.max()), -int(values.min())) > suite.limit:
+        raise ParameterError(f"a value is beyond ±{suite.limit}: what {suite.name} holds for a sum")
+    polynomials = suite.polynomials(len(values))
+    body = np.empty((polynomials, suite.size), dtype=np.uint64)
+    if isinstance(key, SecretKey):
+        seed = rng.bytes(SEED)
+        stream = _uniform_stream(seed)
+        for rows in _steps(polynomials):
+            masks = kernels.ntt_mul(_draw_uniform(stream, suite, len(body[rows])), key.transformed, MODULUS)
+            fresh = _plus(kernels.ntt(masks, MODULUS, inverse=True), _noise(rng, suite, len(masks)))
+            body[rows] = _plus(fresh, _lifted(values, suite, rows))
+        return Ciphertext(suite, len(values), body, seed)
+    other = np.empty_like(body)
+    base = uniform(key.seed, suite, 1)
+    for rows in _steps(polynomials):
+        count = len(body[rows])
+        blind = kernels.ntt(_ternary(rng, suite, count), MODULUS)
+        first = kernels.ntt(kernels.ntt_mul(blind, key.transformed, MODULUS), MODULUS, inverse=True)
+        body[rows] = _plus(_plus(first, _noise(rng, suite, count)), _lifted(values, suite, rows))
+        second = kernels.ntt(kernels.ntt_mul(blind, base, MODULUS), MODULUS, inverse=True)
+        other[rows] = _plus(second, _noise(rng, suite, count))
+    return Ciphertext(suite, len(values), body, other)
+
+
+def expand(ciphertext: Ciphertext) -> Ciphertext:
+    """The same with its second polynomial written out, so that it can be added to others."""
+    if not isinstance(ciphertext.other, bytes):
+        return ciphertext
+    suite, rows = ciphertext.suite, len(ciphertext.body)
+    transformed = uniform(ciphertext.other, suite, rows)
+    other = kernels.ntt(transformed, MODULUS, inverse=True)
+    return Ciphertext(suite, ciphertext.count, ciphertext.body, other, ciphertext.added)
+
+
+def add(ciphertexts: Sequence[Ciphertext]) -> Ciphertext:
+    """Of ciphertexts of one suite and length under one key. Raises ``ParameterError`` for more than the suite adds."""
+    first, added = ciphertexts[0], sum(one.added for one in ciphertexts)
+    if any((one.suite, one.count) != (first.suite, first.count) for one in ciphertexts):
+        raise ParameterError("only ciphertexts of one suite and of equally many values are added")
+    if added > first.suite.parties:
+        raise ParameterError(f"{first.suite.name} adds up to {first.suite.parties} encryptions, not {added}")
+    body, other = np.zeros_like(first.body), np.zeros_like(first.body)
+    for one in ciphertexts:
+        body = _plus(body, one.body)
+        other = _plus(other, _written(one))
+    return Ciphertext(first.suite, first.count, body, other, added)
+
+
+def decrypt(secret: SecretKey, ciphertext: Ciphertext) -> I64:
+    """int64[count]: the values, or the sum of values that were added, rounded off the noise."""
+    suite, values = secret.suite, np.empty((len(ciphertext.body), secret.suite.size), dtype=np.int64)
+    if ciphertext.suite != suite:
+        raise ParameterError("the ciphertext is of another suite than the key")
+    other = _written(ciphertext)
+    for rows in _steps(len(values)):
+        product = kernels.ntt_mul(kernels.ntt(other[rows], MODULUS), secret.transformed, MODULUS)
+        values[rows] = _rounded(
+            _minus(ciphertext.body[rows], kernels.ntt(product, MODULUS, inverse=True)), suite
+        )
+    return values.reshape(-1)[: ciphertext.count]
+
+
+def uniform(seed: bytes, suite: Suite, polynomials: int) -> U64:
+    """Uniform residues from a public seed, uint64[polynomials, N]."""
+    return _draw_uniform(_uniform_stream(seed), suite, polynomials)
+
+
+def _uniform_stream(seed: bytes) -> Rng:
+    return Rng.derive(seed, info=b"rlwe uniform polynomials v1")
+
+
+def _draw_uniform(stream: Rng, suite: Suite, polynomials: int) -> U64:
+    """By rejection of 50-bit words: one in 2³⁶ is drawn again."""
+    wanted = polynomials * suite.size
+    words = stream.array(8 * wanted).view("<u8") & _MASK
+    while (bad := words >= MODULUS).any():
+        words[bad] = stream.array(8 * int(bad.sum())).view("<u8") & _MASK
+    return words.reshape(polynomials, suite.size)
+
+
+def _noise(rng: Rng, suite: Suite, polynomials: int) -> U64:
+    """Centred binomial, as residues."""
+    words = rng.array(8 * polynomials * suite.size).view("<u8")
+    ones = np.bitwise_count(words & np.uint64(2**NOISE_BITS - 1)).astype(np.int64)
+    ones -= np.bitwise_count(words >> np.uint64(64 - NOISE_BITS))
+    return _residues(ones).reshape(polynomials, suite.size)
+
+
+def _ternary(rng: Rng, suite: Suite, polynomials: int) -> U64:
+    """Uniform in -1, 0, 1 to 2⁻⁶³, as residues: ⌊3w/2⁶⁴⌋ - 1 of words w."""
+    words = rng.array(8 * polynomials * suite.size).view("<u8")
+    high, low = words >> np.uint64(32), words & np.uint64(2**32 - 1)
+    three = np.uint64(3)
+    digits = (high * three + (low * three >> np.uint64(32))) >> np.uint64(32)
+    return _residues(digits.astype(np.int64) - 1).reshape(polynomials, suite.size)
+
+
+def _residues(values: I64) -> U64:
+    """Integers within ±q."""
+    return (values + (values >> 63 & MODULUS)).view(np.uint64)
+
+
+def _lifted(values: I64, suite: Suite, rows: slice) -> U64:
+    """2^k·m for the polynomials of these rows, padded with zeros."""
+    piece = values[rows.start * suite.size : rows.stop * suite.size]
+    lifted = np.zeros((rows.stop - rows.start) * suite.size, dtype=np.int64)
+    np.left_shift(piece, suite.shift, out=lifted[: len(piece)])
+    return _residues(lifted).reshape(-1, suite.size)
+
+
+def _rounded(residues: U64, suite: Suite) -> I64:
+    signed = residues.view(np.int64)
+    centred = signed - (((_HALF - signed) >> 63) & MODULUS)
+    rounded: I64 = (centred + (1 << (suite.shift - 1))) >> suite.shift
+    return rounded
+
+
+def _plus(a: U64, b: U64) -> U64:
+    total = (a + b).view(np.int64) - MODULUS
+    return (total + (total >> 63 & MODULUS)).view(np.uint64)
+
+
+def _minus(a: U64, b: U64) -> U64:
+    return _residues(a.view(np.int64) - b.view(np.int64))
+
+
+def _written(ciphertext: Ciphertext) -> U64:
+    other = expand(ciphertext).other
+    assert not isinstance(other, bytes)
+    return other
+
+
+def _steps(polynomials: int) -> list[slice]:
+    return [slice(at, min(at + STEP, polynomials)) for at in range(0, polynomials, STEP)]
+
+
+def _unpacked(data: bytes | memoryview, suite: Suite, polynomials: int) -> U64:
+    packed: U8 = np.frombuffer(data, dtype=np.uint8)
+    words = kernels.bits_unpack(packed, polynomials * suite.size, BITS)
+    if len(words) and int(words.max()) >= MODULUS:
+        raise RemoteProtocolError("a ciphertext or key has a residue beyond the modulus")
+    return words.reshape(polynomials, suite.size)
+
+
+def failure_bits(suite: Suite) -> float:
+    """-log2 of the probability that one coefficient of a full sum is rounded wrongly, by a Gaussian tail."""
+    variance = suite.parties * (2 * suite.size * NOISE_BITS // 3 + NOISE_BITS // 2 + 1)
+    reach = 2.0 ** (suite.shift - 1)
+    return -log2(max(2 * exp(-min(reach * reach / (2 * variance), 700)), 1e-300))

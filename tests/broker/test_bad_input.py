@@ -1,0 +1,318 @@
+"""Every field of every signed document, spoilt in every way: refused with the field named, and nothing written.
+
+The documents are whole ones, with every optional claim present. Each claim, at any depth, is taken away where it must
+be there, doubled, made another type, made huge, joined by one that nobody knows; each token gets another algorithm,
+another type, another key's signature, a bent signature, spaces, padding.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from trustcompute.broker import delegation
+from trustcompute.broker import grant as grants
+from trustcompute.broker.grant import GRANT_TYPE, AssetClaim, Bounds, Limit, PricePlan, Share, hash_of
+from trustcompute.broker.order import ORDER_TYPE
+from trustcompute.broker.request import COUNTERSIGNATURE_TYPE, REQUEST_TYPE
+from trustcompute.broker.rules import Ceiling, DenyList, Policy, Trustee
+from trustcompute.errors import GrantError, ParameterError
+from trustcompute.primitives import canonical, signing
+from trustcompute.primitives.signing import SigningKey
+from trustcompute.protocol.operation import OutputForm
+
+Path = tuple[str | int, ...]
+HUGE: dict[type, Any] = {
+    str: "x" * 4000,
+    int: 2**200,
+    list: ["x"] * 20_000,
+    dict: {str(n): n for n in range(5000)},
+}
+OTHER: tuple[Any, ...] = (True, -1, "\u0000", [], {"x": {}})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of document. give: hands a token to the broker as a peer would."""
+
+    name: str
+    header: str
+    document: dict[str, Any]
+    key: SigningKey
+    give: Callable[[str], Any]
+
+
+def kinds(world: Any, broker: Any) -> list[Kind]:
+    key = world.bureau.key
+    grant = broker.issue(world.claims(review=world.clock.time + 9))
+    whole = world.claims(
+        asset=AssetClaim(
+            id="companies",
+            version="2025-06",
+            schema_hash="5c" * 32,
+            classification="enterprise",
+            grade="important",
+            personal=False,
+        ),
+        operations={
+            "psi.test.v1": Bounds(
+                columns=("code",), max_rows=9, min_rows=1, min_group=2, counterparties=("c" * 43,)
+            )
+        },
+        scenarios=["loan"],
+        territory=["CN"],
+        limits={"rows": Limit(total=5, per_call=4, per_day=3)},
+        price=PricePlan(kind="per_use", currency="CNY", per_call="1/3", per_row="0.5"),
+        split=[Share(party="a", share="1/2"), Share(party="b", share="1/2")],
+        review=world.clock.time + 9,
+        depth=1,
+        consent="register/1",
+        payer=world.bureau.thumbprint,
+    )
+    child = delegation.delegate(
+        grants.sign(world.claims(depth=1), key),
+        issuer=world.bank.key.public,
+        subject="bank.example",
+        subject_key=world.bank.thumbprint,
+        now=world.clock.time,
+    )
+    parent = grants.sign(world.claims(depth=1), key)
+    child = child.model_copy(update={"parent": hash_of(parent)})
+    job = broker.reserve(world.verified(broker, grant), world.operation)
+    request = next(each.token for each in broker.evidence(job.id))
+    posted = broker.post(job.id, release=world.release(job.id), usage=job.reserved)
+    counter = signing.parse(world.countersigned(request, posted), COUNTERSIGNATURE_TYPE).claims
+    own = {"iss": key.thumbprint, "aud": "bureau.example", "version": 1, "iat": 1}
+    ceiling = Ceiling(
+        operations=("dp.*",),
+        outputs=(OutputForm.COUNT,),
+        purposes=("p",),
+        min_group=1,
+        max_rows=1,
+        per_call={"rho": 1},
+        total={"rho": 1},
+    )
+    denied = DenyList(
+        **own, keys=["k" * 43], names=["n.example"], datasets=["d"], operations=["o.v1"], purposes=["p"]
+    )
+    policy = Policy(
+        **own,
+        datasets=["d"],
+        grades={"important": ceiling},
+        classes={"c": Ceiling(max_rows=1)},
+        personal=Ceiling(deny=True),
+        consent=True,
+        trustees=[Trustee(key="t" * 43, datasets=["d"])],
+    )
+    order = signing.parse(
+        world.order("review", grant, next_review=world.clock.time + 99, reason="because"), ORDER_TYPE
+    ).claims
+    asked = world.request(grant, scenario="loan", territory="CN").to_document()
+
+    def verify_request(token: str) -> None:
+        broker.verify_request(token, peer="bank.example", grant=grant)
+
+    return [
+        Kind("grant", GRANT_TYPE, whole.to_document(), key, broker.verify),
+        Kind(
+            "delegated",
+            GRANT_TYPE,
+            child.to_document(),
+            world.bank.key,
+            lambda token: broker.verify(f"{parent}~{token}"),
+        ),
+        Kind("request", REQUEST_TYPE, asked, world.bank.key, verify_request),
+        Kind("countersignature", COUNTERSIGNATURE_TYPE, counter, world.bank.key, broker.countersign),
+        Kind("denylist", DenyList.header, denied.to_document(), key, broker.publish),
+        Kind("policy", Policy.header, policy.to_document(), key, broker.publish),
+        Kind("order", ORDER_TYPE, order, key, lambda token: broker.order(token, grant)),
+    ]
+
+
+def places(value: Any, path: Path = ()) -> Iterator[Path]:
+    """Every member of every object and every entry of every list."""
+    if path:
+        yield path
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for name, inner in members:
+        if path != ("params",):  # what is in there is the operation's to judge
+            yield from places(inner, (*path, name))
+
+
+def at(document: Any, path: Path) -> Any:
+    for name in path:
+        document = document[name]
+    return document
+
+
+def with_value(document: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
+    made = copy.deepcopy(document)
+    at(made, path[:-1])[path[-1]] = value
+    return made
+
+
+def without(document: dict[str, Any], path: Path) -> dict[str, Any]:
+    made = copy.deepcopy(document)
+    del at(made, path[:-1])[path[-1]]
+    return made
+
+
+def encode(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def doubled(document: dict[str, Any], path: Path) -> bytes:
+    """The member written twice."""
+    marker = "zzzzdoubled"
+    made = copy.deepcopy(document)
+    holder = at(made, path[:-1])
+    holder[marker] = holder[path[-1]]
+    return encode(made).replace(f'"{marker}":'.encode(), json.dumps(path[-1]).encode() + b":")
+
+
+def token_of(payload: bytes, header: str, key: SigningKey) -> str:
+    signed = f"{signing.header(header).decode()}.{signing.b64url(payload)}"
+    return f"{signed}.{signing.b64url(key.sign(signed.encode()))}"
+
+
+def spoilt(kind: Kind) -> Iterator[tuple[str, Path, bytes]]:
+    """(what was done, where, payload)."""
+    document = kind.document
+    for path in places(document):
+        value = at(document, path)
+        for other in OTHER:
+            if type(other) is not type(value) and value is not None:
+                yield f"another type {other!r}", path, encode(with_value(document, path, other))
+        if type(value) in HUGE:
+            yield "huge", path, encode(with_value(document, path, HUGE[type(value)]))
+        if isinstance(path[-1], str):
+            yield "doubled", path, doubled(document, path)
+        if isinstance(value, dict) and path != ("params",):
+            yield "unknown", (*path, "surprise"), encode(with_value(document, (*path, "surprise"), 1))
+    yield "unknown", ("surprise",), encode(document | {"surprise": 1})
+
+
+ALL_KINDS = ["grant", "delegated", "request", "countersignature", "denylist", "policy", "order"]
+
+
+@pytest.mark.parametrize("name", ALL_KINDS)
+def test_every_field_spoilt_in_every_way_is_refused_by_name(world: Any, name: str) -> None:
+    broker = world.broker()
+    kind = next(each for each in kinds(world, broker) if each.name == name)
+    before, tried = [entry.body for entry in broker.entries()], 0
+    for done, path, payload in spoilt(kind):
+        if json.loads(payload) == kind.document and done != "doubled":
+            continue
+        with pytest.raises(GrantError) as caught:
+            kind.give(token_of(payload, kind.header, kind.key))
+            pytest.fail(f"{name}: {path} {done} was taken")
+        field = caught.value.field
+        assert field, (path, done, str(caught.value))
+        top = str(path[0])
+        assert top in field or field in ("token", "payload") or any(str(part) in field for part in path), (
+            path,
+            done,
+            field,
+            str(caught.value),
+        )
+        tried += 1
+    assert tried > 40 and [entry.body for entry in broker.entries()] == before and broker.rules() == []
+
+
+REQUIRED = {
+    "grant": "iss sub cnf aud jti iat nbf exp asset right operations purposes outputs limits price contingency",
+    "request": "jti op dataset params sizes purpose aud san key iat exp grant asker recipient payer",
+    "countersignature": "job request answers iat",
+    "denylist": "iss aud version iat",
+    "policy": "iss aud version iat",
+    "order": "iss key aud grant do number",
+}
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_claim_that_must_be_there_is_missed_by_name(world: Any, name: str) -> None:
+    broker = world.broker()
+    kind = next(each for each in kinds(world, broker) if each.name == name)
+    before = [entry.body for entry in broker.entries()]
+    for claim in REQUIRED[name].split():
+        for document in (without(kind.document, (claim,)), with_value(kind.document, (claim,), None)):
+            with pytest.raises(GrantError) as caught:
+                kind.give(token_of(encode(document), kind.header, kind.key))
+            assert caught.value.field == claim
+    assert [entry.body for entry in broker.entries()] == before
+
+
+@pytest.mark.parametrize("name", ALL_KINDS)
+def test_another_algorithm_type_key_or_encoding_is_refused_by_name(world: Any, name: str) -> None:
+    broker = world.broker()
+    kind = next(each for each in kinds(world, broker) if each.name == name)
+    before = [entry.body for entry in broker.entries()]
+    payload = canonical.dumps(kind.document)
+    good = token_of(payload, kind.header, kind.key)
+    body, signature = good.split(".")[1:]
+    stranger = SigningKey.generate()
+    headers = [
+        {"alg": "none", "typ": kind.header},
+        {"alg": "HS256", "typ": kind.header},
+        {"alg": "EdDSA", "typ": kind.header},
+        {"alg": "Ed25519", "typ": "jwt"},
+        {"alg": "Ed25519", "typ": kind.header, "kid": "1"},
+        {"alg": "Ed25519", "typ": kind.header, "jwk": {}},
+        {"typ": kind.header, "alg": "Ed25519"},
+    ]
+    wrong: list[tuple[str, set[str]]] = []
+    for header in headers:
+        encoded = signing.b64url(json.dumps(header, separators=(",", ":")).encode())
+        again = signing.b64url(kind.key.sign(f"{encoded}.{body}".encode()))
+        wrong.append((f"{encoded}.{body}.{again}", {"header"}))
+    wrong += [
+        (token_of(payload, kind.header, stranger), {"signature"}),
+        (f"{good[: good.rindex('.')]}.{'A' * 86}", {"signature"}),
+        (f"{good[: good.rindex('.')]}.", {"signature"}),
+        (f"{good[: good.rindex('.')]}.{signature}=", {"signature"}),
+        (good + " ", {"signature", "token"}),
+        (good + ".x", {"token"}),
+        (good.rpartition(".")[0], {"token"}),
+        ("", {"token", "header"}),
+        ("ü" + good, {"token", "header"}),
+        (token_of(payload + b" ", kind.header, kind.key), {"payload", "token"}),
+        (token_of(b"[]", kind.header, kind.key), {"payload"}),
+        (token_of(b"\xff\xfe", kind.header, kind.key), {"payload", "token"}),
+        (token_of(encode(kind.document)[:-1], kind.header, kind.key), {"payload", "token"}),
+        ("x" * 2_000_000, {"token", "header"}),
+    ]
+    for token, fields in wrong:
+        with pytest.raises(GrantError) as caught:
+            kind.give(token)
+        assert caught.value.field in fields, (token[:80], caught.value.field, str(caught.value))
+    assert [entry.body for entry in broker.entries()] == before and broker.rules() == []
+
+
+def test_the_documents_are_taken_where_nothing_is_spoilt(world: Any) -> None:
+    """Or the tests above would pass for another reason."""
+    broker = world.broker()
+    for kind in kinds(world, broker):
+        token = token_of(canonical.dumps(kind.document), kind.header, kind.key)
+        kind.give(token)
+
+
+def test_makers_of_documents_say_which_claim_is_wrong(world: Any) -> None:
+    for claim, value in (
+        ("purposes", []),
+        ("audience", "Not A Name"),
+        ("depth", 99),
+        ("contingency", "none"),
+    ):
+        with pytest.raises(ParameterError, match={"audience": "aud"}.get(claim, claim)):
+            world.claims(**{claim: value})
+    grant = grants.sign(world.claims(), world.bureau.key)
+    for claim, value in (("purpose", ""), ("san", "-"), ("rows", -1)):
+        with pytest.raises(ParameterError, match={"rows": "consumer"}.get(claim, claim)):
+            world.request(grant, **{claim: value})
