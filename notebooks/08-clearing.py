@@ -132,8 +132,8 @@ pd.Series({name: float(amount) for name, amount in found.amounts.items()}, name=
 # %% [markdown]
 # ## Closing the month
 #
-# Amounts are exact until here. They are rounded once, so that every line, payer and payee is within one cent of its exact
-# amount; what is left over is carried on.
+# Amounts are exact until here. They are rounded once, so that every line, payer and payee is within one cent of its
+# exact amount; what is left over is carried on.
 
 # %%
 clock.time = END
@@ -176,6 +176,5 @@ payments.replace(names)[["debtor", "creditor", "amount", "currency"]]
 # %%
 report = broker.audit()
 broker.close()
-print(
-    f"{report.size} entries, {report.jobs['posted']} jobs, {len(report.periods)} closed period: all follow from the log"
-)
+jobs, periods = report.jobs["posted"], len(report.periods)
+print(f"{report.size} entries, {jobs} jobs, {periods} closed period: all of it follows")
