@@ -190,7 +190,7 @@ def test_a_contract_with_other_fields_is_refused(world: Any) -> None:
         ({**made, "scope": {"bounds": {"psi.test.v1": {"columns": ["a"]}}}}, "granted operations"),
         ({**made, "scope": {"bounds": []}}, "objects by operation"),
         ({**made, "environment": {}}, "Field required"),
-        ({**made, "count": {**made["count"], "exp": 0.5}}, "no document"),
+        ({**made, "count": {**made["count"], "exp": 0.5}}, "exp is a float"),
     ]:
         with pytest.raises(ParameterError, match=reason):
             contract.claims(wrong)

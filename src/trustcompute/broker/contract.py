@@ -88,8 +88,6 @@ def claims(contract: object) -> Grant:
     except ValidationError as error:
         message, name = explain_validation(error, "contract")
         raise ParameterError(f"{message} ({name})") from error
-    except canonical.DocumentError as error:
-        raise ParameterError(f"the contract is no document: {error}") from error
 
 
 def _bounds(document: object, field: str) -> list[tuple[str, dict[str, Any]]]:

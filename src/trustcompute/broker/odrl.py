@@ -35,8 +35,8 @@ _POLICY: Final = frozenset(
     {"@context", "@id", "@type", "profile", "assigner", "assignee", "target", "timestamp"}
     | {"permission", "obligation", "prohibition"}
 )
-Turn = Callable[[Any], Any]
-_Form = tuple[str, str, str, Turn, Turn]  # claim, left operand, operator, to and from the right operand
+Convert = Callable[[Any], Any]
+_Form = tuple[str, str, str, Convert, Convert]  # claim, left operand, operator, to and from the right operand
 
 
 def _same(value: Any) -> Any:
@@ -50,7 +50,7 @@ def _json(value: Any) -> str:
 def _loads(value: Any) -> Any:
     try:
         return json.loads(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ParameterError("a right operand is not in the form that its left operand asks for") from error
 
 
@@ -154,7 +154,11 @@ def import_policy(policy: object) -> Grant:
     Members, actions, operands and operators that ``export_policy`` does not write are refused, and so are permissions
     that differ in what holds for the whole grant: nothing is read that a grant could not enforce.
     """
-    if not isinstance(policy, Mapping) or len(_json(policy)) > MAX_POLICY:
+    try:
+        fits = isinstance(policy, Mapping) and len(_json(policy)) <= MAX_POLICY
+    except (TypeError, ValueError, RecursionError):
+        fits = False
+    if not fits or not isinstance(policy, Mapping):
         raise ParameterError(f"a policy is a JSON object of at most {MAX_POLICY} bytes")
     unknown = set(policy) - _POLICY
     if unknown:
