@@ -11,6 +11,8 @@ grown:          2048 jobs as ``group-verified`` in a book that has that many ent
 sweep:          end that many jobs whose leases ran out
 audit:          replay a log of that many jobs and compare every balance
 audit-tiles:    the same from tiles alone, with two processes beside: rows are entries
+clearing:       open a book of that many charges among 1,000 parties, read its log, close the period: rows are lines
+netting:        of such a closed period, the payments among all of them
 
 The floor beside them: as many commits of one small row as the task takes, SQLite alone.
 """
@@ -32,7 +34,8 @@ LAYER = Layer(
     name="broker",
     tasks=dict.fromkeys(trustcompute_broker.TASKS, (1000,))
     | {"group": (8192,), "group-verified": (8192,), "grown": (1000, 1_000_000), "audit": (10_000,)}
-    | {"sweep": (100_000,), "audit-tiles": (1_000_000,)},
+    | {"sweep": (100_000,), "audit-tiles": (1_000_000,)}
+    | {"clearing": (10_000, 1_000_000), "netting": (10_000, 1_000_000)},
     roles=("process",),
     ours=trustcompute_broker.SYSTEM,
     peers=(sqlite.SYSTEM,),

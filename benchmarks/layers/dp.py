@@ -2,8 +2,8 @@
 
 laplace, laplace-large, gaussian, gaussian-wide, gaussian-large: as many exact samples as rows, with scale 100 and 10^6,
     σ = 100, 2^14 and 2^20
-release: a whole release in one process, from a Parquet file: rows of rows/10 users in 1,000 groups; count and mean by
-    group; a user counts in at most 5 groups, with at most 5 rows in each
+release, release-small: a whole release in one process, from a Parquet file: rows of rows/10 users in 1,000 groups;
+    count and mean by group; a user counts in at most 5 groups, with at most 5 rows in each
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.layers.layer import Layer
-from benchmarks.peers import opendp
+from benchmarks.peers import opendp, pipelinedp
 from benchmarks.systems import trustcompute_dp
 
 GROUPS = 1000
 
 
 def prepare(folder: Path, task: str, rows: int) -> int:
-    if task != "release":
+    if not task.startswith("release"):
         return rows
     drawn = np.random.default_rng(rows)
     table = pa.table(
@@ -38,9 +38,9 @@ def prepare(folder: Path, task: str, rows: int) -> int:
 
 LAYER = Layer(
     name="dp",
-    tasks=dict.fromkeys(trustcompute_dp.NOISE, (10**6,)) | {"release": (10**7,)},
+    tasks=dict.fromkeys(trustcompute_dp.NOISE, (10**6,)) | {"release": (10**7,), "release-small": (10**5,)},
     roles=("process",),
     ours=trustcompute_dp.SYSTEM,
-    peers=(opendp.SYSTEM,),
+    peers=(opendp.SYSTEM, pipelinedp.SYSTEM),
     prepare=prepare,
 )

@@ -3,8 +3,10 @@
 Every system is timed over the same thing, in the consumer's process: read its keys from a CSV file, run the
 protocol, and (``intersect``) write the matched keys to another. The provider reads its own CSV within that
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
-keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``;
-``protocol`` begins and ends with digests in memory. A wrong result fails the run.
+keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``; ``files`` is
+``intersect`` for files of any size, whose keys lie on disk; ``workers`` is the same with both parties of a
+bucket in one worker, one or two of them; ``protocol`` begins and ends with digests in memory. A wrong result
+fails the run.
 """
 
 from __future__ import annotations
@@ -17,9 +19,15 @@ from benchmarks.peers import openmined, spu
 from benchmarks.system import write_keys
 from benchmarks.systems import trustcompute_psi
 
+PIECE = 2**16
+STRIDE = 0x9E3779B97F4A7C15 % 2**59 | 1
+
 
 def prepare(folder: Path, task: str, rows: int) -> int:
     shared = rows // 2
+    if task in ("files", "workers"):
+        _prepare_files(folder, rows, shared)
+        return shared
     numbers = random.Random(rows).sample(range(10**18), 2 * rows - shared)
     keys = [f"{number:018d}" for number in numbers]
     write_keys(folder / "consumer.csv", keys[:rows])
@@ -30,9 +38,26 @@ def prepare(folder: Path, task: str, rows: int) -> int:
     return shared
 
 
+def _prepare_files(folder: Path, rows: int, shared: int) -> None:
+    """The same in pieces: the i-th key is i times an odd number, modulo 2⁵⁹, which is a permutation."""
+    for name, first in (("consumer.csv", 0), ("provider.csv", rows - shared)):
+        with (folder / name).open("w", encoding="ascii") as out:
+            out.write("id\n")
+            for start in range(first, first + rows, PIECE):
+                numbers = range(start, min(start + PIECE, first + rows))
+                out.writelines(f"{number * STRIDE % 2**59:018d}\n" for number in numbers)
+
+
 LAYER = Layer(
     name="psi",
-    tasks={"intersect": (2**14, 2**17), "cardinality": (2**14,), "lookup": (2**14,), "protocol": (2**17,)},
+    tasks={
+        "intersect": (2**14, 2**17),
+        "files": (2**20,),
+        "workers": (2**20,),
+        "cardinality": (2**14,),
+        "lookup": (2**14,),
+        "protocol": (2**17,),
+    },
     roles=("provider", "consumer"),
     ours=trustcompute_psi.SYSTEM,
     peers=(openmined.SYSTEM, spu.SYSTEM),

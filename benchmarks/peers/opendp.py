@@ -24,7 +24,7 @@ NOISE = {
 SYSTEM = System(
     name="opendp",
     module="benchmarks.peers.opendp",
-    protocols=dict.fromkeys(NOISE, ("vector",)) | {"release": ("numpy",)},
+    protocols=dict.fromkeys(NOISE, ("vector",)) | dict.fromkeys(("release", "release-small"), ("numpy",)),
     requirements=("opendp==0.16.0", "pyarrow==21.0.0", "numpy==2.2.6"),
     pythons=((3, 10), (3, 11), (3, 12), (3, 13)),
 )
@@ -39,7 +39,7 @@ def party(job: Job) -> Iterator[Call]:
     import opendp.prelude as dp
 
     dp.enable_features("contrib")
-    if job.task == "release":
+    if job.task.startswith("release"):
         yield lambda: _release(dp, job)
     else:
         yield lambda: len(_noisy(dp, *NOISE[job.task], [0] * job.rows))

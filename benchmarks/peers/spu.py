@@ -21,7 +21,10 @@ _ECDH_CURVES = {
 SYSTEM = System(
     name="spu",
     module="benchmarks.peers.spu",
-    protocols={"intersect": ("ecdh-elligator2", "ecdh-25519", "ecdh-fourq", "kkrt", "rr22")},
+    protocols={
+        "intersect": ("ecdh-elligator2", "ecdh-25519", "ecdh-fourq", "kkrt", "rr22"),
+        "files": ("rr22", "kkrt"),
+    },
     requirements=("spu==0.9.5",),
     pythons=((3, 10), (3, 11)),
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.system import Call, Job, System
-from benchmarks.systems import log
+from benchmarks.systems import clearing, log
 from benchmarks.systems.version import version
 from trustcompute.broker.audit import audit
 from trustcompute.broker.batch import Asked, check
@@ -42,6 +42,7 @@ TASKS = (
     "sweep",
     "audit",
     "audit-tiles",
+    *clearing.TASKS,
 )
 THREADS = 64
 CLIENTS = 8
@@ -114,7 +115,7 @@ class Bench:
         return request.sign(self.consumer.key)
 
     def run(self, token: str) -> str:
-        """The signature check, three durable transactions (reserve, arm, post), the receipt. Returns the job."""
+        """The signature check, reserve, two durable transactions (arm, post), the receipt. Returns the job."""
         verified = self.broker.verify_request(token, peer=self.consumer.name, grant=self.grant)
         self.broker.reserve(verified, OPERATION)
         self.broker.arm(verified.job)
@@ -177,6 +178,10 @@ def party(job: Job) -> Iterator[Call]:
     if job.task == "audit-tiles":
         log.write(folder, job.rows)
         yield lambda: audit(folder, log.NAME, processes=2).size
+        return
+    if job.task in clearing.TASKS:
+        with clearing.party(job) as call:
+            yield call
         return
     count = CLIENTS if job.task == "job-clients" else THREADS
     with (

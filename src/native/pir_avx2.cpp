@@ -53,6 +53,7 @@ TC_INLINE void answer_rows(const u8* database, std::size_t columns, const Halves
             highs[r] = _mm256_add_epi32(highs[r], _mm256_madd_epi16(bytes, h));
         }
     }
+    TC_UNROLL  // or else the sums would live in memory
     for (int r = 0; r < kRows; ++r) {
         u32 sum = sum_of(lows[r]) + (sum_of(highs[r]) << 16);
         const u8* row = database + static_cast<std::size_t>(r) * columns;
@@ -77,7 +78,7 @@ void answer(const u8* database, std::size_t rows, std::size_t columns, const u32
 
 // The matrix is cut into blocks of kDeep rows and kWide columns whose halves, packed, stay in the second-level cache.
 constexpr std::size_t kDeep = 256, kWide = 352, kLanes = 8, kPairs = kDeep / 2;
-constexpr int kTall = 6;  // rows of the database at a time: twelve sums, two halves, a pair of bytes
+constexpr int kTall = 6;  // rows of the database at a time
 
 struct Packed {
     // For eight columns and two rows of the matrix: sixteen low halves, sixteen high halves.
@@ -125,18 +126,11 @@ struct Packed {
                 highs[r] = _mm256_add_epi32(highs[r], _mm256_madd_epi16(factor, h));
             }
         }
+        alignas(32) u32 sums[kTall][kLanes];
         TC_UNROLL
-        for (int r = 0; r < kTall; ++r) {
-            if (static_cast<std::size_t>(r) >= rows) continue;
-            u32* to = out + static_cast<std::size_t>(r) * stride;
-            const __m256i sum = _mm256_add_epi32(lows[r], _mm256_slli_epi32(highs[r], 16));
-            if (lanes == kLanes) {
-                store(to, _mm256_add_epi32(load(to), sum));
-                continue;
-            }
-            alignas(32) u32 sums[kLanes];
-            store(sums, sum);
-            for (std::size_t lane = 0; lane < lanes; ++lane) to[lane] += sums[lane];
+        for (int r = 0; r < kTall; ++r) store(sums[r], _mm256_add_epi32(lows[r], _mm256_slli_epi32(highs[r], 16)));
+        for (std::size_t r = 0; r < rows; ++r) {
+            for (std::size_t lane = 0; lane < lanes; ++lane) out[r * stride + lane] += sums[r][lane];
         }
     }
 };

@@ -26,8 +26,12 @@ class Ledger:
     def size(self) -> int:
         return len(self.bodies)
 
-    def entries(self) -> Iterator[log.Entry]:
-        return iter([log.decode(index, body) for index, body in enumerate(self.bodies)])
+    @property
+    def committed(self) -> int:
+        return len(self.bodies)
+
+    def entries(self, start: int = 0) -> Iterator[log.Entry]:
+        return iter([log.decode(index, body) for index, body in enumerate(self.bodies)][start:])
 
     def record(
         self, kind: str, fields: Mapping[str, Any], concealed: Mapping[str, bytes] | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -427,6 +429,18 @@ def test_a_preset_is_signed_shown_in_words_and_used(asking, capsys):
     assert run(capsys, *made)[0] == 2
 
 
+def test_a_stopped_nodes_book_gets_a_new_key(asking, capsys):
+    Path("registry/old.toml").write_text(NODE.replace('book = "book"', 'book = "turned"'))
+    made = ["identity", "create", "registry/next", "--name", "registry.example", "--authority", "authority"]
+    assert run(capsys, *made)[0] == 0
+    assert run(capsys, "statement", "registry/old.toml", "--start", "2026-01-01")[0] == 0  # makes the book
+    code, printed, _ = run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")
+    assert (code, "new key" in printed) == (0, True)
+    assert run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")[0] == 7
+    audit = ["log", "audit", "registry/turned", "--key", "registry/next/certificate.pem"]
+    assert run(capsys, *audit)[0] == 0
+
+
 LIST = """
 kind = "denylist"
 version = 1
@@ -505,3 +519,45 @@ def test_the_demo_runs_and_a_second_run_goes_on_with_it(tmp_path):
             "equal to the meter",
         ):
             assert says in done.stdout, says
+
+
+def test_a_paused_intersection_goes_on_and_a_given_up_one_does_not(asking, capsys, monkeypatch):
+    from trustcompute.cli import files
+
+    arguments = intersect(asking, **{"--out": "paused.csv", "--runs": "4"})
+    code, _, complaint = run(capsys, *arguments, "--resume")
+    assert (code, "nothing to go on with" in complaint) == (2, True)
+    pauses = files._pausing
+
+    @contextlib.contextmanager
+    def paused():
+        with pauses() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.is_set()
+            yield stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_pausing", paused)
+        code, _, complaint = run(capsys, *arguments)
+    assert (code, "--resume" in complaint) == (5, True)
+    code, printed, _ = run(capsys, *arguments, "--resume")
+    assert code == 0
+    assert "in 4 runs" in printed
+    assert Path("paused.csv").read_text().splitlines()[1:] == ['"N1",1', '"N5",2']
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_pausing", paused)
+        assert run(capsys, *arguments)[0] == 5
+    keep = ["cancel", *arguments[1 : arguments.index("--out")]]
+    assert run(capsys, *keep)[0] == 0
+    assert run(capsys, *arguments, "--resume")[0] == 2
+    code, _, complaint = run(capsys, *intersect(asking, **{"--runs": "4"}))
+    assert (code, "--out" in complaint) == (2, True)
+
+
+def test_what_is_left_is_said_in_hours_minutes_and_seconds():
+    from trustcompute.cli.files import left
+    from trustcompute.tables.progress import Progress
+
+    assert left(Progress("match", 1, 4, 100.0, 3700.4)) == "1:01:40 left"
+    assert left(Progress("match", 0, 4, 100.0, None)) == ""
+    assert left(Progress("match", 4, 4, 61.0, 0.0)) == "took 0:01:01"

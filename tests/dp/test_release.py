@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trustcompute import dp
+from trustcompute import dp, tables
 from trustcompute.dp import bounding, spill, totals
 from trustcompute.dp import measure as measuring
+from trustcompute.dp import plan as planning
 from trustcompute.dp.bounding import KEY_BYTES
 from trustcompute.errors import ParameterError, TableError, TrustcomputeError
 
@@ -137,7 +138,7 @@ def test_a_table_that_is_spilled_gives_the_same_answer(noiseless, monkeypatch, t
         whole = dp.release(table, EVERYTHING[:5] + EVERYTHING[6:7], by=by, **asked)
         with monkeypatch.context() as patch:
             patch.setattr(spill, "MOST_ROWS", 500)
-            patch.setattr(spill, "PART_ROWS", 300)
+            patch.setattr(spill, "PARTS", 7)
             patch.setattr(spill, "CHUNK", 700)
             patch.setattr(totals, "CHUNK", 100)
             patch.setattr(bounding, "CHUNK", 90)
@@ -155,7 +156,7 @@ def test_a_table_that_is_spilled_gives_the_same_answer(noiseless, monkeypatch, t
 
 def test_rows_that_are_units_are_spilled_too(noiseless, monkeypatch):
     monkeypatch.setattr(spill, "MOST_ROWS", 500)
-    monkeypatch.setattr(spill, "PART_ROWS", 300)
+    monkeypatch.setattr(spill, "PARTS", 7)
     found = dp.release(TABLE, [dp.count(), dp.sum("minutes", 0, 600)], budget=GENEROUS)
     assert found.measured.values.tolist() == [[N, TABLE["minutes"].to_numpy().sum()]]
 
@@ -248,6 +249,35 @@ def test_values_that_are_not_numbers_are_left_out_and_infinities_clamped(noisele
     )
 
 
+def test_text_in_a_number_column_of_a_file_is_missing(noiseless, tmp_path):
+    """Rules for whatever a row may hold; to raise for it would tell that it is there."""
+    path = tmp_path / "hostile.csv"
+    path.write_bytes(
+        b"u,x,n,b,s\na,1.5,3,true,A\nb,abc,4x,maybe,B\nc,,99999999999999999999,0,\xff\xfe\nd,1e999,-5,FALSE,A\n"
+        b"e,nan,300,1,A\nf,0x10,7,,\ng,-1e999,-300,yes,A\n"
+    )
+    types = {"x": pa.float64(), "n": pa.int16(), "b": pa.bool_()}
+    table = tables.open_table(path, types=types)
+    asked = [
+        dp.sum("x", -10, 10),
+        dp.sum("n", -1000, 1000),
+        dp.count("b"),
+        dp.sum("b", 0, 1),
+        dp.count("s"),
+        dp.count(),
+    ]
+    found = dp.release(table, asked, budget=GENEROUS).to_arrow().to_pylist()[0]
+    assert found == {"sum_x": 1.5, "sum_n": 5.0, "count_b": 4, "sum_b": 2.0, "count_s": 7, "count": 7}
+    for kind, wanted in ((pa.int8(), 5.0), (pa.uint8(), 10.0), (pa.uint64(), 310.0)):
+        narrow = tables.open_table(path, types={"n": kind})
+        answer = (
+            dp.release(narrow, [dp.sum("n", -1000, 1000)], budget=GENEROUS).to_arrow()["sum_n"][0].as_py()
+        )
+        assert answer == wanted, "what does not fit its type is missing"
+    grouped = dp.release(table, [dp.count()], by=["s"], budget=dp.zcdp(900, "0.5")).to_arrow()
+    assert set(grouped["s"].to_pylist()) <= {"A", "B", "", "\ufffd\ufffd"}
+
+
 def test_unknown_groups_need_units_and_public_ones_do_not():
     rare = pa.table({"u": range(1001), "g": ["common"] * 1000 + ["rare"]})
     found = dp.release(rare, [dp.count()], by="g", unit=dp.PrivacyUnit("u"), budget=dp.zcdp("0.5", "1e-12"))
@@ -310,6 +340,21 @@ def refused(**changes):
         (lambda: refused(aggregates=[dp.quantile("delay", ["0.33333333"], 0, 1)]), "multiples"),
         (lambda: refused(bounding_key=b"short"), f"{KEY_BYTES} bytes"),
         (lambda: refused(least_units=0), "least_units"),
+        (
+            lambda: refused(
+                aggregates=[dp.histogram("delay", range(500))],
+                by=dp.public("origin", [str(i) for i in range(50_000)]),
+            ),
+            "groups at most",
+        ),
+        (
+            lambda: refused(
+                aggregates=[dp.top_k("carrier", 300, [str(i) for i in range(300)])],
+                by=dp.public("origin", [str(i) for i in range(5000)]),
+                budget=dp.zcdp(900),
+            ),
+            "groups at most",
+        ),
         (lambda: refused(aggregates=[dp.sum("delay", 0, 1)], budget=dp.pure("0.000000001")), "any use"),
     ],
 )
@@ -431,6 +476,22 @@ def test_a_plot_of_error_against_budget_reads_nothing():
         assert y[list(x).index(float(budget.main))] == quoted.accuracy["count"].half_width
     with pytest.raises(ParameterError):
         dp.plot_accuracy(schema, [dp.sum("x", 0, 1)], budget=dp.pure("0.000000001"))
+
+
+def test_more_groups_than_can_be_reported_are_cut_after_they_were_chosen(monkeypatch):
+    """The last in the order of their labels are left out; whoever else is in the table changes nothing of that."""
+    monkeypatch.setattr(planning, "MAX_PICKS", 6)
+    table = pa.table({"g": np.repeat(list("dcba"), 200), "x": np.arange(800) % 9})
+    found = dp.release(table, [dp.quantile("x", ["0.5", "0.6"], 0, 9)], by="g", budget=dp.zcdp(900, "0.5"))
+    assert found.to_arrow()["g"].to_pylist() == ["a", "b", "c"]
+
+
+def test_very_many_groups_in_the_data_are_a_group_each_and_next_to_none_is_reported():
+    table = pa.table({"g": [f"group {i}" for i in range(200_000)], "x": np.ones(200_000)})
+    found = dp.release(
+        table, [dp.mean("x", 0, 2), dp.quantile("x", "0.5", 0, 2)], by="g", budget=dp.zcdp("0.1")
+    )
+    assert found.to_arrow().num_rows < 10
 
 
 def test_any_table_will_do():

@@ -33,6 +33,8 @@ TYPES: Final = frozenset(
         "grant.ended",
         "grant.reviewed",
         "rules.published",
+        "key.rotated",
+        "key.confirmed",
         "job.denied",
         "job.posted",
         "job.released",
@@ -51,6 +53,13 @@ TYPES: Final = frozenset(
         "adjustment.posted",
         "netting.payments",
         "netting.run",
+        "agreement.entered",
+        "certificate.issued",
+        "certificate.circulated",
+        "certificate.applied",
+        "certificate.changed",
+        "certificate.cancelled",
+        "certificate.recognised",
     }
 )
 

@@ -23,7 +23,7 @@ from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import RULES, Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore
+from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore, Wanted
 from trustcompute.errors import StoreError
 
 MAX_ROWS: Final = 4096  # of each kind; a grant has some 2 KB, at most 32
@@ -132,6 +132,9 @@ class Memory:
 
     # What a command asks for
 
+    def expect(self, wanted: Wanted) -> None:
+        """Nothing: most of it is here."""
+
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
         return self._jobs.among(ids, self._load_jobs)
 
@@ -173,9 +176,9 @@ class Memory:
     def entry(self, index: int) -> bytes:
         return self._peek(lambda store: store.entry(index))
 
-    def entries(self) -> Iterator[StoredEntry]:
+    def entries(self, start: int = 0) -> Iterator[StoredEntry]:
         with self._store.peek() as reader:
-            yield from reader.entries()
+            yield from reader.entries(start)
 
     def leaves(self, start: int = 0) -> Iterator[bytes]:
         with self._store.peek() as reader:
@@ -235,8 +238,10 @@ class Memory:
             self._revocations[revocation.grant] = revocation
         for name, notice in changes.notices.items():
             self._notices[name] = notice
-            if notice.state == RULES and self._rules is not None:
-                self._rules[name] = replace(notice, token="")
+            if self._rules is not None:
+                self._rules.pop(name, None)
+                if notice.state == RULES:
+                    self._rules[name] = replace(notice, token="")
         for asset in changes.assets:
             self._assets[asset.id] = asset
         for key, balance in changes.balances.items():

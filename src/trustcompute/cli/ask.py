@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import typer
 
 from trustcompute import tables
+from trustcompute.cli import files
 from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, On, Url, parse_on
 from trustcompute.cli.output import err, money, print_fields, print_json, print_table, working
 from trustcompute.cli.settings import read_text
@@ -92,9 +93,40 @@ def intersect(
     out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
     state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
     job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --out: go on with the job kept for this table.")
+    ] = False,
+    runs: Annotated[
+        int | None, typer.Option(help="With --out: buckets to cut a large job into; by its size if left out.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find out which of our rows a node's dataset also holds, or how many."""
+    """Find out which of our rows a node's dataset also holds, or how many.
+
+    With --out a table may be larger than memory, and Ctrl-C pauses: --resume goes on.
+    """
+    if (resume or runs is not None) and (out is None or job is not None):
+        raise ParameterError(
+            "--resume and --runs are for a table whose matched rows go to --out, without --job"
+        )
+    if out is not None and job is None and (output, reveal) == ("rows", "consumer"):
+        files.intersect(
+            table,
+            out,
+            url=url,
+            identity=identity,
+            grant=grant,
+            state=state,
+            as_json=as_json,
+            dataset=dataset,
+            on=parse_on(on),
+            protocol=_one_of("protocol", protocol, ("auto", "psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1")),
+            purpose=purpose,
+            scenario=scenario,
+            resume=resume,
+            runs=runs,
+        )
+        return
     if out is not None:
         _try_to_write(table, out)
     with (

@@ -9,14 +9,18 @@ import typer
 from trustcompute import __version__
 from trustcompute.cli import (
     aggregate,
+    agreement,
     ask,
+    certificate,
     demo,
     dispute,
     doctor,
     explain,
+    files,
     grant,
     identity,
     node,
+    odrl,
     record,
     release,
     rules,
@@ -52,6 +56,7 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
 app.add_typer(verify.app, name="verify")
@@ -59,3 +64,6 @@ app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")
 app.command("statement")(record.statement)
 app.add_typer(dispute.app, name="dispute")
+app.add_typer(agreement.app, name="agreement")
+app.add_typer(certificate.app, name="certificate")
+app.add_typer(odrl.app, name="odrl")

@@ -6,6 +6,7 @@
     listen = "127.0.0.1:8815"
     results = "results"              # where results revealed to this side are written; optional
     trusted = ["trustee.pem"]        # certificates of others whose grants and rules count too; optional
+    regulators = ["regulator.example"]   # who may read the log, the rules and statements; optional
 
     [contingency]                    # programs that get an event as JSON on their standard input; optional
     notify = ["/usr/local/bin/tell", "--all"]   # told of every order about a grant, and of every incident
@@ -17,6 +18,7 @@
     version = "2013"
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
+    stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
@@ -103,6 +105,7 @@ class DatasetSettings(BaseModel):
     evaluated: str | None = None
     aggregates: list[str] = []
     least_parties: int = 3
+    stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
@@ -110,6 +113,7 @@ class DatasetSettings(BaseModel):
     def dataset(self, folder: Path) -> Dataset:
         fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         fields["verified"] = None if self.verified is None else self.verified.published(folder)
@@ -136,6 +140,7 @@ class NodeSettings(BaseModel):
     listen: Annotated[str, Field(pattern=r"^[^:\s]+:[0-9]{1,5}$")] = "127.0.0.1:8815"
     results: str | None = None
     trusted: list[str] = []
+    regulators: list[str] = []
     contingency: ContingencySettings = Field(default_factory=ContingencySettings)
     dataset: list[DatasetSettings] = []
     folder: Path = Field(default=Path(), exclude=True)

@@ -208,7 +208,7 @@ def column_types(
     """Types of the columns that are named. Raises ``TableError`` for one that is not there."""
     named = [*(group.column for group in by), *(one.column for one in aggregates), unit.column]
     columns = list(dict.fromkeys(column for column in named if column is not None))
-    return {one.name: one.type for one in table.scan(columns or list(table.names)[:1]).schema}
+    return {one.name: one.type for one in table.scan_forgiving(columns or list(table.names)[:1]).schema}
 
 
 def run(plan: Plan, table: tables.Table, rng: Rng, key: bytes | None = None) -> Measured:
@@ -217,9 +217,7 @@ def run(plan: Plan, table: tables.Table, rng: Rng, key: bytes | None = None) -> 
     if len(key) != KEY_BYTES:
         raise ParameterError(f"a bounding key has {KEY_BYTES} bytes")
     needed = list(dict.fromkeys([*plan.columns, *([plan.unit.column] if plan.unit.column else [])]))
-    with spill.parts(
-        table, needed or list(table.names)[:1], plan.unit.column, min(table.count(), MAX_ROWS)
-    ) as parts:
+    with spill.parts(table, needed or list(table.names)[:1], plan.unit.column, MAX_ROWS) as parts:
         return measure(plan, parts, rng, key)
 
 

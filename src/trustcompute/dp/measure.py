@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from trustcompute.dp import bounds, selection, totals
 from trustcompute.dp.bounding import Bounded, Codes, bound, encode, every_row, mix
 from trustcompute.dp.grouping import Grouped, group, shown
-from trustcompute.dp.groups import MAX_GROUPS
 from trustcompute.dp.lattice import add_noise, floats
 from trustcompute.dp.plan import Choice, Measurement, Plan, candidates, is_text, is_unit, plain_type
 from trustcompute.dp.totals import Part
@@ -30,7 +29,6 @@ from trustcompute.primitives.sampling import discrete_gaussian, discrete_laplace
 I64 = npt.NDArray[np.int64]
 Pick = Callable[[I64, int], int]
 
-MAX_NUMBERS: Final = 2**24  # of an answer, all groups together
 CELLS: Final = 2**23  # numbers that choices are made from, at a time
 
 
@@ -134,10 +132,9 @@ def _reported(plan: Plan, labels: pa.Table, units: I64, rng: Rng) -> I64:
     if plan.rule is None:
         return np.arange(len(units))
     chosen = np.flatnonzero(plan.rule.keep(units, rng))
-    width = max((places.stop for places in columns_of(plan).values()), default=1)
     names = [shown(column.take(pa.array(chosen))) for column in labels.columns]
     order = sorted(range(len(chosen)), key=lambda at: [str(name[at]) for name in names])
-    return chosen[order[: min(MAX_GROUPS, max(MAX_NUMBERS // width, 1))]]
+    return chosen[order[: plan.most_groups]]
 
 
 def _noisy(plan: Plan, one: Measurement, exact: I64, rng: Rng) -> I64:
@@ -155,7 +152,7 @@ def _choices(plan: Plan, one: Choice, kept: Sequence[Part], target: I64, *, coun
         """step: by how much a row changes a score."""
         return mechanism(scores, Fraction(rows * step), one.epsilon, rng)
 
-    found = np.zeros((count, aggregate.k or len(aggregate.points)), dtype=np.int64)
+    found = np.zeros((count, plan.picks(one)), dtype=np.int64)
     block = max(CELLS // totals.cells_of(plan, one), 1)
     for start in range(0, count, block):
         within = np.where((target >= start) & (target < start + block), target - start, -1)
@@ -210,10 +207,7 @@ def top(counts: I64, k: int, pick: Pick) -> list[int]:
 def columns_of(plan: Plan) -> Mapping[int, slice]:
     """Where each measurement's (by position), then each choice's integers lie among ``Measured.values``' columns."""
     found, start = {}, 0
-    widths = [one.width for one in plan.measurements]
-    widths += [
-        plan.aggregates[one.aggregate].k or len(plan.aggregates[one.aggregate].points) for one in plan.choices
-    ]
+    widths = [*(one.width for one in plan.measurements), *(plan.picks(one) for one in plan.choices)]
     for at, width in enumerate(widths):
         found[at] = slice(start, start + width)
         start += width

@@ -23,7 +23,7 @@ import pyarrow as pa
 from trustcompute.dp import lattice
 from trustcompute.dp.aggregates import Aggregate
 from trustcompute.dp.budget import Budget
-from trustcompute.dp.groups import MAX_PUBLIC, Group, PartitionRule
+from trustcompute.dp.groups import MAX_GROUPS, MAX_PUBLIC, Group, PartitionRule
 from trustcompute.dp.lattice import Lattice
 from trustcompute.dp.unit import PrivacyUnit
 from trustcompute.errors import ParameterError
@@ -35,6 +35,8 @@ Statistic = Literal["rows", "units", "sum", "centred", "squares", "buckets"]
 
 CANDIDATES: Final = 1024  # points between the bounds among which a quantile is chosen
 MAX_AGGREGATES: Final = 64
+MAX_NUMBERS: Final = 2**24  # of an answer, all groups together
+MAX_PICKS: Final = 2**20  # of an answer: at a tenth of a millisecond each
 MAX_DENOMINATOR: Final = 10_000  # of quantiles: scores stay below 2^46
 ROOT: Final = 10**9  # ε of a choice is rounded down to a multiple of 1/ROOT of what the root would be
 
@@ -108,6 +110,18 @@ class Plan:
         return self.unit.groups if self.by else 1
 
     @property
+    def most_groups(self) -> int:
+        """That are reported: such that neither the numbers of an answer nor its choices are more than can be made."""
+        picks = sum(self.picks(one) for one in self.choices)
+        width = sum(one.width for one in self.measurements) + picks
+        return max(min(MAX_GROUPS, MAX_NUMBERS // max(width, 1), MAX_PICKS // max(picks, 1)), 1)
+
+    def picks(self, one: Choice) -> int:
+        """Of a group: quantiles, or the k of a top-k."""
+        aggregate = self.aggregates[one.aggregate]
+        return aggregate.k or len(aggregate.points)
+
+    @property
     def cost(self) -> PrivacyLoss:
         return self.budget.loss
 
@@ -174,7 +188,7 @@ def make_plan(
     share = budget.measurable / (sum(parts_of(aggregate) for aggregate in aggregates) + unknown)
     draft = Plan(aggregates, by, types, unit, budget, (), (), None, share)
     everything = range(len(aggregates))
-    return replace(
+    made = replace(
         draft,
         measurements=tuple(one for at in everything for one in _measurements(draft, at)),
         choices=tuple(
@@ -183,6 +197,11 @@ def make_plan(
         searches=tuple(_search(draft, at) for at in everything if aggregates[at].private),
         rule=_rule(draft, least_units) if unknown else None,
     )
+    if not unknown and math.prod(len(group.values) for group in by) > made.most_groups:
+        raise ParameterError(
+            f"that many numbers can be released for {made.most_groups} groups at most: ask for fewer"
+        )
+    return made
 
 
 def _rule(plan: Plan, least_units: int) -> PartitionRule:

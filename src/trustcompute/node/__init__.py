@@ -4,6 +4,7 @@ Called by your own service, a notebook or the command line.
 """
 
 from trustcompute.node.aggregate import MeteredAggregate, aggregate
+from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.server import Node, ProviderResult
@@ -14,6 +15,7 @@ from trustcompute.node.verifying import MeteredVerification
 __all__ = [
     "Dataset",
     "MeteredAggregate",
+    "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",
     "MeteredVerification",

@@ -21,7 +21,7 @@ from trustcompute.psi import buckets, lookup, parties
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
-from trustcompute.tables import Keys
+from trustcompute.tables import KeySet
 from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
@@ -98,7 +98,7 @@ def _keys_digest(dataset: HeldDataset, params: Params) -> str:
     return dataset.keys(params["columns"]).digest
 
 
-def _matched_rows(party: Party[Found] | Party[Found | None], keys: Keys) -> Party[MatchedRows | None]:
+def _matched_rows(party: Party[Found] | Party[Found | None], keys: KeySet) -> Party[MatchedRows | None]:
     """The party, its output told as rows of the dataset."""
     found = yield from party
     return None if found is None else MatchedRows(found.count, rows_found(found, keys))

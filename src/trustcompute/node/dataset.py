@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,11 @@ from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
 from trustcompute.node.verification import Published, Tables, held_tables
+from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.psi.table import EvaluatedTable, evaluated
+from trustcompute.tables.stored import load, store
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Dataset:
     limits:      what all grantees together may use of it, by unit; within an epoch, where there are epochs.
     epoch:       name of the data's epoch: only under a new one are budgets of the dataset fresh again.
     per_recipient: what each who receives results may use of it, over all its grants, by unit.
+    stored:      a directory for digests of keys, which then need not fit into memory: 40 bytes a row lie there, not
+                 encrypted, and are found again at the next start if the file is the same.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
@@ -55,6 +60,7 @@ class Dataset:
     epoch: str = ""
     per_recipient: Mapping[str, Limit] = field(default_factory=dict)
     evaluated: Path | str | None = None
+    stored: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
     aggregates: Sequence[str] = ()
@@ -89,11 +95,11 @@ class HeldDataset:
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
-        self._rows = tables.row_count(self.table)  # bounds its distinct keys, whatever the choice
         self._executor = executor
-        self._digested: dict[tuple[str, ...], tables.Keys] = {}
+        self._digested: dict[tuple[str, ...], tables.KeySet] = {}
         self._evaluated: dict[tuple[str, ...], EvaluatedTable] = {}
         self._lock = threading.Lock()
+        self._rows = self._count()  # bounds its distinct keys, whatever the choice
         self.verification = self._verification(signer)
 
     def _verification(self, signer: SigningKey | None) -> Tables:
@@ -104,6 +110,12 @@ class HeldDataset:
         return held_tables(
             d.verified, d.id, d.version, self.table, signer, casefold=d.casefold, executor=self._executor
         )
+
+    def _count(self) -> int:
+        choices = self.dataset.key_choices()
+        if self.dataset.stored is not None and choices:
+            return self.keys(choices[0]).rows  # counting a large CSV file would be a pass more
+        return tables.row_count(self.table)
 
     def asset(self) -> Asset:
         """What the broker's policy knows of it."""
@@ -121,7 +133,7 @@ class HeldDataset:
             per_recipient=d.per_recipient,
         )
 
-    def keys(self, columns: Sequence[str]) -> tables.Keys:
+    def keys(self, columns: Sequence[str]) -> tables.KeySet:
         """Digests of the distinct keys. Raises ``ParameterError`` for columns the holder does not match on."""
         choice = tuple(columns)
         if choice not in self.dataset.key_choices():
@@ -129,10 +141,20 @@ class HeldDataset:
             raise ParameterError(f"dataset {self.dataset.id!r} is matched on {known}, not on these columns")
         with self._lock:
             if choice not in self._digested:
-                self._digested[choice] = tables.keys(
-                    self.table, list(choice), casefold=self.dataset.casefold, executor=self._executor
-                )
+                self._digested[choice] = self._digest(choice)
             return self._digested[choice]
+
+    def _digest(self, choice: tuple[str, ...]) -> tables.KeySet:
+        on, folded, stored = list(choice), self.dataset.casefold, self.dataset.stored
+        if stored is None:
+            return tables.keys(self.table, on, casefold=folded, executor=self._executor)
+        source = self.dataset.source if isinstance(self.dataset.source, str | Path) else self.table
+        name = hashlib.sha256(canonical.dumps([self.dataset.id, on])).hexdigest()[:32]
+        directory = Path(stored) / name
+        found = load(source, on, directory, casefold=folded)
+        if found is None:
+            found = store(source, on, directory, casefold=folded, executor=self._executor)
+        return found
 
     def evaluated(self, columns: Sequence[str]) -> EvaluatedTable:
         """The evaluated table of a key choice, made or read once. Raises ``ParameterError`` where none is offered."""

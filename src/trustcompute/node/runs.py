@@ -14,8 +14,7 @@ answer itself. The countersignature does not wait for what is found: only for it
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -36,6 +35,7 @@ from trustcompute.protocol.run import Answer, Cost, Runner, drive
 from trustcompute.protocol.transcript import Binding
 from trustcompute.psi.buckets import runs_of
 from trustcompute.psi.ecdh import Found
+from trustcompute.tables.progress import Callback, Phase
 
 if TYPE_CHECKING:
     from trustcompute.node.session import Computed, Session
@@ -83,48 +83,6 @@ class Finished:
         return bits.astype(np.bool_)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a computation is, for a callback.
-
-    phase: ``digest``, ``sort``, ``match`` or ``write``; done, total: rows, parts or runs of the phase, total None while
-    it cannot be known; seconds: since the phase began here; left: seconds the phase will still take at the pace it had
-    since it began here, None before anything of it is done.
-    """
-
-    phase: str
-    done: int
-    total: int | None
-    seconds: float
-    left: float | None
-
-
-Callback = Callable[[Progress], object]
-
-
-class Phase:
-    """Counts one phase and tells a callback. Thread-safe."""
-
-    def __init__(self, phase: str, total: int | None, callback: Callback | None, before: int = 0) -> None:
-        """before: what an earlier process had done: it counts as done, and not for the pace."""
-        self._phase, self._total, self._callback = phase, total, callback
-        self._before = self._done = before
-        self._started = time.monotonic()
-        self._lock = threading.Lock()
-        self.advance(0)
-
-    def advance(self, by: int) -> None:
-        with self._lock:
-            self._done += by
-            seconds = time.monotonic() - self._started
-            here = self._done - self._before
-            left = None
-            if self._total is not None and here:
-                left = seconds / here * max(0, self._total - self._done)
-            if self._callback is not None:
-                self._callback(Progress(self._phase, self._done, self._total, seconds, left))
-
-
 class JobRuns:
     """One job: opened when this is made. ``run_all``, then ``found``, then ``finish``."""
 
@@ -141,7 +99,9 @@ class JobRuns:
         purpose: str | None,
         scenario: str | None,
         job: str | None,
+        begun: Callable[[str], object] | None = None,
     ) -> None:
+        """begun: told the id of a new job before anything of it is."""
         self._session, self._operation, self._sizes, self._party = session, operation, sizes, party
         self._state = session._begin(
             operation,
@@ -152,6 +112,7 @@ class JobRuns:
             purpose=purpose,
             scenario=scenario,
             job=job,
+            begun=begun,
         )
         self._params: Params = self._state.asked["params"]
         self._input = input_digest
@@ -203,6 +164,11 @@ class JobRuns:
         """Which keys of its bucket a finished run found: bool[keys]."""
         return self._finished(run).mask()
 
+    @property
+    def cost(self) -> Cost:
+        """Of all runs, once they are finished."""
+        return _sum([self._finished(run) for run in range(self.count)])
+
     def finish(self, output: T) -> Computed[T]:
         """Acknowledge all answers, take and check the receipt, forget the job's secrets."""
         from trustcompute.node.session import Computed, check_charge  # noqa: PLC0415 - it imports this module
@@ -219,12 +185,7 @@ class JobRuns:
             receipt, state, finished[posted].answer, self._operation.bound(self._params, self._sizes)
         )
         session._states.finish(state.job, raw, str(session.log_key))
-        cost = Cost(
-            sum(one.cost.turns for one in finished),
-            sum(one.cost.bytes_sent for one in finished),
-            sum(one.cost.bytes_received for one in finished),
-        )
-        return Computed(output, cost, self._operation.leakage(self._params), state.job, receipt)
+        return Computed(output, _sum(finished), self._operation.leakage(self._params), state.job, receipt)
 
     def _kept(self, run: int) -> bytes | None:
         return self._session._states.noted(self.job, "found", run)
@@ -280,6 +241,14 @@ class JobRuns:
         """Have the node take the job up again, which it has let go of; harmless where it has it."""
         with self._opening:
             self._session._open(self._state, self._params, self._sizes)
+
+
+def _sum(finished: Sequence[Finished]) -> Cost:
+    return Cost(
+        sum(one.cost.turns for one in finished),
+        sum(one.cost.bytes_sent for one in finished),
+        sum(one.cost.bytes_received for one in finished),
+    )
 
 
 def _raise_first(tasks: list[Future[Any]]) -> None:

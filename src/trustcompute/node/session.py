@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -41,8 +42,9 @@ from trustcompute.errors import (
     TrustcomputeError,
     VerificationError,
 )
-from trustcompute.node import authority, intersection, planned
+from trustcompute.node import authority, bulk, intersection, planned
 from trustcompute.node.authority import Explained
+from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.documents import (
     Catalog,
     CatalogEntry,
@@ -72,7 +74,9 @@ from trustcompute.protocol.transcript import Binding
 from trustcompute.psi import planner
 from trustcompute.psi.intersection import On
 from trustcompute.psi.table import load_values, store_values
+from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
+from trustcompute.transport.client import TURN_SECONDS
 from trustcompute.verification import Check
 from trustcompute.verification.planner import Mode
 
@@ -121,6 +125,7 @@ def connect(
     executor: Executor | None = None,
     territory: str | None = None,
     parties: Parties = ONE_PARTY,
+    turn_seconds: float = TURN_SECONDS,
 ) -> Session:
     """Open a session with the node at ``url`` (``grpc+tls://host:port``) under a grant (its token, or chain of tokens).
 
@@ -129,8 +134,9 @@ def connect(
     receipts are stored; without it they live as long as the session.
     territory: where the results are used, one of those the grant names; may be left out where it names one.
     parties: who asks, receives and pays, where that is not all this identity.
+    turn_seconds: how long the node may take for one turn, in which it computes; after that, ``JobInterrupted``.
     """
-    channel = FlightChannel(url, identity, peer=delegation.read(grant).aud)
+    channel = FlightChannel(url, identity, peer=delegation.read(grant).aud, turn_seconds=turn_seconds)
     return Session(
         channel,
         identity=identity,
@@ -282,6 +288,57 @@ class Session:
             scenario=scenario,
             job=job,
         )
+
+    def intersect_file(
+        self,
+        dataset: str,
+        file: Path | str,
+        *,
+        on: On,
+        out: Path | str,
+        columns: Sequence[str] | None = None,
+        protocol: planner.Protocol = "auto",
+        runs: int | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        resume: bool = False,
+        at_a_time: int | None = None,
+        progress: Callback | None = None,
+        stop: threading.Event | None = None,
+    ) -> MeteredFileIntersection:
+        """Write the rows of a file of ours whose key a dataset of the node's holds, in bounded memory.
+
+        file: Parquet, CSV or Arrow, of any size; out: ends in .parquet, .csv or .arrow; columns: those to write, all by
+        default. runs: into how many buckets to cut the job; by default, what keeps them near a million keys.
+        at_a_time: runs under way, each about 200 MB; 2 by default. progress: told of the phases ``digest``, ``sort``,
+        ``match`` and ``write``. stop: when set, what is under way is finished and ``JobInterrupted`` raised.
+        resume: go on with the job that is kept for this file, if there is one, at whatever point it was stopped or
+        killed; without it, an unfinished job is an error.
+
+        The session needs ``state=``, where keys lie meanwhile: 40 bytes a row. The rest is as for
+        ``intersect``; ``StoreError`` where the disk is full: free space and resume.
+        """
+        asked = bulk.FileAsked(
+            session=self,
+            dataset=dataset,
+            on=on,
+            protocol=protocol,
+            runs=runs,
+            purpose=purpose,
+            scenario=scenario,
+            resume=resume,
+            at_a_time=at_a_time,
+            progress=progress,
+            stop=stop,
+        )
+        return bulk.intersect_file(asked, Path(file), Path(out), columns)
+
+    def cancel_file(self, dataset: str, file: Path | str, *, on: On) -> str | None:
+        """Give up the job kept for a file, and forget its keys; returns its id, None where there was none.
+
+        What was charged stays charged.
+        """
+        return bulk.cancel_file(self, dataset, Path(file), on=on)
 
     def release(
         self,
@@ -515,8 +572,12 @@ class Session:
         purpose: str | None,
         scenario: str | None,
         job: str | None,
+        begun: Callable[[str], object] | None = None,
     ) -> JobState:
-        """Sign a request and keep it, or find the one that was kept; open the job at the node."""
+        """Sign a request and keep it, or find the one that was kept; open the job at the node.
+
+        begun: told the id of a new job before the node is.
+        """
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
         if job is None:
@@ -526,6 +587,8 @@ class Session:
             signed = request.sign(self._identity.key)
             state = JobState(request.jti, signed, os.urandom(32), input_digest.hex(), asked)
             self._states.save(state)
+            if begun is not None:
+                begun(state.job)
         else:
             state = self._states.load(job)
             if (state.input_digest, state.asked) != (input_digest.hex(), asked):

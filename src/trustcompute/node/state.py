@@ -139,6 +139,22 @@ class StateStore:
             return sorted(self._memory)
         return sorted(path.name[:32] for path in self._directory.glob("*.job.json"))
 
+    def finished(self, job: str) -> bool:
+        """Whether the job's receipt is kept and its secrets are forgotten."""
+        if self._directory is None:
+            return False
+        kept = (self._directory / f"{job}.receipt.json").exists()
+        return kept and not (self._directory / f"{job}.job.json").exists()
+
+    def receipt(self, job: str) -> bytes:
+        """The kept receipt of a finished job. Raises ``StoreError`` where it cannot be read."""
+        if self._directory is None:
+            raise StoreError("receipts are kept in a state directory: open the session with state=")
+        try:
+            return (self._directory / f"{job}.receipt.json").read_bytes()
+        except OSError as error:
+            raise StoreError(f"the receipt of job {job} cannot be read: {error.strerror}") from error
+
     def finish(self, job: str, receipt: bytes, log_key: str) -> None:
         """Keep the receipt and the key that verifies it, and forget the secrets."""
         self._memory.pop(job, None)

@@ -6,10 +6,19 @@
 """
 
 from trustcompute.psi import lookup
+from trustcompute.psi.files import FileIntersection, intersect_files
 from trustcompute.psi.intersection import Intersection, intersect
 from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.psi.planner import Plan, plan
 
 OPERATIONS = (*INTERSECTIONS, lookup.OPERATION)
 
-__all__ = ["OPERATIONS", "Intersection", "Plan", "intersect", "plan"]
+__all__ = [
+    "OPERATIONS",
+    "FileIntersection",
+    "Intersection",
+    "Plan",
+    "intersect",
+    "intersect_files",
+    "plan",
+]

@@ -27,6 +27,8 @@ from trustcompute.psi.matching import U8
 
 MAX_RUNS: Final = 256  # as many answers as a job may have
 TARGET: Final = 2**20  # keys of a bucket, on the larger side: about 200 MB of memory a party, and 1 s of work
+OVERLAPPING: Final = 4  # runs: while one side of one waits, another works
+WORTH_A_RUN: Final = 2**17  # keys, beside which what a run costs at least (0.1 s) is little
 FAILURE_BITS: Final = 40
 
 
@@ -53,8 +55,9 @@ def check(params: Params, sizes: Sizes) -> dict[str, int]:
 
 
 def plan_runs(sizes: Sizes, target: int = TARGET) -> int:
-    """How many runs keep buckets near ``target`` keys on the larger side."""
-    return min(MAX_RUNS, max(1, -(-max(sizes.consumer, sizes.provider) // target)))
+    """How many runs keep buckets near ``target`` keys on the larger side, and both sides at work."""
+    larger = max(sizes.consumer, sizes.provider)
+    return min(MAX_RUNS, max(1, -(-larger // target), min(OVERLAPPING, larger // WORTH_A_RUN)))
 
 
 def capacity(rows: int, runs: int) -> int:

@@ -220,7 +220,7 @@ class MatchedRows:
     rows: Rows | None
 
 
-def rows_found(found: Found | None, keys: tables.Keys) -> Rows | None:
+def rows_found(found: Found | None, keys: tables.KeySet) -> Rows | None:
     """Positions of all rows whose key was found, or None where the party did not learn which."""
     return None if found is None or found.mask is None else keys.rows_of(found.mask)
 

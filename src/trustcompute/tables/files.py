@@ -17,6 +17,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from trustcompute.errors import TableError
+from trustcompute.tables.forgiving import forgiven, forgiving_type
 from trustcompute.tables.table import SCAN_ROWS, Scan, Table, check_buffers, cut, listed, shown
 
 CSV_BLOCK_BYTES = 8 << 20
@@ -122,10 +123,10 @@ def _csv(path: Path, types: Types) -> Table:
             convert_options=convert,
         )
 
-    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(columns: Sequence[str], read_as: Types) -> Iterator[pa.RecordBatch]:
         convert = pa.csv.ConvertOptions(
             include_columns=list(columns),
-            column_types={name: types.get(name, pa.string()) for name in columns},
+            column_types={name: read_as.get(name, pa.string()) for name in columns},
             null_values=[""],
             strings_can_be_null=False,
         )
@@ -147,7 +148,22 @@ def _csv(path: Path, types: Types) -> Table:
             f" {listed(names)}"
         )
     schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
-    return Table(shown(path.name), names, True, lambda columns: Scan(schema, batches(columns)))
+    forgiving = pa.schema([(field.name, forgiving_type(field.type)) for field in schema])
+
+    def read(columns: Sequence[str]) -> Scan:
+        return Scan(schema, batches(columns, types))
+
+    def read_forgiving(columns: Sequence[str]) -> Scan:
+        found = pa.schema([forgiving.field(name) for name in columns])
+        raw = batches(columns, dict.fromkeys(columns, pa.binary()))
+        return Scan(found, (_forgiven(batch, schema, found) for batch in raw))
+
+    return Table(shown(path.name), names, True, read, _forgiving=read_forgiving)
+
+
+def _forgiven(batch: pa.RecordBatch, declared: pa.Schema, found: pa.Schema) -> pa.RecordBatch:
+    columns = [forgiven(batch.column(name), declared.field(name).type) for name in found.names]
+    return pa.RecordBatch.from_arrays(columns, schema=found)
 
 
 def _unreadable_csv(path: Path, error: Exception, names: Sequence[str] = ()) -> TableError:

@@ -103,7 +103,15 @@ class KeySet(Protocol):
     @property
     def digest(self) -> str: ...
 
+    @property
+    def digests(self) -> U8: ...
+
+    @property
+    def rows(self) -> int: ...
+
     def __len__(self) -> int: ...
+
+    def rows_of(self, distinct_mask: Mask) -> I64: ...
 
     def part(self, number: int, of: int) -> tuple[int, U8]: ...
 
@@ -126,17 +134,33 @@ def keys(
 
     Raises ``TableError``: an unusable source, column, type or value, by name and row, never with the value.
     """
-    names = _key_names(on)
-    scan = opened(source).scan(names)
-    form = _spec(scan.schema, casefold) if spec is None else _agreed(scan.schema, casefold, spec)
+    form, batches = digested(source, on, casefold=casefold, spec=spec, executor=executor)
     collected, rows = DigestRows(), 0
-    for found, valid in _ordered(_digest_batch, _jobs(scan.batches, form), executor):
+    for found, valid in batches:
         collected.append(found, rows + np.flatnonzero(valid))
         rows += len(valid)
     digests, codes, first_rows = collected.finish(rows)
     for array in (digests, codes, first_rows):
         array.setflags(write=False)
     return Keys(form, digests, codes, first_rows, rows, int(np.count_nonzero(codes < 0)))
+
+
+def digested(
+    source: object,
+    on: str | Sequence[str],
+    *,
+    casefold: bool | str | Collection[str] = False,
+    spec: KeySpec | None = None,
+    executor: Executor | None = None,
+) -> tuple[KeySpec, Iterator[tuple[U8, Mask]]]:
+    """The form of the keys, and for each batch of rows: digests uint8[m, 32] of those with a key, and which they are.
+
+    Arguments and errors as for ``keys``; errors of rows come while the batches are read.
+    """
+    names = _key_names(on)
+    scan = opened(source).scan(names)
+    form = _spec(scan.schema, casefold) if spec is None else _agreed(scan.schema, casefold, spec)
+    return form, ordered(_digest_batch, _jobs(scan.batches, form), executor)
 
 
 def key_spec(
@@ -244,8 +268,8 @@ def _prefix(spec: KeySpec) -> bytes:
     return VERSION.encode().ljust(32, b"\0") + bytes.fromhex(spec.digest)
 
 
-def _ordered(function: Callable[[T], R], items: Iterator[T], executor: Executor | None) -> Iterator[R]:
-    """The results in order, with a bounded number of items under way."""
+def ordered(function: Callable[[T], R], items: Iterator[T], executor: Executor | None) -> Iterator[R]:
+    """The function's results in the items' order, with a bounded number of items under way."""
     if executor is None:
         yield from map(function, items)
         return

@@ -43,6 +43,7 @@ class Table:
     reusable: bool
     _read: Callable[[Sequence[str]], Scan] = field(repr=False)
     _count: Callable[[], int] | None = field(default=None, repr=False)
+    _forgiving: Callable[[Sequence[str]], Scan] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         repeated = [name for name, count in Counter(self.names).items() if count > 1]
@@ -56,10 +57,17 @@ class Table:
 
         Raises ``TableError``, also while batches are read.
         """
+        return self._scan(columns, self._read)
+
+    def scan_forgiving(self, columns: Sequence[str] | None = None) -> Scan:
+        """The same, but text in a file that is no value of its declared type is missing, where ``scan`` raises."""
+        return self._scan(columns, self._forgiving or self._read)
+
+    def _scan(self, columns: Sequence[str] | None, read: Callable[[Sequence[str]], Scan]) -> Scan:
         wanted = list(self.names if columns is None else columns)
         self.check_columns(wanted)
         try:
-            scan = self._read(wanted)
+            scan = read(wanted)
         except CONVERSION_ERRORS as error:
             raise self._failure(error) from None
         batches = (batch.select(wanted) for batch in self._guarded(scan.batches))

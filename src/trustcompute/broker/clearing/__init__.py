@@ -5,6 +5,9 @@
     statement         a period's lines; what closing it records
     rounding          whole units once per period, every party within one of its exact share
     netting           the fewest payments that keep every net position
+    agreement, index  quote, appraisal and agreement that bind the plans of grants; what a unit came to
+    contribution      who added how much: leave-one-out, Shapley
+    fold              the log read once, and kept
     dispute           a disputed use, its evidence, and what both sides' papers settle
 
 Nothing here is stored: statements, payments and frozen lines are what the entries amount to, and the audit replays

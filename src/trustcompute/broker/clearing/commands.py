@@ -1,24 +1,81 @@
 """What the book can be told about money; run by the one writer, made by ``house``.
 
-Each reads the whole log first: what may be entered depends on what follows from it. A refusal leaves nothing behind.
+What may be entered depends on what follows from the log: each asks the house's ``fold``, which reads what is new (a
+fold of its own reads it all). A refusal leaves nothing behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from trustcompute.broker import currency as currencies
 from trustcompute.broker.clearing import split
+from trustcompute.broker.clearing.agreement import VerifiedAgreement
 from trustcompute.broker.clearing.claims import DisputeClaim, RevenueClaim
+from trustcompute.broker.clearing.fold import Fold
 from trustcompute.broker.clearing.netting import Netting
-from trustcompute.broker.clearing.record import Clearing
 from trustcompute.broker.clearing.statement import Account, Period, Posting, Statement, closing_entries, cut
+from trustcompute.broker.grant import Grant
 from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import NOTHING, Book, Touched
+from trustcompute.broker.writer import NOTHING, Book, Command, Touched
 from trustcompute.errors import Conflict, GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
+
+
+@dataclass(frozen=True, slots=True)
+class EnterAgreement:
+    """From its entry on, grants of its asset to its consumer are issued on its plan; the same again does nothing."""
+
+    agreement: VerifiedAgreement
+    fold: Fold = field(default_factory=Fold)
+    touched: Touched = NOTHING
+
+    def apply(self, book: Book) -> str:
+        made, claims = self.agreement, self.agreement.claims
+        record = self.fold.at(book)
+        known = record.agreements.get((claims.subject, claims.asset))
+        if known is not None and known.agreement == made.hash:
+            return made.hash
+        if known is not None and known.made >= claims.iat:
+            raise ParameterError("a later agreement about this asset was entered: agree anew")
+        if not claims.iat <= book.now < claims.exp:
+            raise GrantError("the agreement has ended, or is dated in the future", "exp")
+        record.common.with_plan(claims.price, claims.split).check()
+        fields = {
+            "agreement": made.hash,
+            "quote": claims.quote,
+            "appraisals": list(claims.appraisals),
+            "acceptance": made.acceptance,
+            "plan": made.plan,
+            "subject": claims.subject,
+            "asset": claims.asset,
+            "iat": claims.iat,
+            "exp": claims.exp,
+        }
+        book.record("agreement.entered", fields)
+        book.keep(Evidence(made.hash, "agreement", made.hash, made.token))
+        return made.hash
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """Issue a grant whose plan is the agreed one, if one was agreed, and keeps exact amounts coarse enough."""
+
+    claims: Grant
+    issue: Command
+    fold: Fold
+
+    @property
+    def touched(self) -> Touched:
+        return self.issue.touched
+
+    def apply(self, book: Book) -> object:
+        record, claims = self.fold.at(book), self.claims
+        record.common.with_plan(claims.price, claims.split).check()
+        record.check_agreement(claims.cnf.jkt, claims.asset.id, claims.price, claims.split, book.now)
+        return self.issue.apply(book)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +83,11 @@ class ClosePeriod:
     """Round what is owed for a period and record it; the same period again gives its statement."""
 
     period: Period
+    fold: Fold = field(default_factory=Fold)
     touched: Touched = NOTHING
 
     def apply(self, book: Book) -> Statement:
-        record = Clearing.of(book.entries())
+        record = self.fold.at(book)
         statement = record.statement(self.period)
         if statement.closed:
             return statement
@@ -40,7 +98,7 @@ class ClosePeriod:
         for part in parts:
             book.record("period.lines", part)
         book.record("period.closed", closing)
-        return replace(statement, closed=True)
+        return statement.as_closed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +108,11 @@ class OpenDispute:
     claims: DisputeClaim
     by: str
     token: str
+    fold: Fold = field(default_factory=Fold)
     touched: Touched = NOTHING
 
     def apply(self, book: Book) -> str:
-        record, name = Clearing.of(book.entries()), signing.token_hash(self.token)
+        record, name = self.fold.at(book), signing.token_hash(self.token)
         if name in record.disputes:
             return name
         for index in self.claims.entries:
@@ -72,10 +131,11 @@ class SettleDispute:
     dispute: str
     owed: Fraction
     reason: str
+    fold: Fold = field(default_factory=Fold)
     touched: Touched = NOTHING
 
     def apply(self, book: Book) -> list[Posting]:
-        record = Clearing.of(book.entries())
+        record = self.fold.at(book)
         dispute = record.disputes.get(self.dispute)
         if dispute is None:
             raise ParameterError("the log knows no such dispute: name it by its hash")
@@ -83,6 +143,7 @@ class SettleDispute:
             raise Conflict(
                 f"the dispute was settled: {dispute.owed} of it stands; an adjustment can correct that"
             )
+        record.common.with_part(self.owed).check()
         back = record.reversal(dispute, self.owed)
         fields = {"dispute": self.dispute, "owed": str(self.owed)}
         book.record("dispute.settled", fields, {"reason": self.reason.encode()})
@@ -101,6 +162,7 @@ class Adjust:
     amount: Fraction
     reason: str
     refers: int | None
+    fold: Fold = field(default_factory=Fold)
     touched: Touched = NOTHING
 
     def apply(self, book: Book) -> int:
@@ -109,6 +171,7 @@ class Adjust:
             raise ParameterError("an adjustment is positive: to give back, swap payer and payee")
         if self.account.payer == self.account.payee:
             raise ParameterError("nobody owes anything to themselves")
+        self.fold.at(book).common.with_amount(self.amount).check()
         if self.refers is not None and not 0 <= self.refers < book.size:
             raise ParameterError(f"the log has {book.size} entries, none with index {self.refers}")
         fields = _adjustment(self.account, self.amount)
@@ -126,13 +189,15 @@ class WeighPool:
     weights: Mapping[str, Fraction]
     method: str
     evidence: str | None
+    fold: Fold = field(default_factory=Fold)
     touched: Touched = NOTHING
 
     def apply(self, book: Book) -> int:
         split.check_weights(self.weights)
         if not self.pool.startswith(split.POOL):
             raise ParameterError(f"a pool is named {split.POOL}NAME, as in the split of its grants")
-        record = Clearing.of(book.entries())
+        record = self.fold.at(book)
+        record.common.with_weights(self.weights.values()).check()
         if (self.pool, self.period) in record.weights:
             raise ParameterError(
                 f"{self.pool} was weighed for this period: weights do not change, adjust instead"
@@ -156,11 +221,12 @@ class DeclareRevenue:
     claims: RevenueClaim
     by: str
     token: str
+    fold: Fold = field(default_factory=Fold)
     touched: Touched = NOTHING
 
     def apply(self, book: Book) -> int:
         claims = self.claims
-        record = Clearing.of(book.entries())
+        record = self.fold.at(book)
         terms = record.terms.get(claims.grant)
         if terms is None or terms.price.rate is None:
             raise GrantError("the log knows no such grant with a share of revenue", "grant")
@@ -190,10 +256,11 @@ class Net:
 
     period: Period
     members: tuple[str, ...]
+    fold: Fold = field(default_factory=Fold)
     touched: Touched = NOTHING
 
     def apply(self, book: Book) -> Netting:
-        made = Clearing.of(book.entries()).netting(self.period, self.members)
+        made = self.fold.at(book).netting(self.period, self.members)
         if not made.gross:
             raise ParameterError(
                 "nothing of this period is due: its lines are paid, or frozen by open disputes"

@@ -6,6 +6,7 @@
     house.weigh(pool, …)         how a pool is shared for a period
     house.declare(token)         revenue that a plan has a share of
     house.net(start, end)        the payments for what is due
+    house.agree(chain)           the plan that grants of an asset to a consumer are issued on
 
 Adversary: whoever keeps the book may try to bill what was not used, to hold back what is owed, or to close a period
 twice. All that is billed follows from entries, which the audit replays; disputes are signed by those who raise them.
@@ -16,18 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
+from typing import Any
 
-from trustcompute.broker.clearing import claims, commands
+from trustcompute.broker.clearing import agreement, claims, commands
 from trustcompute.broker.clearing.dispute import Bundle
+from trustcompute.broker.clearing.fold import Fold
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.record import Clearing
 from trustcompute.broker.clearing.statement import Account, Period, Posting, Statement
-from trustcompute.broker.grant import MAX_DENOMINATOR, SEPARATOR
+from trustcompute.broker.grant import MAX_DENOMINATOR, SEPARATOR, Grant
 from trustcompute.broker.log import Entry, Log, decode
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.store import Reader
-from trustcompute.broker.writer import Writer
+from trustcompute.broker.writer import Command, Writer
 from trustcompute.errors import ParameterError
+from trustcompute.primitives.signing import VerifyKey
 
 MAX_REASON = 200
 MAX_MEMBERS = 1024
@@ -37,19 +41,24 @@ MAX_MONEY = 10**18  # minor units of one adjustment
 class ClearingHouse:
     """See the module. Made by the broker; shares its writer."""
 
-    def __init__(self, writer: Writer, name: str) -> None:
-        """name: DNS name of the node, to which disputes and declarations are addressed."""
-        self._writer, self._name = writer, name
+    def __init__(self, writer: Writer, name: str, key: VerifyKey) -> None:
+        """name, key: of the node, to which disputes and declarations are addressed, and who agrees."""
+        self._writer, self._name, self._key, self.fold = writer, name, key, Fold()
 
     def record(self) -> Clearing:
-        """What the log says of money now."""
-        return Clearing.of(self.entries())
+        """What the log says of money now; later entries do not change it."""
+        return self.fold.now(self._writer)
 
     def entries(self) -> Iterator[Entry]:
         """The log, parsed."""
         with self._writer.view() as (reader, _):
             bodies = [stored.body for stored in reader.entries()]
         return (decode(index, body) for index, body in enumerate(bodies))
+
+    def _enter(self, command: Command) -> Any:
+        """Run a command, with its record up to date before it gets the writer."""
+        self.fold.catch_up(self._writer)
+        return self._writer.commit_one(command)
 
     def evidence(self, index: int) -> Bundle:
         """The papers of the charge that is entry ``index``: for the other side, or an arbiter.
@@ -74,6 +83,28 @@ class ClearingHouse:
                 countersigned=None if acknowledged is None else _receipt(reader, tree, acknowledged),
             )
 
+    def agree(self, chain: str) -> str:
+        """Enter an accepted agreement (``agreement.accept``); returns its hash. The same again changes nothing.
+
+        From then on until it ends, grants of its asset to its consumer are issued on its plan. Raises ``GrantError``
+        with the field for a chain that does not verify.
+        """
+        made = agreement.verify(chain, provider=self._key, audience=self._name)
+        name: str = self._enter(commands.EnterAgreement(made, self.fold))
+        return name
+
+    def agreement(self, name: str) -> str:
+        """The chain of an agreement that was entered, by its hash. Raises ``ParameterError`` for an unknown one."""
+        with self._writer.view() as (reader, _):
+            found = [each.token for each in reader.evidence(name) if each.kind == "agreement"]
+        if not found:
+            raise ParameterError("the log knows no such agreement: name it by its hash")
+        return found[0]
+
+    def issue(self, claims: Grant, issue: Command) -> None:
+        """Run the command that issues a grant, if its plan may be: ``GrantError`` against an agreement on another."""
+        self._enter(commands.Priced(claims, issue, self.fold))
+
     def statement(self, start: int, end: int) -> Statement:
         """What is owed for start <= time < end, from the log alone; of an open period, so far."""
         return self.record().statement(Period(start, end))
@@ -84,7 +115,9 @@ class ClearingHouse:
         Raises ``ParameterError`` for one that overlaps a closed one, ends in the future, skips anything billed, or
         has a pool without weights.
         """
-        made: Statement = self._writer.commit_one(commands.ClosePeriod(Period(start, end)))
+        period = Period(start, end)
+        self.fold.prepare(self._writer, period)
+        made: Statement = self._enter(commands.ClosePeriod(period, self.fold))
         return made
 
     def dispute(self, token: str) -> str:
@@ -94,7 +127,7 @@ class ClearingHouse:
         ``ParameterError`` for entries that bill nothing or are disputed already.
         """
         claimed, by = claims.verify(token, claims.DISPUTE_TYPE, claims.DisputeClaim, self._name)
-        name: str = self._writer.commit_one(commands.OpenDispute(claimed, by, token))
+        name: str = self._enter(commands.OpenDispute(claimed, by, token, self.fold))
         return name
 
     def settle(self, dispute: str, *, owed: str, reason: str) -> list[Posting]:
@@ -106,7 +139,7 @@ class ClearingHouse:
         part = exact(owed)
         if part > 1:
             raise ParameterError("what stands of a dispute is a part of it, from 0 to 1")
-        back: list[Posting] = self._writer.commit_one(commands.SettleDispute(dispute, part, _reason(reason)))
+        back: list[Posting] = self._enter(commands.SettleDispute(dispute, part, _reason(reason), self.fold))
         return back
 
     def adjust(
@@ -115,8 +148,10 @@ class ClearingHouse:
         """Post an exact amount of minor units (> 0) that follows from no use; returns its entry's index."""
         if any(not party.isascii() or not 0 < len(party) <= 128 for party in (payer, payee)):
             raise ParameterError("a party is a thumbprint or a name of at most 128 ASCII characters")
-        command = commands.Adjust(Account(payer, payee, currency), exact(amount), _reason(reason), refers)
-        index: int = self._writer.commit_one(command)
+        command = commands.Adjust(
+            Account(payer, payee, currency), exact(amount), _reason(reason), refers, self.fold
+        )
+        index: int = self._enter(command)
         return index
 
     def weigh(
@@ -133,14 +168,16 @@ class ClearingHouse:
 
         method: how they were found, for example ``shapley``; evidence: SHA-256 (hex) of the report behind them.
         """
-        command = commands.WeighPool(pool, Period(start, end), dict(weights), _reason(method), evidence)
-        index: int = self._writer.commit_one(command)
+        command = commands.WeighPool(
+            pool, Period(start, end), dict(weights), _reason(method), evidence, self.fold
+        )
+        index: int = self._enter(command)
         return index
 
     def declare(self, token: str) -> int:
         """Enter a grantee's revenue (``claims.revenue``), of which its plan takes a share; returns the index."""
         claimed, by = claims.verify(token, claims.REVENUE_TYPE, claims.RevenueClaim, self._name)
-        index: int = self._writer.commit_one(commands.DeclareRevenue(claimed, by, token))
+        index: int = self._enter(commands.DeclareRevenue(claimed, by, token, self.fold))
         return index
 
     def net(self, start: int, end: int, members: Collection[str] = ()) -> Netting:
@@ -150,7 +187,7 @@ class ClearingHouse:
         """
         if len(members) > MAX_MEMBERS:
             raise ParameterError(f"at most {MAX_MEMBERS} parties net multilaterally, not {len(members)}")
-        made: Netting = self._writer.commit_one(commands.Net(Period(start, end), tuple(sorted(members))))
+        made: Netting = self._enter(commands.Net(Period(start, end), tuple(sorted(members)), self.fold))
         return made
 
 

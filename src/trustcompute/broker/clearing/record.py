@@ -11,18 +11,23 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from sys import intern
 from typing import Any, Final
 
 from trustcompute.broker import meter
+from trustcompute.broker.certificate import Standing, State
 from trustcompute.broker.clearing import netting, plan, split
+from trustcompute.broker.clearing.agreement import plan_hash
+from trustcompute.broker.clearing.denominators import Denominators
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.statement import FORM, Account, Period, Posting, Row, Statement, lines_of
 from trustcompute.broker.grant import PricePlan, Share
 from trustcompute.broker.job import Fault
 from trustcompute.broker.log import Entry
-from trustcompute.errors import AuditError, ParameterError
+from trustcompute.errors import AuditError, GrantError, ParameterError
 from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import Usage
 
@@ -65,6 +70,17 @@ class Terms:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """An agreement that was entered. plan: hash of price and split; end: in force until then."""
+
+    index: int
+    agreement: str
+    plan: str
+    made: int
+    end: int
+
+
 @dataclass
 class Closing:
     """A closed period as the log has it. settled: lines that a netting run has covered."""
@@ -103,6 +119,10 @@ class Clearing:
     nettings: list[Netting] = field(default_factory=list)
     terms: dict[str, Terms] = field(default_factory=dict)
     weights: dict[tuple[str, Period], dict[str, Fraction]] = field(default_factory=dict)
+    agreements: dict[tuple[str, str], Agreed] = field(default_factory=dict)  # newest, by subject and asset
+    certificates: dict[str, Standing] = field(default_factory=dict)
+    recognised: dict[str, dict[str, Any]] = field(default_factory=dict)  # of other logs
+    common: Denominators = field(default_factory=Denominators)
     _meters: dict[str, plan.Meter] = field(default_factory=dict)
     _cutters: dict[str, split.Cutter] = field(default_factory=dict)
     _revoked: dict[str, int] = field(default_factory=dict)
@@ -111,6 +131,7 @@ class Clearing:
     _released: list[Use] = field(default_factory=list)  # of those, what settlements let stand
     _expected: list[Posting] = field(default_factory=list)  # adjustments that a settlement asks for
     _parts: list[list[Any]] = field(default_factory=list)
+    _last: Statement | None = None  # made of all entries so far
     _declared: dict[str, list[Period]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
@@ -120,12 +141,23 @@ class Clearing:
             made.feed(entry)
         return made
 
+    def copy(self) -> Clearing:
+        """The same now; what either is fed later the other does not see."""
+        made = Clearing(**{name: copy(getattr(self, name)) for name in self.__dataclass_fields__})
+        made.closings = [replace(each, settled=set(each.settled)) for each in self.closings]
+        made._meters = {root: replace(each) for root, each in self._meters.items()}
+        made._cutters = {root: replace(each) for root, each in self._cutters.items()}
+        made._declared = defaultdict(list, {grant: list(each) for grant, each in self._declared.items()})
+        return made
+
     def feed(self, entry: Entry) -> None:
         """Take the next entry. Raises ``AuditError`` where what it says of money does not follow from the log."""
         if self._expected and entry.type != "adjustment.posted":
             raise AuditError(f"entry {entry.index} stands where a settlement's adjustment should")
         rule = _RULES.get(entry.type)
         if rule is not None:
+            if entry.type not in _PARTS:
+                self._last = None
             rule(self, entry)
 
     # What follows from it
@@ -135,8 +167,10 @@ class Clearing:
         closing = self.closing(period)
         if closing is not None:
             return closing.statement
-        self.check(period)
-        return self._made(period, form)
+        if self._last is None or (self._last.period, self._last.form) != (period, form):
+            self.check(period)
+            self._last = self._made(period, form)
+        return self._last
 
     def closing(self, period: Period) -> Closing | None:
         return next((each for each in self.closings if each.period == period), None)
@@ -222,6 +256,18 @@ class Clearing:
                     back[Account(account.payee, account.payer, account.currency)] += amount * (1 - owed)
         return [Posting(dispute.index, account, amount) for account, amount in sorted(back.items()) if amount]
 
+    def check_agreement(
+        self, subject: str, asset: str, price: PricePlan, shares: tuple[Share, ...], now: int
+    ) -> None:
+        """Raises ``GrantError`` where an agreement for this grantee and asset is in force, on another plan."""
+        agreed = self.agreements.get((subject, asset))
+        if agreed is not None and now < agreed.end and agreed.plan != plan_hash(price, shares):
+            raise GrantError(
+                f"agreement {agreed.agreement[:16]} with this grantee for {asset} is on another plan: "
+                "use its price and split, or agree anew",
+                "price",
+            )
+
     def overlapping(self, grant: str, period: Period) -> bool:
         """Whether revenue of the grant was declared for a part of the period before."""
         return any(each.start < period.end and period.start < each.end for each in self._declared[grant])
@@ -238,10 +284,57 @@ class Clearing:
             start=max(fields.get("nbf", 0), entry.time),
             end=fields.get("exp", 0),
         )
+        if entry.type == "grant.issued" and "asset" in fields:
+            plan_ = terms.price, terms.split
+            try:
+                self.check_agreement(terms.grantee, fields["asset"], *plan_, entry.time)
+            except GrantError as error:
+                raise AuditError(f"entry {entry.index}: {error}") from error
         known = self.terms.get(fields["grant"])
         if known is not None and (known.price, known.split) != (terms.price, terms.split):
             raise AuditError(f"entry {entry.index} changes the plan of a grant that was entered before")
         self.terms[fields["grant"]] = terms
+        self.common = self.common.with_plan(terms.price, terms.split)
+
+    def _certified(self, entry: Entry) -> None:
+        fields = entry.fields
+        if fields["certificate"] in self.certificates:
+            raise AuditError(f"entry {entry.index} issues a certificate a second time")
+        replaced = self.certificates.get(fields["replaces"]) if "replaces" in fields else None
+        if "replaces" in fields and (replaced is None or replaced.replaced_by != fields["certificate"]):
+            raise AuditError(f"entry {entry.index} replaces a certificate that was not changed for it")
+        self.certificates[fields["certificate"]] = Standing(
+            fields["certificate"],
+            fields["asset"],
+            fields["right"],
+            fields["holder"],
+            State.VALID,
+            fields["end"],
+            (entry.index,),
+        )
+
+    def _certificate(self, entry: Entry) -> None:
+        name = entry.fields["certificate"]
+        try:
+            known = self.certificates[name]
+            self.certificates[name] = known.after(entry.index, entry.fields, entry.time)
+        except (KeyError, ParameterError) as error:
+            raise AuditError(f"entry {entry.index}: {error}") from error
+
+    def _recognition(self, entry: Entry) -> None:
+        fields = {name: value for name, value in entry.fields.items() if name not in ("type", "v", "time")}
+        before = self.recognised.get(fields["certificate"])
+        if before is not None and before["as_of"] > fields["as_of"]:
+            raise AuditError(f"entry {entry.index} recognises an older state than was recognised before")
+        self.recognised[fields["certificate"]] = fields
+
+    def _agreed(self, entry: Entry) -> None:
+        fields = entry.fields
+        made = Agreed(entry.index, fields["agreement"], fields["plan"], fields["iat"], fields["exp"])
+        key = fields["subject"], fields["asset"]
+        if key in self.agreements and self.agreements[key].made >= made.made:
+            raise AuditError(f"entry {entry.index} enters an agreement a second time, or an older one")
+        self.agreements[key] = made
 
     def _revocation(self, entry: Entry) -> None:
         self._revoked.setdefault(entry.fields["grant"], entry.time)
@@ -256,7 +349,8 @@ class Clearing:
         else:
             counted = self._meters.setdefault(terms.root, plan.Meter(terms.price))
             amount = counted.rate(usage, fields.get("purpose", ""), entry.time)
-        self._add(Use(entry.index, entry.time, fields["payer"], grant, fields["operation"], usage, amount))
+        payer, operation = intern(fields["payer"]), intern(fields["operation"])  # a log has few, said often
+        self._add(Use(entry.index, entry.time, payer, intern(grant), operation, usage, amount))
 
     def _forfeited(self, entry: Entry) -> None:
         if entry.fields["fault"] == Fault.PEER:
@@ -295,6 +389,7 @@ class Clearing:
                 f"entry {entry.index} weighs a pool for a period that was weighed or closed before"
             )
         self.weights[key] = weights
+        self.common = self.common.with_weights(weights.values())
 
     def _opened(self, entry: Entry) -> None:
         fields = entry.fields
@@ -312,6 +407,7 @@ class Clearing:
         if dispute is None or dispute.owed is not None or not 0 <= owed <= 1:
             raise AuditError(f"entry {entry.index} settles no open dispute")
         self._expected = self.reversal(dispute, owed)
+        self.common = self.common.with_part(owed)
         dispute = replace(dispute, owed=owed)
         self.disputes[dispute.id] = dispute
         self._disputed |= dict.fromkeys(dispute.entries, dispute)
@@ -330,6 +426,7 @@ class Clearing:
             expected = self._expected.pop(0) if self._expected else None
             if expected is None or (expected.account, expected.amount) != (account, amount):
                 raise AuditError(f"entry {entry.index} is not the adjustment that the settlement asks for")
+        self.common = self.common.with_amount(amount)
         self.adjustments.append((entry.time, Posting(entry.index, account, amount)))
 
     def _lines(self, entry: Entry) -> None:
@@ -344,6 +441,7 @@ class Clearing:
         except ParameterError as error:
             raise AuditError(f"entry {entry.index} closes a period that cannot be closed: {error}") from error
         written = [[*line.account, canonical.integer(line.amount), str(line.residual)] for line in made.lines]
+        self._last = None
         if made.closed or made.hash != fields["statement"] or parts != written:
             raise AuditError(
                 f"entry {entry.index} closes a period with a statement that does not follow from the log"
@@ -351,7 +449,7 @@ class Clearing:
         self._held |= {
             posting.index: use for posting in made.held if (use := self.use(posting.index)) is not None
         }
-        self.closings.append(Closing(period, entry.index, replace(made, closed=True)))
+        self.closings.append(Closing(period, entry.index, made.as_closed()))
 
     def _netted(self, entry: Entry) -> None:
         fields = entry.fields
@@ -410,16 +508,23 @@ class Clearing:
                 continue
             sums.add(use)
             rows.add(use)
-        owed: dict[Account, Fraction] = defaultdict(Fraction)
+        owed: dict[Account, Fraction] = {}
+        shares: dict[tuple[str, int], list[tuple[str, str, Fraction]]] = {}
         for (payer, grant, height), amount in sums.items():
-            for account, share in self._accounts(payer, grant, height, period):
-                owed[account] += amount * share
+            shared = shares.get((grant, height))
+            if shared is None:
+                shared = shares[grant, height] = [
+                    (account.payee, account.currency, share)
+                    for account, share in self._accounts(payer, grant, height, period)
+                ]
+            for payee, currency, share in shared:
+                _add(owed, Account(payer, payee, currency), amount if share == 1 else amount * share)
         adjusted = tuple(each for time, each in self.adjustments if period.start <= time < period.end)
         for posting in adjusted:
-            owed[posting.account] += posting.amount
+            _add(owed, posting.account, posting.amount)
         carried = self.closings[-1].residuals if self.closings else {}
         for account, residual in carried.items():
-            owed[account] += residual
+            _add(owed, account, residual)
         lines = lines_of(period, owed, carried, form)
         made = tuple(rows.rows(self.terms))
         return Statement(period, made, lines, False, adjusted, tuple(held), form)
@@ -498,14 +603,30 @@ class _Rows:
             yield Row(payer, grant, operation, currency, jobs, calls, units, _total(tops))
 
 
+def _add(owed: dict[Account, Fraction], account: Account, amount: Fraction) -> None:
+    before = owed.get(account)
+    owed[account] = amount if before is None else before + amount
+
+
 def _total(tops: Mapping[int, int]) -> Fraction:
+    if len(tops) == 1:
+        ((bottom, top),) = tops.items()
+        return Fraction(top, bottom)
     return sum((Fraction(top, bottom) for bottom, top in sorted(tops.items())), _FREE)
 
 
+_PARTS: Final = frozenset({"period.lines", "period.closed"})  # a closing is of what was before its parts
 _RULES: Final[Mapping[str, Callable[[Clearing, Entry], None]]] = {
     "grant.issued": Clearing._granted,
     "grant.accepted": Clearing._granted,
     "grant.revoked": Clearing._revocation,
+    "agreement.entered": Clearing._agreed,
+    "certificate.issued": Clearing._certified,
+    "certificate.circulated": Clearing._certificate,
+    "certificate.applied": Clearing._certificate,
+    "certificate.changed": Clearing._certificate,
+    "certificate.cancelled": Clearing._certificate,
+    "certificate.recognised": Clearing._recognition,
     "job.posted": Clearing._posted,
     "job.forfeited": Clearing._forfeited,
     "revenue.declared": Clearing._revenue,

@@ -31,15 +31,19 @@ def apportion(period: Period, owed: Mapping[Account, Fraction]) -> dict[Account,
     amount is at least the floor and at most the ceiling of what is owed. This alone is how periods of statement
     form 1 were closed.
     """
-    groups: dict[tuple[str, str], list[tuple[Fraction, int, Account]]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[tuple[int, int, Account]]] = defaultdict(list)
     amounts = dict.fromkeys(owed, 0)
     for account, exact in owed.items():
-        if exact > 0:
-            floor = exact.numerator // exact.denominator
-            amounts[account] = floor
-            groups[account.payer, account.currency].append((floor - exact, floor, account))
-    for lines in groups.values():
-        units = -math.ceil(_sum(remainder for remainder, _, _ in lines))
+        top, bottom = exact.numerator, exact.denominator
+        if top > 0:
+            amounts[account], over = divmod(top, bottom)
+            groups[account.payer, account.currency].append((over, bottom, account))
+    for found in groups.values():
+        common = math.lcm(
+            *{bottom for _, bottom, _ in found}
+        )  # bounded by what was declared: ``denominators``
+        lines = [(-over * (common // bottom), account) for over, bottom, account in found]
+        units = -sum(remainder for remainder, _ in lines) // common
         for account in _largest(period, lines, units):
             amounts[account] += 1
     return amounts
@@ -159,18 +163,18 @@ def _sides(account: Account) -> tuple[Side, Side]:
     return Side(True, account.payer), Side(False, account.payee)
 
 
-def _largest(period: Period, lines: list[tuple[Fraction, int, Account]], units: int) -> Iterator[Account]:
-    """The lines with the largest remainders (here negative); only where they tie is a lot drawn."""
+def _largest(period: Period, lines: list[tuple[int, Account]], units: int) -> Iterator[Account]:
+    """The lines with the largest remainders (here negative, of one denominator); only where they tie is a lot drawn."""
     lines.sort(key=_remainder)
     if 0 < units < len(lines) and lines[units - 1][0] == lines[units][0]:
         tied = lines[units][0]
         first = next(index for index, line in enumerate(lines) if line[0] == tied)
         last = next((index for index, line in enumerate(lines) if line[0] > tied), len(lines))
-        lines[first:last] = sorted(lines[first:last], key=lambda line: _lot(period, line[2]))
-    return (account for _, _, account in lines[:units])
+        lines[first:last] = sorted(lines[first:last], key=lambda line: _lot(period, line[1]))
+    return (account for _, account in lines[:units])
 
 
-_remainder: Callable[[tuple[Fraction, int, Any]], Fraction] = lambda line: line[0]  # noqa: E731
+_remainder: Callable[[tuple[int, Any]], int] = lambda line: line[0]  # noqa: E731
 
 
 def _sum(amounts: Iterator[Fraction]) -> Fraction:

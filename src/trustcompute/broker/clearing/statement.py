@@ -6,10 +6,11 @@ Form 1 is what logs were closed with before there were disputes and adjustments;
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
@@ -107,7 +108,7 @@ class Posting:
         return [self.index, *self.account, str(self.amount)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Statement:
     """A period's uses and lines. closed: whether the log has closed it; an open one may still grow.
 
@@ -150,7 +151,13 @@ class Statement:
             document["held"] = [posting.to_document() for posting in self.held]
         return document
 
-    @property
+    def as_closed(self) -> Statement:
+        """The same, closed; its hash is the same."""
+        made = replace(self, closed=True)
+        made.__dict__["hash"] = self.hash
+        return made
+
+    @functools.cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of the canonical document: what closing the period records."""
         return hashlib.sha256(canonical.dumps(self.to_document())).hexdigest()
@@ -162,20 +169,18 @@ def lines_of(
     """Round what is owed (with what is carried) into lines. Raises ``AuditError`` were money not conserved."""
     amounts = apportion(period, owed) if form == 1 else balanced(period, owed)
     nothing = Fraction()
-    lines = tuple(
-        Line(
-            account=account,
-            rated=owed[account] - carried[account] if account in carried else owed[account],
-            carried=carried.get(account, nothing),
-            amount=amounts[account],
-            residual=owed[account] - amounts[account],
-        )
-        for account in sorted(owed)
-    )
-    for line in lines:
-        if not -1 < line.residual < 1 or line.rated + line.carried != line.amount + line.residual:
-            raise AuditError(f"the line {line.account} does not conserve money: please report this")
-    return lines
+    made = []
+    for account in sorted(owed):
+        exact, amount = owed[account], amounts[account]
+        bottom = exact.denominator
+        over = exact.numerator - amount * bottom
+        before = carried.get(account)
+        rated = exact if before is None else exact - before
+        line = Line(account, rated, before or nothing, amount, Fraction(over, bottom) if over else nothing)
+        if not -bottom < over < bottom or (before and rated + before != amount + line.residual):
+            raise AuditError(f"the line {account} does not conserve money: please report this")
+        made.append(line)
+    return tuple(made)
 
 
 def closing_entries(statement: Statement) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -199,7 +204,7 @@ def cut(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
     part: list[list[Any]] = []
     size = 0
     for row in rows:
-        length = len(canonical.dumps(row)) + 1
+        length = sum(len(str(value)) + 3 for value in row) + 2  # all of them plain ASCII
         if part and size + length > MAX_PART:
             yield part
             part, size = [], 0

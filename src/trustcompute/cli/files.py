@@ -1,0 +1,167 @@
+"""``trustcompute intersect … --out``, ``cancel``: tables of any size, with a bar, paused and taken up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
+from trustcompute.cli.options import GrantFile, IdentityDir, On, Url, parse_on
+from trustcompute.cli.output import err, print_fields, print_json
+from trustcompute.cli.settings import read_text
+from trustcompute.errors import JobInterrupted
+from trustcompute.node import MeteredFileIntersection, connect
+from trustcompute.primitives.identity import Identity
+from trustcompute.tables.progress import Callback, Progress
+
+PHASES = {
+    "digest": "reading keys",
+    "sort": "sorting keys",
+    "match": "matching buckets",
+    "write": "writing rows",
+}
+
+
+def intersect(
+    table: Path,
+    out: Path,
+    *,
+    url: str,
+    identity: Path,
+    grant: Path,
+    state: Path,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Write the matched rows of a file; asked: the rest of what ``Session.intersect_file`` takes."""
+    with (
+        _pausing() as stop,
+        _bars() as progress,
+        ThreadPoolExecutor(os.cpu_count()) as executor,
+        connect(
+            url,
+            identity=Identity.load(identity),
+            grant=read_text(grant).strip(),
+            state=state,
+            executor=executor,
+        ) as session,
+    ):
+        try:
+            found = session.intersect_file(file=table, out=out, progress=progress, stop=stop, **asked)
+        except JobInterrupted as error:
+            if stop.is_set():
+                raise JobInterrupted("paused; the same command with --resume goes on") from error
+            raise JobInterrupted(f"{error} (here: the same command with --resume)") from error
+    _show(found, state / f"{found.job}.receipt.json", as_json)
+
+
+def cancel(
+    table: Annotated[Path, typer.Argument(help="The table whose job is to be given up.")],
+    url: Url,
+    identity: IdentityDir,
+    grant: GrantFile,
+    dataset: Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")],
+    on: On,
+    state: Annotated[Path, typer.Option(help="Where jobs are kept.")] = Path("jobs"),
+) -> None:
+    """Give up the paused or interrupted job of a table, and forget its keys. What was charged stays charged."""
+    with connect(
+        url, identity=Identity.load(identity), grant=read_text(grant).strip(), state=state
+    ) as session:
+        job = session.cancel_file(dataset, table, on=parse_on(on))
+    err.print("nothing was kept for this table" if job is None else f"job {job} is given up")
+
+
+def _show(found: MeteredFileIntersection, receipt: Path, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "job": found.job,
+                "protocol": found.protocol,
+                "runs": found.runs,
+                "count": found.count,
+                "rows": found.rows,
+                "out": str(found.out),
+                "bytes_sent": found.cost.bytes_sent,
+                "bytes_received": found.cost.bytes_received,
+                "leakage": {"consumer": found.leakage.consumer, "provider": found.leakage.provider},
+                "receipt": str(receipt),
+            }
+        )
+        return
+    print_fields(
+        [
+            ("matched keys", f"{found.count:,}"),
+            ("matched rows", f"{found.rows:,}"),
+            ("written to", found.out),
+            ("sent", f"{found.cost.bytes_sent:,} bytes"),
+            ("received", f"{found.cost.bytes_received:,} bytes"),
+            ("protocol", found.protocol if found.runs == 1 else f"{found.protocol} in {found.runs} runs"),
+            ("they learnt", found.leakage.provider),
+            ("we learnt", found.leakage.consumer),
+            ("job", found.job),
+            ("receipt", receipt),
+        ]
+    )
+
+
+@contextmanager
+def _pausing() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second interrupts at once, as kill would."""
+    stop = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def pause(*_: object) -> None:
+        err.print("finishing what is under way; once more to stop at once")
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only there may signals be asked for
+        return
+    signal.signal(signal.SIGINT, pause)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _bars() -> Iterator[Callback | None]:
+    """A bar for each phase, on a terminal; nothing elsewhere."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        TextColumn("{task.fields[done]}"),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Bars(*columns, console=err) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(one: Progress) -> None:
+            if one.phase not in tasks:
+                tasks[one.phase] = bars.add_task(PHASES[one.phase], total=one.total, done="", left="")
+            done = f"{one.done:,}" if one.total is None else f"{one.done:,} of {one.total:,}"
+            bars.update(tasks[one.phase], completed=one.done, done=done, left=left(one))
+
+        yield show
+
+
+def left(one: Progress) -> str:
+    """How long the phase will take yet, in words; how long it took, once it is done."""
+    if one.total is not None and one.done >= one.total:
+        return f"took {timedelta(seconds=round(one.seconds))}"
+    return "" if one.left is None else f"{timedelta(seconds=round(one.left))} left"
