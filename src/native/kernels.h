@@ -16,7 +16,7 @@
 
 namespace tc {
 
-constexpr int kAbiVersion = 4;  // kernels/dispatch.py expects the same
+constexpr int kAbiVersion = 5;  // kernels/dispatch.py expects the same
 
 enum Feature : u32 {
     kShaNi = 1u << 0,

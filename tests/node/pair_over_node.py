@@ -25,7 +25,7 @@ def intersect(pair, directory: Path, **options):
             subject=ASKER.name,
             subject_key=ASKER.thumbprint,
             asset=AssetClaim(id="right", classification="general", grade="general", personal=False),
-            operations=["psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1"],
+            operations=["psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1", "psi.vole-malicious.v1"],
             purposes=["test"],
             outputs=["matched_ids", "count"],
             contingency="0" * 64,

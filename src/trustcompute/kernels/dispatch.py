@@ -20,7 +20,7 @@ from trustcompute.kernels.arrays import I8, I64, U8, U32, U64, Column, OkvsShape
 Name = Literal["native", "portable", "reference"]
 NAMES: tuple[Name, ...] = get_args(Name)
 VARIABLE = "TRUSTCOMPUTE_KERNELS"
-ABI_VERSION = 4
+ABI_VERSION = 5
 """Raised with every change between ``native.py`` and the extension; a stale build is refused."""
 
 
