@@ -58,7 +58,7 @@ check: .make/dev
 bench: .make/dev
 	@mkdir -p benchmarks/results
 	@status=0; \
-	for layer in kernels psi broker dp verification; do \
+	for layer in kernels psi broker dp verification aggregation; do \
 	    $(PY) -m benchmarks $$layer $(BENCH_ARGS) --json benchmarks/results/$$layer.json || status=1; \
 	    $(PY) -m benchmarks.plot benchmarks/results/$$layer.json || status=1; \
 	done; exit $$status

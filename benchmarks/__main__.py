@@ -13,7 +13,7 @@ from benchmarks.layers.layer import Layer
 from benchmarks.results import Measurement, save, table
 from benchmarks.system import System
 
-LAYERS = ("kernels", "psi", "broker", "dp", "verification")
+LAYERS = ("kernels", "psi", "broker", "dp", "verification", "aggregation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

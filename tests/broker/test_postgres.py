@@ -102,6 +102,30 @@ def test_a_book_of_another_log_or_release_is_refused(shared: Any) -> None:
         shared.open()
 
 
+def test_an_older_book_is_upgraded_by_whoever_has_it_alone(
+    shared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trustcompute.broker.store import postgres
+
+    broker = shared.broker()
+    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 4)
+    steps = {
+        2: ("ALTER TABLE failures ADD COLUMN seen bigint",),
+        3: ("ALTER TABLE failures DROP COLUMN seen",),
+    }
+    monkeypatch.setattr(postgres, "_UPGRADES", steps)
+    with pytest.raises(StoreError, match=r"schema version 2, .* stop the nodes of the older release"):
+        shared.open()
+    broker.close()
+    again = shared.open()
+    again.count_failure("peer")
+    assert again.audit().size == 2
+    again.close()
+    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 3)
+    with pytest.raises(StoreError, match=r"schema version 4, .* use the release that wrote it"):
+        shared.open()
+
+
 def test_the_database_checks_the_limits_once_more(shared: Any) -> None:
     import psycopg
 

@@ -176,7 +176,7 @@ def test_the_index_is_what_a_unit_came_to() -> None:
         book.use(grant, payer=payer, usage={"calls": 1, "rows": 4})
     periods = [Period(0, 10), Period(10, 20), Period(20, 30)]
     points = price_index(Clearing.of(book.entries()), periods)
-    assert [(point.units, point.unit_value, point.index) for point in points] == [
+    assert [(point.units, point.unit_value, point.level) for point in points] == [
         (8, Fraction(1, 2), 100),
         (8, Fraction(3, 4), 150),
     ]

@@ -1,4 +1,4 @@
-"""``trustcompute statement`` and ``dispute``, from the command line."""
+"""``trustcompute statement``, ``dispute``, ``agreement``, ``certificate`` and ``odrl``, from the command line."""
 
 from __future__ import annotations
 
@@ -106,3 +106,64 @@ def test_a_grant_with_a_plan_from_a_file(node: Any, capsys: Any) -> None:
     assert plain(*issue, "--price", plan, "--currency", "EUR") == 2
     plan.write_text('kind = "tiered"\ncurrency = "EUR"\n')
     assert plain(*issue, "--price", plan) == 2 and "needs unit" in capsys.readouterr().err
+
+
+def test_an_agreement_from_the_quote_to_its_entry(node: Any, capsys: Any) -> None:
+    folder, _, _ = node
+    (folder / "plan.toml").write_text(
+        'kind = "per_use"\ncurrency = "CNY"\nper_row = "1/2"\n[[split]]\nparty = "x"\nshare = "1"\n'
+    )
+    deal, world = folder / "deal", World(folder / "book")
+    quoted = ("--asset", "companies", "--subject", world.bank.thumbprint, "--price", folder / "plan.toml")
+    bureau, bank = ("--identity", folder / "identity"), ("--identity", folder / "bank")
+    assert plain("agreement", "quote", *quoted, *bureau, "--out", deal) == 0
+    worth = ("--low", "0.1", "--high", "1", "--method", "market")
+    assert plain("agreement", "appraise", deal, *worth, *bank, "--out", deal) == 0
+    assert plain("agreement", "agree", deal, *bureau, "--out", deal) == 0
+    assert plain("agreement", "accept", deal, *bureau, "--out", deal) == 4  # not the consumer
+    assert plain("agreement", "accept", deal, *bank, "--out", deal) == 0
+    capsys.readouterr()
+    checked = run(capsys, "agreement", "check", deal, "--key", folder / "identity" / "certificate.pem")
+    entered = run(capsys, "agreement", "enter", folder / "node.toml", deal)
+    assert checked["agreement"] == entered["agreement"] and checked["claims"]["asset"] == "companies"
+    assert run(capsys, "agreement", "index", folder / "node.toml", "--min-payers", "1", "--months", "600")
+
+
+def test_a_certificate_is_registered_applied_and_verified(node: Any, capsys: Any) -> None:
+    folder, _, _ = node
+    world, key = World(folder / "book"), ("--key", folder / "identity" / "certificate.pem")
+    holder = ("--holder", world.bank.thumbprint, "--source", "registry")
+    assert plain("certificate", "issue", folder / "node.toml", "--asset", "companies", *holder) == 0
+    capsys.readouterr()
+    ((name, state),) = (
+        each.values() for each in run(capsys, "certificate", "register", folder / "node.toml")
+    )
+    assert state == "valid"
+    dossier, order = folder / "dossier.json", folder / "order.jws"
+    assert plain("certificate", "dossier", folder / "node.toml", name, "--out", dossier) == 0
+    signed = ("--use", "loan 17", "--identity", folder / "bank", "--out", order)
+    assert plain("certificate", "order", dossier, *key, *signed) == 0
+    assert plain("certificate", "carry-out", folder / "node.toml", order) == 0
+    assert plain("certificate", "dossier", folder / "node.toml", name, "--out", dossier) == 0
+    capsys.readouterr()
+    assert run(capsys, "certificate", "verify", dossier, *key)["uses"] == ["loan 17"]
+    assert plain("certificate", "cancel", folder / "node.toml", name) == 0
+    assert plain("certificate", "cancel", folder / "node.toml", name) == 2
+    assert plain("certificate", "register", folder / "node.toml", "--csv", folder / "filings") == 0
+    assert (folder / "filings" / "filings.csv").read_text().count("\n") == 4
+
+
+def test_a_grant_becomes_a_policy_and_a_contract_and_comes_back(tmp_path: Path, capsys: Any) -> None:
+    world = World(tmp_path / "book")
+    world.bureau.save(tmp_path / "identity")
+    with world.broker() as broker:
+        (tmp_path / "grant.jws").write_text(broker.issue(world.claims()))
+    for form in ("agreement", "offer", "contract"):
+        assert plain("odrl", "export", "--grant", tmp_path / "grant.jws", "--as", form) == 0
+        (tmp_path / "policy.json").write_text(capsys.readouterr().out)
+        out = ("--identity", tmp_path / "identity", "--out", tmp_path / "again.jws")
+        assert plain("odrl", "import", tmp_path / "policy.json", *out) == 0
+        assert (tmp_path / "again.jws").read_text().strip() == (tmp_path / "grant.jws").read_text()
+        capsys.readouterr()
+    (tmp_path / "policy.json").write_text('{"permission": []}')
+    assert plain("odrl", "import", tmp_path / "policy.json", *out) == 2

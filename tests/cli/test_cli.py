@@ -429,6 +429,18 @@ def test_a_preset_is_signed_shown_in_words_and_used(asking, capsys):
     assert run(capsys, *made)[0] == 2
 
 
+def test_a_stopped_nodes_book_gets_a_new_key(asking, capsys):
+    Path("registry/old.toml").write_text(NODE.replace('book = "book"', 'book = "turned"'))
+    made = ["identity", "create", "registry/next", "--name", "registry.example", "--authority", "authority"]
+    assert run(capsys, *made)[0] == 0
+    assert run(capsys, "statement", "registry/old.toml", "--start", "2026-01-01")[0] == 0  # makes the book
+    code, printed, _ = run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")
+    assert (code, "new key" in printed) == (0, True)
+    assert run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")[0] == 7
+    audit = ["log", "audit", "registry/turned", "--key", "registry/next/certificate.pem"]
+    assert run(capsys, *audit)[0] == 0
+
+
 LIST = """
 kind = "denylist"
 version = 1

@@ -53,6 +53,9 @@ def test_a_log_is_exported_copied_audited_and_backed_up_while_the_node_runs(
     for log in ("tiles", "copy", "book"):
         report = run(capsys, "log", "audit", tmp_path / log, *key, *known, "--processes", 1)
         assert (report["code"], report["entries"]) == (0, 5)
+    tokens = run(capsys, "log", "audit", tmp_path / "book", *key, "--evidence")["tokens"]
+    assert tokens == {"grants": 0, "requests": 0, "countersignatures": 0, "unknown": []}
+    assert run(capsys, "log", "audit", tmp_path / "tiles", *key, "--evidence")["code"] == 7
     assert run(capsys, "log", "backup", tmp_path / "book", tmp_path / "saved")["code"] == 0
     assert run(capsys, "log", "audit", tmp_path / "saved", *key, *known)["entries"] == 5
     assert run(capsys, "log", "backup", tmp_path / "book", tmp_path / "saved")["code"] == 7

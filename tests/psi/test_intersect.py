@@ -47,9 +47,22 @@ def test_the_fast_protocol_equals_a_plain_join_too(block):
         assert found.right_rows.tolist() == pair.right_rows, seed
 
 
+@pytest.mark.parametrize("block", range(5))
+def test_the_protocol_against_deviating_sides_equals_a_plain_join_too(block):
+    for seed in range(1000 + 10 * block, 1000 + 10 * block + (10 if LARGEST > 120 else 1)):
+        pair = random_tables.random_pair(seed, LARGEST)
+        found = psi.intersect(pair.left, pair.right, on=pair.on, protocol="psi.vole-malicious.v1")
+        assert (found.count, found.left_rows.tolist()) == (pair.count, pair.left_rows), seed
+
+
 @pytest.mark.parametrize(
     ("protocol", "output"),
-    [("psi.ecdh.v1", "rows"), ("psi.ecdh.v1", "count"), ("psi.dh.v1", "rows"), ("psi.vole.v1", "rows")],
+    [
+        ("psi.ecdh.v1", "rows"),
+        ("psi.ecdh.v1", "count"),
+        ("psi.dh.v1", "rows"),
+        ("psi.vole.v1", "rows"),
+    ],
 )
 @pytest.mark.parametrize("reveal", ["left", "right", "both"])
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 5), (5, 0), (1, 1), (1, 40), (40, 1), (33, 21)])

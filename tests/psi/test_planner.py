@@ -59,3 +59,22 @@ def test_wrong_arguments_are_named(wrong):
         psi.plan(10, 10, **wrong)
     with pytest.raises(ParameterError, match="distinct keys"):
         psi.plan(-1, 10)
+
+
+def test_against_a_side_that_may_deviate_there_is_one_protocol():
+    plan = psi.plan(1000, 1000, adversary="malicious")
+    assert plan.protocol == "psi.vole-malicious.v1"
+    assert "holds against a side that deviates" in plan.reasons[0]
+    assert plan.statistical_bits == 108
+    assert "malicious, 126 bits" in str(plan)
+    for refused in ({"reveal": "both"}, {"output": "count"}, {"protocols": ["psi.vole.v1"]}):
+        with pytest.raises(ParameterError):
+            psi.plan(10, 10, adversary="malicious", **refused)
+    with pytest.raises(ParameterError, match="semi-honest or malicious"):
+        psi.plan(10, 10, adversary="covert")
+
+
+def test_what_resists_more_is_taken_where_nothing_else_may_be():
+    assert psi.plan(1000, 1000, protocols=["psi.vole-malicious.v1"]).adversary == "malicious"
+    both = ["psi.vole.v1", "psi.vole-malicious.v1"]
+    assert psi.plan(1000, 1000, protocols=both).protocol == "psi.vole.v1"

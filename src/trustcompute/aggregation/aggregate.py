@@ -6,46 +6,51 @@ The same parties over nodes: ``trustcompute.aggregate``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from trustcompute import tables
-from trustcompute.aggregation import masked
+from trustcompute.aggregation import keyed, masked
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import check_source, encode
 from trustcompute.aggregation.members import Round, in_process
 from trustcompute.aggregation.operation import OPERATIONS, parameters
+from trustcompute.aggregation.plan import SCHEMES, Scheme, cipher_of, plan
 from trustcompute.aggregation.result import Aggregate
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import InputError, ParameterError
+from trustcompute.kernels.arrays import I64
 from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.star import TooFew, run_star
+from trustcompute.protocol.operation import Leakage
+from trustcompute.protocol.party import Party
+from trustcompute.protocol.star import Coordinator, TooFew, run_star
 from trustcompute.protocol.transcript import Binding
 
-Scheme = Literal["masked"]
+HOLDER: Final = "key holder"
 
 
 def aggregate(
-    sources: Mapping[str, Any] | Sequence[Any], spec: Spec, *, scheme: Scheme = "masked"
+    sources: Mapping[str, Any] | Sequence[Any], spec: Spec, *, scheme: Scheme | Literal["auto"] = "masked"
 ) -> Aggregate:
     """Add up what the tables hold, by the protocol that separate organisations would run.
 
     sources: by party's name, or in order (``party-1``, ...): anything ``tables`` reads; vectors where the spec has
     a length.
-    scheme: ``masked``. Raises ``Unusable`` naming the party and the rule where a table does not keep the specification,
-    ``ParameterError``, ``TooFew``.
+    scheme: ``masked``, which nobody opens alone; ``rlwe``, ``rlwe-4096``, ``paillier``, ``phe``, ``bfv`` or
+    ``ckks``, which a key holder opens; or ``auto``, as ``plan`` says. Raises ``Unusable`` naming the party and the rule
+    where a table does not keep the specification, ``ParameterError``, ``TooFew``.
     """
     by_name = dict(sources) if isinstance(sources, Mapping) else {
         f"party-{at + 1:0{len(str(len(sources)))}d}": table for at, table in enumerate(sources)
     }  # fmt: skip
-    if scheme != "masked":
-        raise ParameterError(f"scheme must be 'masked', not {scheme!r}")
-    opened = {name: _opened(table, spec, name) for name, table in by_name.items()}
+    chosen = plan(spec, len(by_name)).chosen if scheme == "auto" else scheme
+    if chosen not in SCHEMES:
+        raise ParameterError(f"scheme must be 'auto' or one of {', '.join(SCHEMES)}, not {scheme!r}")
     about = Round(spec, tuple(sorted(by_name)), os.urandom(16))
     params = parameters(about)
-    operation = OPERATIONS[0]
-    known = in_process(about.parties)
+    opened = {name: _opened(table, spec, name) for name, table in by_name.items()}
     failures: dict[str, InputError] = {}
 
     def values(name: str) -> Any:
@@ -55,14 +60,10 @@ def aggregate(
             failures[name] = error
             raise
 
-    binding = Binding("", operation.id, params, operation.consumer, operation.provider)
-    parties = {
-        name: masked.contributor(about, member, partial(values, name), Rng.from_os(), Cohorts())
-        for name, member in known.items()
-    }
-    recognise = next(iter(known.values())).recognise
+    star = _masked(about, values) if chosen == "masked" else _keyed(about, chosen, values)
+    binding = Binding("", star.id, params, "aggregator", "contributor")
     try:
-        run = run_star(masked.aggregator(about, recognise), parties, binding)
+        run = run_star(star.coordinator, star.parties, binding)
     except TooFew:
         if failures:
             raise failures[min(failures)] from None
@@ -70,7 +71,51 @@ def aggregate(
     if failures:  # the others could have gone on; in one process nobody wants a sum without a table it passed
         raise failures[min(failures)]
     sums, names = run.result
-    return Aggregate(spec, sums, names, run.reasons, operation.id, run.costs, operation.leakage(params))
+    costs = {name: cost for name, cost in run.costs.items() if name in by_name}
+    return Aggregate(spec, sums, names, run.reasons, star.id, costs, star.leakage)
+
+
+@dataclass(frozen=True)
+class _Star:
+    """Everybody of one scheme."""
+
+    id: str
+    coordinator: Coordinator[tuple[I64, tuple[str, ...]]]
+    parties: dict[str, Party[Any]]
+    leakage: Leakage
+
+
+def _masked(about: Round, values: Callable[[str], I64]) -> _Star:
+    known = in_process(about.parties)
+    parties: dict[str, Party[Any]] = {
+        name: masked.contributor(about, member, partial(values, name), Rng.from_os(), Cohorts())
+        for name, member in known.items()
+    }
+    coordinator = masked.aggregator(about, known[about.parties[0]].recognise)
+    return _Star(masked.ID, coordinator, parties, OPERATIONS[0].leakage(parameters(about)))
+
+
+def _keyed(about: Round, scheme: Scheme, values: Callable[[str], I64]) -> _Star:
+    if about.spec.reveal != "aggregator":
+        raise ParameterError("only the scheme 'masked' reveals the sum to everyone, who then can verify it")
+    if HOLDER in about.parties:
+        raise ParameterError(f"no party may be called {HOLDER!r}: that is who opens the sum")
+    cipher = cipher_of(scheme, about.spec)
+    known = in_process([*about.parties, HOLDER])
+    parties: dict[str, Party[Any]] = {
+        name: keyed.contributor(
+            about, known[name], HOLDER, cipher, values=partial(values, name), rng=Rng.from_os()
+        )
+        for name in about.parties
+    }
+    parties[HOLDER] = keyed.key_holder(about, known[HOLDER], cipher, Rng.from_os(), Cohorts())
+    coordinator = keyed.aggregator(about, HOLDER, cipher, known[HOLDER].recognise)
+    summed = OPERATIONS[0].leakage(parameters(about)).consumer
+    leakage = Leakage(
+        consumer=f"{summed}; so does the key holder, who could open what one party sent, were it to get at it",
+        provider="what was asked, and who holds the key",
+    )
+    return _Star(cipher.id, coordinator, parties, leakage)
 
 
 def _opened(source: Any, spec: Spec, name: str) -> Any:

@@ -3,7 +3,11 @@ recorded so that nobody can deny or alter it, and becomes money owed.
 
     broker            the facade that the node and embedders use
     grant, request    the signed documents: terms of use, one use, its acknowledgement
+    rules, standing   what stands above grants; how each stands
+    order, publish    documents that change this
+    presets, describe common grants; a grant in plain words
     policy, meter     deciding and counting
+    notice, rotation  what holds for the time being; a log's next key
     budget            the dataset's own accounts, by data epoch and by recipient
     job               the states of a job
     writer, commands  the one code path that changes the book, and what it can be told to do

@@ -18,19 +18,20 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import budget, log, meter, standing, tiles
+from trustcompute.broker import budget, log, meter, rotation, standing, tiles
 from trustcompute.broker.clearing import Clearing, Period
 from trustcompute.broker.commands import ARMED_LEASE, RESERVED_LEASE
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import JobRecord, JobState
 from trustcompute.broker.log import Entry
 from trustcompute.broker.meter import TOTAL, BalanceKey
-from trustcompute.broker.notice import RULES, topics
+from trustcompute.broker.notice import RULES, SUPERSEDED, topics
 from trustcompute.broker.store import Reader
 from trustcompute.broker.store.sqlite import BOOK_FILE, SqliteStore
-from trustcompute.errors import AuditError, TrustcomputeError
+from trustcompute.errors import AuditError, TrustcomputeError, VerificationError
 from trustcompute.primitives import canonical, checkpoint, merkle
 from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
+from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT
 
 SPAN_ENTRIES: Final = tiles.SPAN * tiles.WIDTH
@@ -200,7 +201,7 @@ def audit_book(reader: Reader, key: NoteKey, *, known: Sequence[str] = ()) -> Au
     """As ``audit``, for a view of a book."""
     entries = ((stored.body, stored.leaf) for stored in reader.entries())
     with _uncollected():
-        replay = _Replay(key).run(entries, reader.checkpoints(), known)
+        replay = _Replay(key, first=_first_key(reader, key)).run(entries, reader.checkpoints(), known)
         _compare(replay, reader)
     return replay.report(meter_compared=True)
 
@@ -215,12 +216,26 @@ def _bound(account: str, limit: Limit) -> _Bound:
     return account, total, per_day, per_call
 
 
+def _first_key(reader: Reader, key: NoteKey) -> NoteKey:
+    """The key that opened the log: the oldest that was rotated, or the one that was given."""
+    past = [each for state in rotation.STATES for each in reader.notices_in(state)]
+    if not past:
+        return key
+    return NoteKey(key.name, VerifyKey.from_x(min(past, key=lambda each: each.entry).token))
+
+
 class _Replay:
     """What the entries so far amount to."""
 
-    def __init__(self, key: NoteKey, tree: merkle.Tree | None = None) -> None:
-        """tree: of all entries, where they were checked against it before."""
+    def __init__(self, key: NoteKey, tree: merkle.Tree | None = None, first: NoteKey | None = None) -> None:
+        """tree: of all entries, where they were checked against it before; first: the key that opened the log, where
+        its checkpoints are known: ``key`` may then be any that the log had, else it is the last."""
         self._key = key
+        self._first = first
+        self._signer = first or key  # of the checkpoints at this place of the log
+        self._owner = ""  # thumbprint of the key that the log belongs to at this place
+        self._keys: dict[str, NoteKey] = {}  # all that it had so far, where it was handed over
+        self._confirmed = True
         self._tree = tree or merkle.Tree()
         self._time = 0
         self._checkpoints = 0
@@ -253,6 +268,8 @@ class _Replay:
             "grant.ended": self._standing,
             "grant.reviewed": self._reviewed,
             "rules.published": self._rules_published,
+            "key.rotated": self._rotated,
+            "key.confirmed": self._confirmation,
             "job.posted": self._posted,
             "job.forfeited": self._forfeited,
             "job.released": self._released,
@@ -286,11 +303,23 @@ class _Replay:
 
     def hold_against(self, known: Sequence[str], size: int) -> None:
         """Raises ``AuditError`` unless the log has all that these checkpoints cover."""
-        for held in (checkpoint.verify(each, self._key) for each in known):
+        given = self._key.key.thumbprint
+        if given != self._owner and (self._first is None or given not in self._keys):
+            raise EntryError(
+                "the log was opened under another name or key, and not handed over to this one", 0
+            )
+        for held in (self._held(each) for each in known):
             if held.size > size or held.root != self._tree.root(held.size):
                 raise AuditError(
                     f"another checkpoint of size {held.size} was signed: the log was rewritten or cut"
                 )
+
+    def _held(self, note: str) -> Checkpoint:
+        """A checkpoint that somebody holds, by any key that the log had."""
+        for key in self._keys.values():
+            with contextlib.suppress(VerificationError):
+                return checkpoint.verify(note, key)
+        return checkpoint.verify(note, self._key)
 
     def report(self, *, meter_compared: bool, checkpoints: int | None = None) -> AuditReport:
         return AuditReport(
@@ -307,7 +336,7 @@ class _Replay:
 
     def _next(self, notes: Iterator[str]) -> Checkpoint | None:
         note = next(notes, None)
-        return None if note is None else checkpoint.verify(note, self._key)
+        return None if note is None else checkpoint.verify(note, self._signer)
 
     def replay(self, entry: Entry) -> None:
         """Take the next entry. Raises ``AuditError``."""
@@ -327,8 +356,26 @@ class _Replay:
             raise EntryError(f"a field is missing or malformed ({type(error).__name__})", index) from error
 
     def _opened(self, entry: Entry) -> None:
-        if (entry.fields["origin"], entry.fields["key"]) != (self._key.name, self._key.key.thumbprint):
+        self._owner = str(entry.fields["key"])
+        strange = self._first is not None and self._owner != self._first.key.thumbprint
+        if entry.fields["origin"] != self._key.name or strange:
             raise EntryError("the log was opened under another name or key", entry.index)
+
+    def _rotated(self, entry: Entry) -> None:
+        found = rotation.read(entry, self._key.name)
+        if found.old.thumbprint != self._owner or not self._confirmed:
+            raise EntryError("it hands over a log that belongs to another key", entry.index)
+        self._owner, self._signer = found.new.thumbprint, NoteKey(self._key.name, found.new)
+        for each in (found.old, found.new):
+            self._keys[each.thumbprint] = NoteKey(self._key.name, each)
+        state = rotation.COMPROMISED if found.compromised else rotation.RETIRED
+        self.notices[rotation.name_of(found.old.thumbprint)] = state, entry.index
+        self._confirmed = False
+
+    def _confirmation(self, entry: Entry) -> None:
+        if self._confirmed or VerifyKey.from_x(entry.fields["key"]).thumbprint != self._owner:
+            raise EntryError("it confirms no rotation", entry.index)
+        self._confirmed = True
 
     def _registered(self, entry: Entry) -> None:
         fields = entry.fields
@@ -382,6 +429,10 @@ class _Replay:
             raise EntryError(f"a newer {kind} of the same issuer was in force", entry.index)
         self._published[name] = {"version": version, "hash": hash_}
         self._references.add((kind, issuer, version, hash_))
+        for superseded in entry.fields.get("supersedes", ()):
+            if self.notices.get(superseded, ("", 0))[0] != RULES:
+                raise EntryError("it supersedes rules that were not in force", entry.index)
+            self.notices[superseded] = SUPERSEDED, entry.index
         self.notices[name] = RULES, entry.index
 
     def _decided(self, entry: Entry) -> None:

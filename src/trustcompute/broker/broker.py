@@ -41,6 +41,7 @@ from trustcompute.broker import (
     meter,
     policy,
     request,
+    rotation,
     rules,
     standing,
     tiles,
@@ -196,6 +197,8 @@ class Broker:
         self.certificates = Register(self._writer, identity, self.clearing.fold)
         keys = (identity.key.public, *trusted)
         self._trusted = {key.thumbprint: key for key in keys}
+        self._past: dict[str, VerifyKey] = {}  # keys that this log had before
+        self._stolen: frozenset[str] = frozenset()  # of these, by thumbprint
         self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()
         self._cache_mutex = Lock()
 
@@ -330,7 +333,9 @@ class Broker:
             audience=self.identity.name,
             now=self._writer.now(),
         )
-        self._writer.commit_one(orders.Give(found, self.identity.thumbprint))
+        if found.claims.iss in self._stolen:
+            raise GrantError("the order is signed with a key that was compromised", "iss")
+        self._writer.commit_one(orders.Give(found, (self.identity.thumbprint, *self._past)))
         if found.claims.do == "exit":
             self._end([found.claims.grant])
         return found
@@ -358,7 +363,8 @@ class Broker:
         ``GrantError`` with the field.
         """
         found = rules.verify(token, self._trusted, self.identity.name)
-        self._writer.commit_one(Publish(found, token, token_hash(token)))
+        older = tuple(self._past) if found.iss == self.identity.thumbprint else ()
+        self._writer.commit_one(Publish(found, token, token_hash(token), older))
         return found
 
     def rules(self) -> list[tuple[Reference, Rules]]:
@@ -380,7 +386,8 @@ class Broker:
             if known is not None:
                 self._verified.move_to_end(hash_)
                 return known
-        verified = delegation.verify(token, self._trusted, self.identity.name)
+        verified = delegation.verify(token, self._trusted | self._past, self.identity.name)
+        self._check_issuer(verified)
         with self._cache_mutex:
             self._verified[hash_] = verified
             while len(self._verified) > CACHED_GRANTS:
@@ -705,6 +712,18 @@ class Broker:
         with self._writer.view() as (reader, _):
             return list(_entries(reader))
 
+    def page(self, start: int, most: int, size: int) -> tuple[str, list[bytes]]:
+        """The newest checkpoint, and entries from ``start`` on: at most ``most``, and one beyond ``size`` bytes."""
+        with self._writer.view() as (reader, tree):
+            bodies: list[bytes] = []
+            held = 0
+            for index in range(start, min(tree.size, start + most)):
+                bodies.append(reader.entry(index))
+                held += len(bodies[-1])
+                if held > size:
+                    break
+            return reader.last_checkpoint() or "", bodies
+
     def checkpoint(self) -> str:
         """The newest signed checkpoint."""
         with self._writer.view() as (reader, _):
@@ -723,7 +742,7 @@ class Broker:
     def audit_evidence(self) -> EvidenceReport:
         """Check every signed token behind the log: grants, requests, countersignatures. Raises ``AuditError``."""
         with self._writer.view() as (reader, _):
-            return evidence.check(reader, self.log_key, self._trusted.values())
+            return evidence.check(reader, self.log_key, (*self._trusted.values(), *self._past.values()))
 
     def backup(self, directory: Path) -> None:
         """Copy the book and the outbox into a new directory while jobs run: ``open`` it to restore it.
@@ -741,6 +760,53 @@ class Broker:
 
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
+        with self._writer.view() as (reader, _):
+            retired, stolen = (reader.notices_in(each) for each in (rotation.RETIRED, rotation.COMPROMISED))
+            signed = reader.last_checkpoint() or ""
+        keys = [VerifyKey.from_x(each.token) for each in (*retired, *stolen)]
+        self._past = {key.thumbprint: key for key in keys}
+        self._stolen = frozenset(VerifyKey.from_x(each.token).thumbprint for each in stolen)
+        if self._past and not _signed_by(signed, self.log_key):
+            self._writer.commit_one(rotation.Confirm(self.identity.key.public))
+
+    def _check_issuer(self, verified: VerifiedGrant) -> None:
+        """Of a stolen key only those grants count that the log had an entry of when it was rotated."""
+        root = verified.chain[-1]
+        if root.claims.iss in self._stolen:
+            with self._writer.view() as (reader, _):
+                row = reader.grants([root.hash]).get(root.hash)
+                notice = reader.notices([rotation.name_of(root.claims.iss)])
+            if row is None or any(
+                row.entry > each.entry for each in notice.values() if each.state == rotation.COMPROMISED
+            ):
+                raise GrantError("the issuer's key was compromised: ask for a grant under its new key", "iss")
+
+    @classmethod
+    def rotate(
+        cls,
+        directory: Path | str,
+        old: Identity,
+        new: Identity,
+        *,
+        compromised: bool = False,
+        clock: Clock | None = None,
+        database: str | None = None,
+    ) -> None:
+        """Hand a book over to a new key; open it with the new identity from then on (``rotation``).
+
+        The node must be stopped, and of a book in PostgreSQL every process. compromised: whether the old key may be in
+        other hands; grants that it signs from now on are refused. Raises ``ParameterError`` for identities of different
+        names, ``Conflict`` for a key that the log had before.
+        """
+        if old.name != new.name:
+            raise ParameterError(f"a log keeps its name: the new identity is for {new.name}, not {old.name}")
+        with cls.open(directory, old, clock=clock, database=database) as broker:
+            origin = log.origin_of(old.name)
+            broker._writer.commit_one(
+                rotation.Rotate(origin, old.key.public, new.key, compromised, tuple(broker._past))
+            )
+        with cls.open(directory, new, clock=clock, database=database):
+            pass  # which lets the new key confirm
 
     def _prune(self) -> None:
         """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
@@ -752,6 +818,14 @@ class Broker:
         with self._writer.view() as (reader, _):
             kept = {job.id for job in (*reader.open_jobs(), *reader.unacknowledged(now))}
         self.outbox.remove({name for name in names if name[:32] not in kept})
+
+
+def _signed_by(note: str, key: NoteKey) -> bool:
+    try:
+        checkpoint.verify(note, key)
+    except VerificationError:
+        return False
+    return True
 
 
 def _entries(reader: Reader) -> Iterator[Entry]:

@@ -33,6 +33,8 @@ TYPES: Final = frozenset(
         "grant.ended",
         "grant.reviewed",
         "rules.published",
+        "key.rotated",
+        "key.confirmed",
         "job.denied",
         "job.posted",
         "job.released",

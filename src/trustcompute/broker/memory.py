@@ -23,7 +23,7 @@ from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import RULES, Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore
+from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore, Wanted
 from trustcompute.errors import StoreError
 
 MAX_ROWS: Final = 4096  # of each kind; a grant has some 2 KB, at most 32
@@ -132,6 +132,9 @@ class Memory:
 
     # What a command asks for
 
+    def expect(self, wanted: Wanted) -> None:
+        """Nothing: most of it is here."""
+
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
         return self._jobs.among(ids, self._load_jobs)
 
@@ -235,8 +238,10 @@ class Memory:
             self._revocations[revocation.grant] = revocation
         for name, notice in changes.notices.items():
             self._notices[name] = notice
-            if notice.state == RULES and self._rules is not None:
-                self._rules[name] = replace(notice, token="")
+            if self._rules is not None:
+                self._rules.pop(name, None)
+                if notice.state == RULES:
+                    self._rules[name] = replace(notice, token="")
         for asset in changes.assets:
             self._assets[asset.id] = asset
         for key, balance in changes.balances.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 RULES: Final = "rules"  # the state of a notice that is a deny-list or a policy
+SUPERSEDED: Final = "superseded"  # of one that the same operator laid down with an older key
 
 
 @dataclass(frozen=True, slots=True)

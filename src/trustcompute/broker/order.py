@@ -15,6 +15,7 @@ older than the last about the same link is refused, so none can be repeated; rev
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -145,7 +146,7 @@ def verify(token: str, *, grant: VerifiedGrant, operator: str, audience: str, no
 
 
 def _rank(claims: Order, link: VerifiedGrant, operator: str) -> int:
-    found = rank(claims.iss, link, operator)
+    found = rank(claims.iss, link, (operator,))
     if found is not None:
         return found
     if claims.do == "exit" and claims.iss == link.claims.cnf.jkt:
@@ -155,10 +156,12 @@ def _rank(claims: Order, link: VerifiedGrant, operator: str) -> int:
     )
 
 
-def rank(signer: str, link: VerifiedGrant, operator: str) -> int | None:
+def rank(signer: str, link: VerifiedGrant, operators: Collection[str]) -> int | None:
     """0 for the operator, 1 for the root's issuer, and so on downwards; ``None`` for everybody else."""
-    for place, one in enumerate((operator, *(each.claims.iss for each in reversed(link.chain)))):
-        if one == signer:
+    if signer in operators:
+        return 0
+    for place, each in enumerate(reversed(link.chain), start=1):
+        if each.claims.iss == signer:
             return place
     return None
 
@@ -168,7 +171,7 @@ class Give:
     """An order to the book. The same order again does nothing."""
 
     order: VerifiedOrder
-    operator: str
+    operators: tuple[str, ...]  # the operator's key, and those it had before
 
     @property
     def touched(self) -> Touched:
@@ -217,7 +220,7 @@ class Give:
     def _may_resume(self, held: Notice | None) -> None:
         if held is None or held.state != standing.SUSPENDED:
             raise Conflict("the grant is not suspended")
-        suspended_by = rank(read(held.token).iss, self.order.link, self.operator)
+        suspended_by = rank(read(held.token).iss, self.order.link, self.operators)
         if suspended_by is not None and self.order.rank > suspended_by:
             raise GrantError(
                 "it was suspended by somebody above: only they, or those above them, resume it", "iss"

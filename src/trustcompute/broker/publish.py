@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from trustcompute.broker.notice import RULES, Notice
+from trustcompute.broker.notice import RULES, SUPERSEDED, Notice
 from trustcompute.broker.rules import Rules
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import Book, Touched
@@ -13,11 +14,15 @@ from trustcompute.errors import GrantError
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """rules: verified; token, hash: as signed. The same document again does nothing, an older one is refused."""
+    """rules: verified; token, hash: as signed. The same document again does nothing, an older one is refused.
+
+    older: thumbprints of keys that the issuer had before; what was laid down with them is superseded.
+    """
 
     rules: Rules
     token: str
     hash: str
+    older: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -25,7 +30,11 @@ class Publish:
 
     @property
     def touched(self) -> Touched:
-        return Touched(notices=(self.name,))
+        return Touched(notices=(self.name, *self._superseded))
+
+    @property
+    def _superseded(self) -> tuple[str, ...]:
+        return tuple(f"{self.rules.kind}/{key}" for key in self.older)
 
     def apply(self, book: Book) -> None:
         held = book.notice(self.name)
@@ -37,12 +46,17 @@ class Publish:
                 f"a newer one has version {held.version + 1} or more",
                 "version",
             )
-        fields = {
+        fields: dict[str, Any] = {
             "kind": self.rules.kind,
             "issuer": self.rules.iss,
             "version": self.rules.version,
             "hash": self.hash,
         }
+        past = [each for name in self._superseded if (each := book.notice(name)) and each.state == RULES]
+        if past:
+            fields["supersedes"] = [each.name for each in past]
         entry = book.record("rules.published", fields)
+        for each in past:
+            book.put_notice(replace(each, state=SUPERSEDED, entry=entry))
         book.keep(Evidence(self.hash, self.rules.kind, self.hash, self.token))
         book.put_notice(Notice(self.name, RULES, self.rules.version, self.hash, self.token, entry))

@@ -119,7 +119,7 @@ class Register:
         self, *, holder: str, asset: AssetClaim, right: Right, source: str, days: int | None = None
     ) -> str:
         """Register an asset: a certificate for its holder (thumbprint). Returns the token."""
-        token = self._new(holder, asset, right, source, days, None)
+        token = self._new(holder=holder, asset=asset, right=right, source=source, days=days, replaces=None)
         self._enter(lambda record: [_issued(token, self._read(token))], ("certificate", token))
         return token
 
@@ -151,7 +151,14 @@ class Register:
     ) -> str:
         """Put a new certificate in the place of one, for its present holder. Returns the new token."""
         old, known = self._read(self.token(name)), self.standing(name)
-        token = self._new(known.holder, asset or old.asset, old.right, source or old.source, days, name)
+        token = self._new(
+            holder=known.holder,
+            asset=asset or old.asset,
+            right=old.right,
+            source=source or old.source,
+            days=days,
+            replaces=name,
+        )
 
         def make(record: Clearing) -> list[tuple[str, dict[str, Any]]]:
             now = _known(record, name)
@@ -232,6 +239,7 @@ class Register:
 
     def _new(
         self,
+        *,
         holder: str,
         asset: AssetClaim,
         right: Right,
@@ -272,7 +280,7 @@ class Register:
 def filings(entries: Iterable[Entry], period: Period) -> pa.Table:
     """What a register files for a period: every event about certificates, from the log alone.
 
-    Columns: entry, time (seconds), event, certificate, asset, holder (of an issue, a circulation, a recognition), detail.
+    Columns: entry, time (seconds), event, certificate, asset, holder (where the event names one), detail.
     """
     rows = []
     for entry in entries:

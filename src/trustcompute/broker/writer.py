@@ -29,7 +29,7 @@ from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import RULES, Notice, topics
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.rules import NO_RULES, Reference, RuleBook, Rules, kind_of, parsed
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows, Wanted
 from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
@@ -108,13 +108,25 @@ class Book:
         self._changes = Changes()
         self._pending: list[bytes] = []
         names = {job for each in touched for job in each.jobs}
-        self.jobs = reader.jobs(names)
-        self._stored = frozenset(self.jobs)
-        self._put: dict[str, JobRecord] = {}
         self._named = {name for each in touched for name in each.grants}
         self._datasets = {name for each in touched for name in each.datasets}
         self._topics = {name for each in touched for name in each.notices}
         self._recipients = {name for each in touched for name in each.recipients}
+        reader.expect(self._wanted(names))
+        self.jobs = reader.jobs(names)
+        self._stored = frozenset(self.jobs)
+        self._put: dict[str, JobRecord] = {}
+
+    def _wanted(self, jobs: set[str]) -> Wanted:
+        accounts = {meter.grant_account(name) for name in self._named}
+        accounts |= {meter.dataset_account(name) for name in self._datasets}
+        return Wanted(
+            jobs=frozenset(jobs),
+            grants=frozenset(self._named),
+            datasets=frozenset(self._datasets),
+            accounts=frozenset(accounts),
+            windows=frozenset((meter.TOTAL, self.day)),
+        )
 
     # Each kind is read at its first use, for all commands at once.
 
@@ -226,6 +238,10 @@ class Book:
 
     def keep(self, evidence: Evidence) -> None:
         self._changes.evidence.append(evidence)
+
+    def hand_over(self, key: str) -> None:
+        """The book belongs to the key of this thumbprint from now on."""
+        self._changes.key = key
 
     def forget(self, opening: log.Opening) -> None:
         """Delete what opens a commitment."""

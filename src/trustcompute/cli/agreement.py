@@ -165,7 +165,7 @@ def index_(
             point.currency,
             point.units,
             str(point.unit_value),
-            index.decimal(point.index, 2),
+            index.decimal(point.level, 2),
         ]
         for point in points
     ]

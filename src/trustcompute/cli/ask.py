@@ -21,6 +21,7 @@ from trustcompute.errors import ParameterError
 from trustcompute.node import MeteredIntersection, connect
 from trustcompute.node.documents import Quote
 from trustcompute.primitives.identity import Identity
+from trustcompute.psi.operation import OUTPUTS_OF
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")]
 
@@ -81,7 +82,7 @@ def intersect(
     output: Annotated[str, typer.Option(help="rows or count.")] = "rows",
     reveal: Annotated[str, typer.Option(help="Who learns it: consumer (us), provider or both.")] = "consumer",
     protocol: Annotated[
-        str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1.")
+        str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1, ...")
     ] = "auto",
     purpose: Annotated[
         str | None, typer.Option(help="One of the grant's purposes, if it names several.")
@@ -145,7 +146,7 @@ def intersect(
             on=parse_on(on),
             output=_one_of("output", output, ("rows", "count")),
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
-            protocol=_one_of("protocol", protocol, ("auto", "psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1")),
+            protocol=_one_of("protocol", protocol, ("auto", *OUTPUTS_OF)),
             purpose=purpose,
             scenario=scenario,
             job=job,

@@ -20,6 +20,7 @@ from trustcompute.cli import (
     grant,
     identity,
     node,
+    odrl,
     record,
     release,
     rules,
@@ -65,3 +66,4 @@ app.command("statement")(record.statement)
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(agreement.app, name="agreement")
 app.add_typer(certificate.app, name="certificate")
+app.add_typer(odrl.app, name="odrl")

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from trustcompute.broker.broker import Broker
 from trustcompute.cli.options import AsJson
 from trustcompute.cli.output import print_fields, print_json
+from trustcompute.cli.settings import load_settings
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import KEY_FILE, CertificateAuthority, Identity
 
@@ -48,6 +50,28 @@ def create(
 def show(directory: Directory, as_json: AsJson = False) -> None:
     """Show an identity's name and thumbprint; never its key."""
     _show(Identity.load(directory), as_json=as_json)
+
+
+@app.command()
+def rotate(
+    settings: Annotated[
+        Path, typer.Argument(help="The node's configuration (TOML); the node must be stopped.")
+    ],
+    new: Annotated[Path, typer.Argument(help="Directory of the new identity, of the same name.")],
+    compromised: Annotated[
+        bool,
+        typer.Option(
+            "--compromised", help="The old key may be in other hands: what it grants now is refused."
+        ),
+    ] = False,
+) -> None:
+    """Hand a node's book over to a new key; then name the new identity in the node's file."""
+    config = load_settings(settings)
+    old, successor = Identity.load(config.path(config.identity)), Identity.load(new)
+    Broker.rotate(config.path(config.book), old, successor, compromised=compromised, database=config.database)
+    print_fields(
+        [("old key", old.thumbprint), ("new key", successor.thumbprint), ("next", f"identity = {str(new)!r}")]
+    )
 
 
 def _show(identity: Identity, *, as_json: bool) -> None:

@@ -45,6 +45,7 @@ def node(
             config.datasets(),
             executor=executor,
             notify=None if notify is None else notify.notify,
+            regulators=config.regulators,
             suspend=config.contingency.command(config.contingency.suspend),
             on_result=None if results is None else lambda result: write_result(results, result),
         ) as served,

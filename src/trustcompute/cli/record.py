@@ -23,12 +23,14 @@ from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import log_key, origin_of
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.witness import Quorum, Witness, serve
-from trustcompute.cli.options import AsJson
+from trustcompute.cli.options import AsJson, IdentityDir, Url
 from trustcompute.cli.output import err, money, out, print_fields, print_json, print_table
 from trustcompute.cli.settings import load_settings, read_text, write_text
 from trustcompute.errors import ParameterError, VerificationError
+from trustcompute.node.inspection import Inspection
 from trustcompute.primitives.checkpoint import CosignerKey, NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
+from trustcompute.transport import FlightChannel
 
 receipt_app = typer.Typer(help="Check receipts, offline.", no_args_is_help=True)
 log_app = typer.Typer(help="Audit, export, copy and witness a log.", no_args_is_help=True)
@@ -178,6 +180,27 @@ def log_mirror(
         print_json({"entries": signed.size, "root": signed.root.hex(), "directory": str(to)})
         return
     print_fields([("copied", f"{signed.size:,} entries of {signed.origin}"), ("root", signed.root.hex())])
+
+
+@log_app.command("fetch")
+def log_fetch(
+    to: Annotated[Path, typer.Argument(help="Directory for the tiles.")],
+    url: Url,
+    identity: IdentityDir,
+    key: KeyFile,
+    as_json: AsJson = False,
+) -> None:
+    """As a regulator whom the node names, fetch its log as tiles, checked against its checkpoint: then audit it."""
+    note_key = read_log_key(key)
+    channel = FlightChannel(url, Identity.load(identity), peer=note_key.name.removesuffix("/trustcompute"))
+    try:
+        size = Inspection(channel, note_key).export(to)
+    finally:
+        channel.close()
+    if as_json:
+        print_json({"entries": size, "directory": str(to)})
+        return
+    print_fields([("fetched", f"{size:,} entries of {note_key.name} to {to}")])
 
 
 @log_app.command("backup")

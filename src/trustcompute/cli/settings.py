@@ -6,6 +6,7 @@
     listen = "127.0.0.1:8815"
     results = "results"              # where results revealed to this side are written; optional
     trusted = ["trustee.pem"]        # certificates of others whose grants and rules count too; optional
+    regulators = ["regulator.example"]   # who may read the log, the rules and statements; optional
 
     [contingency]                    # programs that get an event as JSON on their standard input; optional
     notify = ["/usr/local/bin/tell", "--all"]   # told of every order about a grant, and of every incident
@@ -139,6 +140,7 @@ class NodeSettings(BaseModel):
     listen: Annotated[str, Field(pattern=r"^[^:\s]+:[0-9]{1,5}$")] = "127.0.0.1:8815"
     results: str | None = None
     trusted: list[str] = []
+    regulators: list[str] = []
     contingency: ContingencySettings = Field(default_factory=ContingencySettings)
     dataset: list[DatasetSettings] = []
     folder: Path = Field(default=Path(), exclude=True)

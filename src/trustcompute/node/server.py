@@ -32,7 +32,7 @@ from trustcompute.errors import (
     RemoteProtocolError,
     TrustcomputeError,
 )
-from trustcompute.node import authority, documents
+from trustcompute.node import authority, documents, inspection
 from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
 from trustcompute.node.contingency import Contingency, Notify, Suspend
@@ -72,6 +72,7 @@ class Node:
     identity:  whose certificate and name the node has; the broker signs with the same.
     executor:  runs pure functions over chunks of keys; none: everything in the calling thread.
     on_result: receives what a computation reveals to the provider, before the peer is charged for it.
+    regulators: names that may read the log, the rules and statements (``inspection``), and nothing else.
     notify, suspend: told of orders and incidents, asked whether an incident suspends the grant (``contingency``).
 
     ``serve`` offers it on the network; ``session`` opens a session in this process. Close it at the end.
@@ -88,9 +89,11 @@ class Node:
         computations: Sequence[Computation] = COMPUTATIONS,
         notify: Notify | None = None,
         suspend: Suspend | None = None,
+        regulators: Iterable[str] = (),
     ) -> None:
         self.identity, self.broker = identity, broker
         self.contingency = Contingency(broker, notify, suspend)
+        self.regulators = frozenset(regulators)
         self._executor, self._on_result = executor, on_result
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
@@ -109,6 +112,9 @@ class Node:
             "explain": partial(authority.explain, self),
             "order": partial(authority.order, self),
             "publish": partial(authority.publish, self),
+            "inspect.log": partial(inspection.page, self),
+            "inspect.rules": partial(inspection.rules_in_force, self),
+            "inspect.statement": partial(inspection.statement, self),
         }
         self._closing = threading.Event()
         self._sweeper = threading.Thread(

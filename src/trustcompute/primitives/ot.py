@@ -1,6 +1,7 @@
 """Oblivious transfer of random keys: a few by Diffie-Hellman, many from 128 of these.
 
-Called by ``psi.vole``. The sender gets two keys a transfer, the receiver the one of its choice.
+Called by ``psi.vole`` and ``psi.vole_malicious``. The sender gets two keys a transfer, the receiver the one of its
+choice.
 
 *Base transfers*, on ristretto255: Masny and Rindal, "Endemic Oblivious Transfer" (CCS 2019, §5), with one element of
 the sender's for all. The receiver sends two elements of which it can know the logarithm of one only, once the hash of
@@ -8,13 +9,14 @@ the other is subtracted; the sender multiplies both by one secret. Choices are h
 elements are uniform. Keys not chosen are hidden under computational Diffie-Hellman with random oracles, whatever the
 receiver sends. (A receiver that deviates can influence its keys; nothing here needs them to be uniform then.)
 
-*Extension*: Ishai, Kilian, Nissim and Petrank (CRYPTO 2003), semi-honest: 128 base transfers in the other direction
-give any number at the price of symmetric cryptography. 256 multiplications on the curve replace the 1,900 and more
-that the trees of a silent VOLE would take.
+*Extension*: Ishai, Kilian, Nissim and Petrank (CRYPTO 2003), semi-honest, and with ``prove`` against any receiver: 128
+base transfers in the other direction give any number at the price of symmetric cryptography. 256 multiplications on the
+curve replace the 1,900 and more that the trees of a silent VOLE would take.
 """
 
 from __future__ import annotations
 
+import hmac
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustcompute import kernels
+from trustcompute.errors import RemoteProtocolError
 from trustcompute.kernels import FixedColumn
 from trustcompute.kernels.arrays import U8
 from trustcompute.primitives import ristretto255
@@ -146,6 +149,53 @@ def extend_sender(keys: U8, secret: Bits, masked: U8, count: int) -> U8:
     streams = kernels.aes128_ctr(keys, -(-width // 16))[:, :width]
     rows = _rows(streams ^ masked * secret[:, None], count)
     return np.stack([_pads(rows), _pads(rows ^ np.packbits(secret, bitorder="little"))], axis=1)
+
+
+def padded_choices(choices: Bits, rng: Rng) -> Bits:
+    """Choices, filled up with random ones to whole blocks, and a block more that hides the rest in ``prove``."""
+    count = -(-len(choices) // WIDTH) * WIDTH + WIDTH
+    filled = np.unpackbits(rng.array(count // 8), bitorder="little").astype(np.bool_)
+    filled[: len(choices)] = choices
+    return filled
+
+
+def prove(keys: U8, choices: Bits, challenge: bytes) -> tuple[U8, U8]:
+    """Show that an extension's columns all hold the same choices.
+
+    keys uint8[128, 2, 16], choices bool[n] -> their sum uint8[1, 16], the columns' sums uint8[128, 16].
+    choices: from ``padded_choices``; challenge: 16 bytes that depend on what ``extend_receiver`` sent. The check of
+    Roy, "SoftSpokenOT" (CRYPTO 2022, §4), with a linear hash over GF(2¹²⁸): a receiver that deviates passes with
+    probability 2⁻ᵏ for k bits of the sender's secret it has to guess, or 2⁻¹²⁸.
+    """
+    width = len(choices) // 8
+    weights = _weights(challenge, width // 16)
+    columns = kernels.aes128_ctr(np.ascontiguousarray(keys[:, 0]), width // 16)
+    own = kernels.gf128_dot(np.packbits(choices, bitorder="little").reshape(-1, 16), weights)
+    return own, _column_sums(columns, weights)
+
+
+def check_proof(keys: U8, secret: Bits, masked: U8, challenge: bytes, own: U8, sums: U8) -> None:  # noqa: PLR0917
+    """The other side of ``prove``: keys uint8[128, 16], secret bool[128]. Raises ``RemoteProtocolError``."""
+    blocks = masked.shape[1] // 16
+    columns = kernels.aes128_ctr(keys, blocks) ^ masked * secret[:, None]
+    found = _column_sums(columns, _weights(challenge, blocks))
+    if not hmac.compare_digest(found.tobytes(), (sums ^ own * secret[:, None]).tobytes()):
+        raise RemoteProtocolError(
+            "the peer's transfers do not hold together: it deviated, or a message was altered"
+        )
+
+
+def _weights(challenge: bytes, blocks: int) -> U8:
+    weights = kernels.aes128_ctr(np.frombuffer(challenge, dtype=np.uint8).reshape(1, 16), blocks).reshape(
+        blocks, 16
+    )
+    weights[-1] = 0
+    weights[-1, 0] = 1  # the last block hides the sum of the others
+    return weights
+
+
+def _column_sums(columns: U8, weights: U8) -> U8:
+    return np.concatenate([kernels.gf128_dot(column.reshape(-1, 16), weights) for column in columns])
 
 
 def _rows(columns: U8, count: int) -> U8:

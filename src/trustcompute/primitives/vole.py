@@ -1,6 +1,7 @@
 """Silent VOLE over GF(2¹²⁸): a long random C = A·Δ + B from a short one, of which only a logarithm is sent.
 
-Called by ``psi.vole``. One side (here the *holder*) gets A and C, the other (the *keeper*) Δ and B.
+Called by ``psi.vole`` and ``psi.vole_malicious``. One side (here the *holder*) gets A and C, the other (the *keeper*)
+Δ and B.
 
 1. The holder draws noise: one random position and value in each of t blocks of a vector e of 2k elements.
 2. A short VOLE c = a·Δ + b of the t values, by Gilboa's product (CRYPTO 1999) bit by bit of Δ.
@@ -169,6 +170,28 @@ def compress(shape: Shape, vector: U8) -> U8:
 def _shifted(b: U8, difference: U8, delta: U8) -> U8:
     b ^= kernels.gf128_mul(difference, delta)
     return b
+
+
+def fold(rows: U8, challenge: bytes) -> U8:
+    """A random linear combination of all rows but the last, plus the last: uint8[n + 1, 16] -> uint8[1, 16].
+
+    challenge: 32 bytes. Folding A, B and C under one challenge that came after them shows whether C = A·Δ + B in every
+    row, but with probability 2⁻¹²⁷; the last rows hide the others. (The consistency check of Yang, Weng, Lan, Zhang and
+    Wang, "Ferret", CCS 2020, §4, over one field.) A row has the product of two weights, so that few are drawn.
+    """
+    count = len(rows) - 1
+    keys = np.frombuffer(challenge, dtype=np.uint8).reshape(2, 1, 16)
+    inner = kernels.aes128_ctr(keys[0], _FOLDED).reshape(-1, 16)
+    starts = range(0, count, _FOLDED)
+    sums = [
+        kernels.gf128_dot(rows[s : min(s + _FOLDED, count)], inner[: min(_FOLDED, count - s)]) for s in starts
+    ]
+    outer = kernels.aes128_ctr(keys[1], len(sums)).reshape(-1, 16)
+    total: U8 = kernels.gf128_dot(np.concatenate([*sums, rows[:0]]), outer) ^ rows[count:]
+    return total
+
+
+_FOLDED: Final = 2**12
 
 
 class Correlation:

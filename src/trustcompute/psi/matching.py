@@ -8,6 +8,8 @@ b = λ + log2(n · m), for the sizes of the whole job, that is 2⁻ᵏ for k = �
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy.typing as npt
 
 from trustcompute import kernels
 from trustcompute.errors import LocalProtocolError, ParameterError, RemoteProtocolError
+from trustcompute.primitives.parallel import map_rows
 
 U8 = npt.NDArray[np.uint8]
 
@@ -46,14 +49,18 @@ def positions(values: U8, table: U8) -> npt.NDArray[np.int64]:
     return kernels.match_rows(values, table, os.urandom(16))
 
 
+_MATCHED: Final = 2**16
+
+
 def in_order(values: U8) -> tuple[npt.NDArray[np.int64], U8]:
     """Rows (uint8[m, w]) sorted by their bytes, an order that tells nothing of where they were, and where each was."""
     return kernels.sort_rows(values)
 
 
-def found_in_order(values: U8, table: U8) -> npt.NDArray[np.int64]:
+def found_in_order(values: U8, table: U8, *, executor: Executor | None = None) -> npt.NDArray[np.int64]:
     """``positions`` in a table that a peer sorted. Raises ``RemoteProtocolError`` if it did not."""
     try:
-        return kernels.match_sorted(values, table)
+        match = partial(kernels.match_sorted, table=table)  # each task indexes the whole table
+        return map_rows(match, values, executor=executor, chunk=max(_MATCHED, -(-len(values) // 2)))
     except kernels.NotSorted as error:
         raise RemoteProtocolError(f"row {error.index} of the table a peer sent is out of order") from error

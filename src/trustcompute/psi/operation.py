@@ -13,13 +13,18 @@ from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
-from trustcompute.psi import buckets, ecdh, matching, vole
+from trustcompute.psi import buckets, ecdh, matching, vole, vole_malicious
 
 MAX_KEY_COLUMNS: Final = 16
 OUTPUTS: Final = ("rows", "count")
 REVEALS: Final = ("consumer", "provider", "both")
-ECDH, DH, VOLE = "psi.ecdh.v1", "psi.dh.v1", vole.ID
-OUTPUTS_OF: Final = {ECDH: OUTPUTS, DH: ("rows",), VOLE: ("rows",)}  # what each protocol can find
+ECDH, DH, VOLE, VOLE_MALICIOUS = "psi.ecdh.v1", "psi.dh.v1", vole.ID, vole_malicious.ID
+OUTPUTS_OF: Final = {  # what each protocol can find
+    ECDH: OUTPUTS,
+    DH: ("rows",),
+    VOLE: ("rows",),
+    VOLE_MALICIOUS: ("rows",),
+}
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -47,6 +52,11 @@ def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
         raise ParameterError(f"{protocol} gives output 'rows' only: for a count ask for {ECDH}")
     if reveal not in REVEALS:
         raise ParameterError(f"reveal must be one of {', '.join(REVEALS)}")
+    if reveal == "both" and protocol == VOLE_MALICIOUS:
+        raise ParameterError(
+            f"{protocol} has one side that learns: the other would have to believe what it is told;"
+            " reveal must be consumer or provider"
+        )
     matching.width(sizes.consumer, sizes.provider)
     return {"columns": columns, "keys": keys, "output": output, "reveal": reveal} | buckets.check(
         params, sizes
@@ -71,7 +81,10 @@ def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
     """One call, the consumer's keys, and the bytes of all message bodies: a function of what is declared."""
     p = roles(params, sizes)
     points = 2 * ecdh.POINT * p.receiver_rows + p.sender_rows * p.width
-    sent = {ECDH: points, DH: points + ecdh.POINT, VOLE: vole.message_bytes(p)}[protocol]
+    if protocol == VOLE_MALICIOUS:
+        sent = vole_malicious.message_bytes(p)
+    else:
+        sent = {ECDH: points, DH: points + ecdh.POINT, VOLE: vole.message_bytes(p)}[protocol]
     answer = 0
     if params["reveal"] == "both":
         answer = 8 if params["output"] == "count" else -(-p.sender_rows // 8)
@@ -109,7 +122,7 @@ INTERSECTIONS: Final = tuple(
         provider="provider",
         scope=scope,
     )
-    for protocol in (ECDH, DH, VOLE)
+    for protocol in OUTPUTS_OF
 )
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import cardinality, dh, ecdh, operation, vole
+from trustcompute.psi import cardinality, dh, ecdh, operation, vole, vole_malicious
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.matching import U8
 
@@ -38,6 +38,7 @@ _ROLES: dict[tuple[str, str], tuple[Role, Role]] = {
     (operation.ECDH, "count"): (cardinality.receiver, cardinality.sender),
     (operation.DH, "rows"): (dh.receiver, dh.sender),
     (operation.VOLE, "rows"): (vole.receiver, vole.sender),
+    (operation.VOLE_MALICIOUS, "rows"): (vole_malicious.receiver, vole_malicious.sender),
 }
 
 

@@ -31,6 +31,7 @@ import hmac
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -103,11 +104,12 @@ def message_bytes(p: Params) -> int:
     suite = Suite.of(p)
     columns = [*suite.noise().values(), *suite.trees().values(), *suite.masked().values()]
     fixed = 2 * DIGEST + 32 + TRANSFERS * 2 * 32
-    return fixed + p.sender_rows * p.width + sum(int(np.prod(_lengths(column))) for column in columns)
+    return fixed + p.sender_rows * p.width + sum(bytes_of(column) for column in columns)
 
 
-def _lengths(column: Column) -> list[int]:
-    return [length for length in column.shape if isinstance(length, int)]
+def bytes_of(column: Column) -> int:
+    """Of a column of bytes whose lengths are all known."""
+    return prod(length for length in column.shape if isinstance(length, int))
 
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
@@ -145,7 +147,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     if not hmac.compare_digest(seal(sealing(), table), answer["seen"].tobytes()):
         raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
     matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(values, table)
+    where = matching.found_in_order(values, table, executor=executor)
     matched = where >= 0
     if p.answer:
         yield from send("matched", releases=True, bits=found_bits(where[matched], p))
@@ -197,6 +199,9 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     return Found(int(mask.sum()), mask)
 
 
+_NO_MASK: Final[U8] = np.zeros(16, dtype=np.uint8)
+
+
 def hashed(keys: U8, seed: U8) -> tuple[U8, U8]:
     """What the store knows keys by, and h of it: uint8[n, 16] each."""
     hashes = kernels.aes128_hash(okvs_key(seed), keys)
@@ -221,17 +226,22 @@ def regrown_outputs(  # noqa: PLR0917 - as the messages have them, for an execut
     return vole.compress(shape, vole.regrow(shape, noise, sums, last, c))
 
 
-def looked_up(keys: U8, seed: U8, outputs: U8, shape: OkvsShape) -> U8:
-    """H(Dec(C, x)) of the receiver's keys, uint8[n, 16]. H is Davies and Meyer's, under h(x)."""
+def looked_up(keys: U8, seed: U8, outputs: U8, shape: OkvsShape, mask: U8 = _NO_MASK) -> U8:
+    """H(Dec(C, x) + mask) of the receiver's keys, uint8[n, 16]. H is Davies and Meyer's, under h(x)."""
     hashes, values = hashed(keys, seed)
-    return kernels.aes128_davies_meyer(values, kernels.okvs_decode(hashes, outputs, okvs_key(seed), shape))
+    decoded = kernels.okvs_decode(hashes, outputs, okvs_key(seed), shape)
+    decoded ^= mask
+    return kernels.aes128_davies_meyer(values, decoded)
 
 
-def evaluated(keys: U8, seed: U8, delta: U8, shifted: U8, shape: OkvsShape) -> U8:
-    """H(Dec(B', y) - Δ·h(y)) of the sender's keys, uint8[n, 16]."""
+def evaluated(  # noqa: PLR0917 - as the protocol names them
+    keys: U8, seed: U8, delta: U8, shifted: U8, shape: OkvsShape, mask: U8 = _NO_MASK
+) -> U8:
+    """H(Dec(B', y) - Δ·h(y) + mask) of the sender's keys, uint8[n, 16]."""
     hashes, values = hashed(keys, seed)
     decoded = kernels.okvs_decode(hashes, shifted, okvs_key(seed), shape)
     decoded ^= kernels.gf128_mul(values, delta)
+    decoded ^= mask
     return kernels.aes128_davies_meyer(values, decoded)
 
 

@@ -26,7 +26,7 @@ _COLUMNS: Final = (
 
 
 class Point(NamedTuple):
-    """One period of one series. unit_value, index: exact; index 100 in the first period with use."""
+    """One period of one series. unit_value, level: exact; level 100 in the first period with use."""
 
     period: Period
     operation: str
@@ -36,7 +36,7 @@ class Point(NamedTuple):
     units: int
     rated: Fraction
     unit_value: Fraction
-    index: Fraction
+    level: Fraction
 
 
 def price_index(record: Clearing, periods: Iterable[Period], *, min_payers: int = MIN_PAYERS) -> list[Point]:
@@ -84,8 +84,8 @@ def table(points: Iterable[Point]) -> pa.Table:
             "units": point.units,
             "rated": str(point.rated),
             "unit_value": str(point.unit_value),
-            "index": str(point.index),
-            "index_decimal": decimal(point.index),
+            "index": str(point.level),
+            "index_decimal": decimal(point.level),
         }
         for point in points
     ]

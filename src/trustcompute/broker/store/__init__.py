@@ -61,6 +61,7 @@ class Changes:
     forgotten: list[tuple[int, str]] = field(default_factory=list)  # openings, by index and field
     entries: list[StoredEntry] = field(default_factory=list)
     checkpoint: str | None = None
+    key: str | None = None  # thumbprint of the key that the book belongs to from now on
 
     @property
     def any(self) -> bool:
@@ -87,8 +88,23 @@ class Changes:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a transaction will ask for, as far as can be told before it: names of rows."""
+
+    jobs: frozenset[str]
+    grants: frozenset[str]
+    datasets: frozenset[str]
+    accounts: frozenset[str]
+    windows: frozenset[int]
+
+
 class Rows(Protocol):
     """What a command may look at."""
+
+    def expect(self, wanted: Wanted) -> None:
+        """Told first. A store to which every question is a journey reads it all at once; others do nothing."""
+        ...
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]: ...
 

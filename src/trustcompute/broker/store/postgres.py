@@ -13,15 +13,16 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Final, LiteralString
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, LiteralString, TypeVar
 
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import Opening, StoredEntry
-from trustcompute.broker.meter import Balance, BalanceKey
+from trustcompute.broker.meter import Balance, BalanceKey, grants_of
 from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Wanted
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
@@ -35,6 +36,8 @@ SEQUENCE_LOCK: Final = 0x74636267  # "tcbg"; the second key of each lock is the 
 OPEN_LOCK: Final = 0x7463626F
 STREAM_ROWS: Final = 2000
 CONNECT_SECONDS: Final = 10
+MAX_HINTS: Final = 4096
+Row = TypeVar("Row")
 
 _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "CREATE TABLE book (version bigint NOT NULL, origin text NOT NULL, key text NOT NULL)",
@@ -79,10 +82,34 @@ _UPGRADES: Final[dict[int, tuple[LiteralString, ...]]] = {
     ),
 }
 
-# Constants of this module, put together once; no value ever becomes part of a statement.
-_NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join(['%s'] * 25)})"  # noqa: S608
-_SET_JOB: Final = (
-    f"UPDATE jobs SET {', '.join(f'{name} = %s' for name in CHANGING.split(', '))} WHERE id = %s"  # noqa: S608
+# Constants of this module, put together once; no value ever becomes part of a statement. Rows travel as one array for
+# each column: a statement costs the client as much as the server's work for many rows.
+_INTEGERS: Final = frozenset(
+    {"day", "lease", "entry", "countersigned"}
+)  # of a job's columns; the rest are texts
+
+
+def _arrays(columns: str, integers: Collection[str], blobs: Collection[str] = ()) -> LiteralString:
+    """``unnest`` of one parameter for each column."""
+    kinds: list[LiteralString] = [
+        "%s::bigint[]" if name in integers else "%s::bytea[]" if name in blobs else "%s::text[]"
+        for name in columns.split(", ")
+    ]
+    return "unnest(" + ", ".join(kinds) + ")"
+
+
+_NEW_JOBS: Final[LiteralString] = (
+    f"INSERT INTO jobs ({FIXED}, {CHANGING}) SELECT * FROM {_arrays(f'{FIXED}, {CHANGING}', _INTEGERS)}"  # noqa: S608
+)
+_SET_JOBS: Final[LiteralString] = (
+    f"UPDATE jobs SET {', '.join(f'{name} = changed.{name}' for name in CHANGING.split(', '))} "  # noqa: S608
+    f"FROM {_arrays(f'{CHANGING}, id', _INTEGERS)} AS changed ({CHANGING}, id) WHERE jobs.id = changed.id"
+)
+_NEW_EVIDENCE: Final[LiteralString] = (
+    f"INSERT INTO evidence (hash, kind, job, token) SELECT * FROM {_arrays('hash, kind, job, token', ())}"  # noqa: S608
+)
+_NEW_ENTRIES: Final[LiteralString] = (
+    f"INSERT INTO entries SELECT * FROM {_arrays('idx, leaf, body', ('idx',), ('leaf', 'body'))}"  # noqa: S608
 )
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs "  # noqa: S608
 _GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
@@ -93,9 +120,16 @@ _LOCK_AND_TIME: Final = (
     "SELECT extract(epoch FROM clock_timestamp())::float8 FROM "
     "(SELECT pg_advisory_xact_lock(%s, hashtext(current_schema)) OFFSET 0) AS locked"
 )
+_LAST_CHECKPOINT: Final = "SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1"
+_GET_GRANTS: Final = "SELECT hash, token, entry FROM grants WHERE hash = ANY(%s)"
+_GET_REVOCATIONS: Final = "SELECT grant_hash, entry FROM revocations WHERE grant_hash = ANY(%s)"
+_GET_ASSETS: Final = "SELECT id, document FROM assets WHERE id = ANY(%s)"
+_AMONG: Final = " WHERE account = ANY(%s) AND time_window = ANY(%s)"
 _GET_BALANCES: Final = "SELECT account, time_window, unit, posted, pending, lim FROM balances"
-_PUT_BALANCE: Final = (
-    "INSERT INTO balances VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (account, time_window, unit) "
+_PUT_BALANCES: Final[LiteralString] = (
+    "INSERT INTO balances SELECT * FROM "  # noqa: S608
+    + _arrays("account, window, unit, posted, pending, lim", ("window", "posted", "pending", "lim"))
+    + " ON CONFLICT (account, time_window, unit) "
     "DO UPDATE SET posted = excluded.posted, pending = excluded.pending, lim = excluded.lim"
 )
 _PUT_NOTICE: Final = (
@@ -133,6 +167,7 @@ class PostgresStore:
         self.alone = alone
         self.clock = PostgresClock()
         self._ask_time(_TIME)
+        self._accounts: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # of jobs, by id: they never change
         self._mutex = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
@@ -154,7 +189,7 @@ class PostgresStore:
                     connection.execute(
                         "SELECT pg_advisory_lock_shared(%s, hashtext(current_schema))", (OPEN_LOCK,)
                     )
-                _prepare(connection, origin, key)
+                _prepare(connection, origin, key, alone=alone)
             except BaseException:
                 connection.close()
                 raise
@@ -179,9 +214,7 @@ class PostgresStore:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
-        with self._block("BEGIN ISOLATION LEVEL READ COMMITTED") as transaction:
-            # Everything read after this is what the last holder of the lock committed.
-            self._ask_time(_LOCK_AND_TIME, SEQUENCE_LOCK)
+        with self._block("BEGIN ISOLATION LEVEL READ COMMITTED", locked=True) as transaction:
             yield transaction
 
     def scrub(self) -> None:
@@ -197,13 +230,26 @@ class PostgresStore:
                 self._connection.close()
 
     @contextlib.contextmanager
-    def _block(self, begin: LiteralString) -> Iterator[PostgresTransaction]:
+    def _block(self, begin: LiteralString, *, locked: bool = False) -> Iterator[PostgresTransaction]:
         with self._mutex, _explained():
             self._check()
-            self._connection.execute(begin)
             try:
-                yield PostgresTransaction(self._connection)
-                self._connection.execute("COMMIT")
+                with self._connection.pipeline():  # one journey
+                    self._connection.execute(begin)
+                    # Everything read after the lock is what its last holder committed.
+                    times = self._connection.execute(_LOCK_AND_TIME, (SEQUENCE_LOCK,)) if locked else None
+                    note = self._connection.execute(_LAST_CHECKPOINT)
+                    if times is not None:
+                        row = times.fetchone()
+                        assert row is not None, "a query of one value"
+                        self.clock.set(float(row[0]))
+                    last = note.fetchone()
+                transaction = PostgresTransaction(
+                    self._connection, None if last is None else str(last[0]), self._accounts
+                )
+                yield transaction
+                if not transaction.committed:
+                    self._connection.execute("COMMIT")
             except BaseException:
                 if not self._connection.closed:
                     with contextlib.suppress(psycopg.Error):
@@ -225,15 +271,51 @@ class PostgresStore:
 class PostgresTransaction:
     """See ``broker.store.Transaction``."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: Connection, note: str | None, accounts: OrderedDict[str, tuple[str, ...]]
+    ) -> None:
+        """note: the last checkpoint; accounts: of jobs of late, remembered from one transaction to the next."""
+        self._connection, self._note, self._accounts = connection, note, accounts
         self._streams = itertools.count()
+        self._jobs: dict[str, JobRecord | None] = {}  # what was read ahead
+        self._grants: dict[str, GrantRow | None] = {}
+        self._revocations: dict[str, Revocation | None] = {}
+        self._assets: dict[str, Asset | None] = {}
+        self._balances: dict[tuple[str, int], dict[str, Balance]] = {}
+        self.committed = False
+
+    def expect(self, wanted: Wanted) -> None:
+        """Read everything in one journey, also what the jobs' accounts say that will be asked for next."""
+        accounts = set(wanted.accounts)
+        for job in wanted.jobs:
+            accounts.update(self._accounts.get(job, ()))
+        links = wanted.grants | grants_of(accounts)
+        with self._connection.pipeline():
+            ask = self._connection.execute
+            jobs = ask(_GET_JOBS + "WHERE id = ANY(%s)", (list(wanted.jobs),))
+            grants = ask(_GET_GRANTS, (list(links),))
+            revocations = ask(_GET_REVOCATIONS, (list(links),))
+            assets = ask(_GET_ASSETS, (list(wanted.datasets),))
+            balances = ask(_GET_BALANCES + _AMONG, (list(accounts), list(wanted.windows)))
+            self._jobs = dict.fromkeys(wanted.jobs) | {row[0]: job_of(row) for row in jobs}
+            self._grants = dict.fromkeys(links) | {row[0]: GrantRow(*row) for row in grants}
+            self._revocations = dict.fromkeys(links) | {row[0]: Revocation(*row) for row in revocations}
+            self._assets = dict.fromkeys(wanted.datasets) | {row[0]: asset_of(*row) for row in assets}
+            self._balances = {(name, window): {} for name in accounts for window in wanted.windows}
+            for row in balances:
+                self._balances[row[0], row[1]][row[2]] = Balance(*row[3:])
 
     def origin(self) -> str:
         return str(self._one("SELECT origin FROM book"))
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
-        return {row[0]: job_of(row) for row in self._among(_GET_JOBS + "WHERE id = ANY(%s)", ids)}
+        found = _ahead(self._jobs, ids)
+        if found is None:
+            rows = self._among(_GET_JOBS + "WHERE id = ANY(%s)", ids)
+            found = {row[0]: job_of(row) for row in rows}
+        for job in found.values():
+            self._accounts[job.id] = job.accounts
+        return found
 
     def all_jobs(self) -> Iterator[JobRecord]:
         return (job_of(row) for row in self._stream(_GET_JOBS))
@@ -253,12 +335,16 @@ class PostgresTransaction:
         return [job_of(row) for row in self._connection.execute(query, (since,))]
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
-        rows = self._among("SELECT hash, token, entry FROM grants WHERE hash = ANY(%s)", hashes)
-        return {row[0]: GrantRow(*row) for row in rows}
+        found = _ahead(self._grants, hashes)
+        if found is None:
+            found = {row[0]: GrantRow(*row) for row in self._among(_GET_GRANTS, hashes)}
+        return found
 
     def revocations(self, hashes: Collection[str]) -> dict[str, Revocation]:
-        rows = self._among("SELECT grant_hash, entry FROM revocations WHERE grant_hash = ANY(%s)", hashes)
-        return {row[0]: Revocation(*row) for row in rows}
+        found = _ahead(self._revocations, hashes)
+        if found is None:
+            found = {row[0]: Revocation(*row) for row in self._among(_GET_REVOCATIONS, hashes)}
+        return found
 
     def notices(self, names: Collection[str]) -> dict[str, Notice]:
         query = _GET_RULES + " UNION ALL " + _GET_NOTICES + " WHERE name = ANY(%s)"
@@ -276,12 +362,20 @@ class PostgresTransaction:
         return Notice(*row)
 
     def assets(self, ids: Collection[str]) -> dict[str, Asset]:
-        rows = self._among("SELECT id, document FROM assets WHERE id = ANY(%s)", ids)
-        return {name: asset_of(name, document) for name, document in rows}
+        found = _ahead(self._assets, ids)
+        if found is None:
+            found = {name: asset_of(name, text) for name, text in self._among(_GET_ASSETS, ids)}
+        return found
 
     def balances(self, accounts: Collection[str], windows: Collection[int]) -> dict[BalanceKey, Balance]:
-        query = _GET_BALANCES + " WHERE account = ANY(%s) AND time_window = ANY(%s)"
-        rows = self._among(query, accounts, list(windows))
+        places = [(account, window) for account in accounts for window in windows]
+        if all(place in self._balances for place in places):
+            return {
+                BalanceKey(*place, unit): held
+                for place in places
+                for unit, held in self._balances[place].items()
+            }
+        rows = self._among(_GET_BALANCES + _AMONG, accounts, list(windows))
         return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in rows}
 
     def all_balances(self) -> dict[BalanceKey, Balance]:
@@ -315,9 +409,7 @@ class PostgresTransaction:
         return (row[0] for row in self._stream("SELECT note FROM checkpoints ORDER BY size"))
 
     def last_checkpoint(self) -> str | None:
-        query: LiteralString = "SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1"
-        row = self._connection.execute(query).fetchone()
-        return None if row is None else str(row[0])
+        return self._note
 
     def failures(self) -> dict[tuple[str, int], int]:
         rows = self._connection.execute("SELECT peer, hour, count FROM failures")
@@ -331,14 +423,14 @@ class PostgresTransaction:
         )
 
     def write(self, changes: Changes) -> None:
-        """Everything in one pipeline; primary keys and checks refuse what contradicts the book."""
+        """Everything in one journey, with the commit; primary keys and checks refuse what contradicts the book."""
         with self._connection.pipeline():
             if changes.reserves_only:  # a crash voids a reservation anyway: nobody waits for the disk
                 self._connection.execute("SET LOCAL synchronous_commit = off")
-            self._put(_NEW_JOB, (fixed(job) + changing(job) for job in changes.new_jobs))
-            self._put(_SET_JOB, ((*changing(job), job.id) for job in changes.jobs))
+            self._put_all(_NEW_JOBS, [fixed(job) + changing(job) for job in changes.new_jobs])
+            self._put_all(_SET_JOBS, [(*changing(job), job.id) for job in changes.jobs])
             held = sorted(changes.balances.items())  # rows are locked in the order of their keys
-            self._put(_PUT_BALANCE, ((*key, row.posted, row.pending, row.limit) for key, row in held))
+            self._put_all(_PUT_BALANCES, [(*key, *row) for key, row in held])
             self._put(
                 "INSERT INTO grants VALUES (%s, %s, %s)",
                 ((row.hash, row.token, row.entry) for row in changes.grants),
@@ -355,22 +447,26 @@ class PostgresTransaction:
                 ),
             )
             self._put(_PUT_ASSET, ((asset.id, asset_row(asset)) for asset in changes.assets))
-            self._put(
-                "INSERT INTO evidence (hash, kind, job, token) VALUES (%s, %s, %s, %s)",
-                ((row.hash, row.kind, row.job, row.token) for row in changes.evidence),
+            self._put_all(
+                _NEW_EVIDENCE, [(row.hash, row.kind, row.job, row.token) for row in changes.evidence]
             )
             self._put(
                 "INSERT INTO openings VALUES (%s, %s, %s, %s)",
                 ((row.index, row.field, row.salt, row.value) for row in changes.openings),
             )
             self._put("DELETE FROM openings WHERE idx = %s AND field = %s", changes.forgotten)
-            self._put(
-                "INSERT INTO entries VALUES (%s, %s, %s)",
-                ((row.index, row.leaf, row.body) for row in changes.entries),
-            )
+            self._put_all(_NEW_ENTRIES, [(row.index, row.leaf, row.body) for row in changes.entries])
+            if changes.key is not None:
+                self._put("UPDATE book SET key = %s", [(changes.key,)])
             if changes.checkpoint is not None:
                 size = changes.entries[-1].index + 1
                 self._put("INSERT INTO checkpoints VALUES (%s, %s)", [(size, changes.checkpoint)])
+            self._connection.execute("COMMIT")
+        self.committed = True
+        for job in (*changes.new_jobs, *changes.jobs):
+            self._accounts[job.id] = job.accounts
+        while len(self._accounts) > MAX_HINTS:
+            self._accounts.popitem(last=False)
 
     def _among(self, query: LiteralString, names: Collection[str], *values: object) -> list[tuple[Any, ...]]:
         """Rows of a query for these names; none without asking where there are none."""
@@ -382,6 +478,11 @@ class PostgresTransaction:
             cursor.itersize = STREAM_ROWS
             yield from cursor.execute(query, values)
 
+    def _put_all(self, statement: LiteralString, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Rows at once, as columns."""
+        if rows:
+            self._connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+
     def _put(self, statement: LiteralString, rows: Iterable[tuple[Any, ...]]) -> None:
         with self._connection.cursor() as cursor:
             for row in rows:
@@ -392,6 +493,13 @@ class PostgresTransaction:
         if row is None:
             raise StoreError("the book lacks a row it must have: audit it, restore a backup")
         return row[0]
+
+
+def _ahead(known: Mapping[str, Row | None], names: Collection[str]) -> dict[str, Row] | None:
+    """Rows of these names, where all of them were read ahead."""
+    if not all(name in known for name in names):
+        return None
+    return {name: row for name in names if (row := known[name]) is not None}
 
 
 def _connect(conninfo: str) -> Connection:
@@ -406,20 +514,24 @@ def _value(connection: Connection, query: LiteralString, *values: object) -> Any
     return row[0]
 
 
-def _prepare(connection: Connection, origin: str, key: str) -> None:
-    """Create the tables in an empty schema; check that any other is a book of this release and this log."""
+def _prepare(connection: Connection, origin: str, key: str, *, alone: bool) -> None:
+    """Create the tables in an empty schema; upgrade an older book, which nobody else may have open meanwhile; check
+    that it is one of this release and this log."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(current_schema))", (SEQUENCE_LOCK,))
         if _value(connection, "SELECT to_regclass('book') IS NULL"):
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute("INSERT INTO book VALUES (%s, %s, %s)", (SCHEMA_VERSION, origin, key))
-        _upgrade(connection)
+        if alone:
+            _upgrade(connection)
         row = connection.execute("SELECT version, origin, key FROM book").fetchone()
         if row is None or row[0] != SCHEMA_VERSION:
+            found = 0 if row is None else int(row[0])
+            advice = "stop the nodes of the older release, then open it" if found < SCHEMA_VERSION else None
             raise StoreError(
-                f"the book has schema version {row and row[0]}, this release reads version {SCHEMA_VERSION}: "
-                "use the release that wrote it"
+                f"the book has schema version {found}, this release reads version {SCHEMA_VERSION}: "
+                f"{advice or 'use the release that wrote it'}"
             )
         if row[1:] != (origin, key):
             raise StoreError(

@@ -1,0 +1,43 @@
+"""Aggregation, one thread but for `star`; rows are values of one contributor.
+
+masked: what one of ten contributors does to its vector: ten masks
+add: what the aggregator does with one contributor's vector: adding it to the total
+rlwe-secret, rlwe-public: encrypt under a secret or a public key, and pack the bytes
+rlwe-decrypt: read packed bytes and decrypt
+paillier: encrypt 42-bit slots at 3072 bits, the randomness drawn within the time, its table of powers before
+paillier-decrypt: decrypt and take the slots apart
+star: a whole round of 100 contributors in one process on all processors, one of three gone after sharing, which is as
+    many as the threshold allows; checked against a plain sum
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.layers.layer import Layer
+from benchmarks.peers import addition, phe, tenseal
+from benchmarks.systems import trustcompute_aggregation
+
+
+def prepare(folder: Path, task: str, rows: int) -> int:
+    """Each process draws its inputs before the clock starts, and answers with how many values it did."""
+    return rows
+
+
+LAYER = Layer(
+    name="aggregation",
+    tasks={
+        "masked": (10**7,),
+        "add": (10**7,),
+        "rlwe-secret": (2**22,),
+        "rlwe-public": (2**22,),
+        "rlwe-decrypt": (2**22,),
+        "paillier": (73 * 500,),
+        "paillier-decrypt": (73 * 200,),
+        "star": (10**6,),
+    },
+    roles=("process",),
+    ours=trustcompute_aggregation.SYSTEM,
+    peers=(phe.SYSTEM, tenseal.SYSTEM, addition.SYSTEM),
+    prepare=prepare,
+)

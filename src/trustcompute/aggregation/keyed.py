@@ -1,0 +1,163 @@
+"""Sums under a key: contributors encrypt for a key holder, an aggregator that cannot decrypt adds, the key holder
+opens.
+
+Called by ``aggregate``. One star for every ``Cipher`` (``paillier``, ``rlwe``, ``seal``): the aggregator in the
+middle, the key holder and the contributors around it. Contributors need not meet: each says one thing, once.
+
+Who cheats: nobody (all follow the protocol), and aggregator and key holder do not tell each other what they see. An
+aggregator that sends one ciphertext as a sum makes the key holder open it; a key holder that gets at single
+ciphertexts opens them (docs/protocols/aggregation-keyed.md). Where that is too much to ask, use ``masked``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from trustcompute.aggregation import members
+from trustcompute.aggregation.cohorts import Cohorts
+from trustcompute.aggregation.encoding import add_noise, in_range
+from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
+from trustcompute.aggregation.roster import SIGNATURE, array, places
+from trustcompute.aggregation.spec import Spec
+from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
+from trustcompute.kernels.arrays import I64, U8
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import AtMost, Column, Message
+from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.star import Coordinator, gather, message, scatter
+
+Opener = Callable[[U8, int], I64]
+"""(a sum of so many ciphertexts, how many) -> int64[slots]. Holds a secret key."""
+
+
+class Adder(Protocol):
+    """Adds ciphertexts without opening them."""
+
+    def add(self, ciphertext: U8) -> None:
+        """Raises ``RemoteProtocolError`` for what is no ciphertext, before it is added."""
+
+    def total(self) -> U8: ...
+
+
+class Cipher(Protocol):
+    """One scheme, fitted to one specification. Sizes are functions of the specification."""
+
+    id: str
+    key_bytes: int
+    ciphertext_bytes: int
+
+    def generate(self, rng: Rng) -> tuple[bytes, Opener]:
+        """A fresh public key, at most ``key_bytes``, and what opens sums under it."""
+
+    def encrypt(self, key: bytes, values: I64, rng: Rng) -> U8:
+        """uint8[ciphertext_bytes]. Raises ``RemoteProtocolError`` for what is no key."""
+
+    def adder(self, key: bytes) -> Adder: ...
+
+
+def contributor(
+    about: Round, member: Member, holder: str, cipher: Cipher, *, values: Callable[[], I64], rng: Rng
+) -> Party[None]:
+    """One party. holder: whose key it encrypts under. values: its vector, int64[spec.slots]."""
+    about.place(member.name)
+    vector = values()
+    if vector.shape != (about.spec.slots,):
+        raise LocalProtocolError("a contributor brings one integer for each slot")
+    add_noise(vector, about.spec, about.threshold, rng)
+    yield from send("ready")
+    got = yield from receive("key", releases=False, **_key_shapes(cipher))
+    key = _verified_key(got, about, holder, cipher, member.recognise)
+    yield from send("encrypted", releases=True, value=cipher.encrypt(key, vector, rng))
+
+
+def key_holder(
+    about: Round, member: Member, cipher: Cipher, rng: Rng, cohorts: Cohorts
+) -> Party[tuple[I64, tuple[str, ...]]]:
+    """Makes the key, opens one sum. cohorts: of which parties it has opened sums before."""
+    key, opener = cipher.generate(rng)
+    signature = member.key.sign(_key_statement(about, member.name, cipher, key))
+    yield from send("key", certificate=array(member.certificate), key=array(key), signature=array(signature))
+    got = yield from receive(
+        "summed",
+        member=Column("u1", (AtMost(len(about.parties)),)),
+        value=Column("u1", (cipher.ciphertext_bytes,)),
+    )
+    survivors = subset(got["member"].tolist(), range(len(about.parties)), "survivors")
+    if len(survivors) < about.threshold:
+        raise RemoteProtocolError(
+            f"{len(survivors)} parties are left, and {about.threshold} are needed: nothing is opened"
+        )
+    names = tuple(about.parties[place] for place in survivors)
+    cohorts.admit(names, about.spec.min_parties)
+    sums = opener(np.asarray(got["value"]), len(survivors))
+    if not in_range(sums, about.spec).all():
+        raise VerificationError(
+            "a sum lies outside what the specification allows: a contributor broke the protocol"
+        )
+    yield from send("opened", releases=True, value=sums)
+    return sums, names
+
+
+def aggregator(
+    about: Round, holder: str, cipher: Cipher, recognise: Recognise
+) -> Coordinator[tuple[I64, tuple[str, ...]]]:
+    """The star's middle: adds what it cannot read. Returns the sums, as the key holder opened them, and whose."""
+    enough = about.threshold
+    shown = yield from gather(
+        "key", [holder], at_least=1, take=lambda _, got: got, releases=False, **_key_shapes(cipher)
+    )
+    key = _verified_key(shown[holder], about, holder, cipher, recognise)
+    ready = yield from gather("ready", about.parties, at_least=enough)
+    yield from scatter(dict.fromkeys(ready, shown[holder]))
+    adder = cipher.adder(key)
+
+    def add(_: str, got: Message) -> bool:
+        adder.add(got["value"])
+        return True
+
+    names = yield from gather(
+        "encrypted", ready, at_least=enough, take=add, releases=True,
+        value=Column("u1", (cipher.ciphertext_bytes,)),
+    )  # fmt: skip
+    survivors = [about.place(name) for name in names]
+    yield from scatter({holder: message("summed", member=places(survivors), value=adder.total())})
+    opened = yield from gather(
+        "opened", [holder], at_least=1, releases=True, value=Column("i8", (about.spec.slots,))
+    )
+    sums = np.array(opened[holder]["value"])
+    if not in_range(sums, about.spec).all():
+        raise VerificationError("the key holder opened a sum outside what the specification allows")
+    return sums, tuple(names)
+
+
+def _key_shapes(cipher: Cipher) -> dict[str, Column]:
+    return {
+        "certificate": Column("u1", (AtMost(MAX_CERTIFICATE),)),
+        "key": Column("u1", (AtMost(cipher.key_bytes),)),
+        "signature": Column("u1", (SIGNATURE,)),
+    }
+
+
+def _key_statement(about: Round, holder: str, cipher: Cipher, key: bytes) -> bytes:
+    return about.statement(b"key", holder.encode(), cipher.id.encode(), key)
+
+
+def _verified_key(got: Message, about: Round, holder: str, cipher: Cipher, recognise: Recognise) -> bytes:
+    """The key, if the key holder that was named signed it for this round: not one that an aggregator made."""
+    try:
+        name, public = recognise(got["certificate"].tobytes())
+    except VerificationError as error:
+        raise RemoteProtocolError(f"the key holder cannot be recognised: {error}") from error
+    if name != holder:
+        raise RemoteProtocolError(f"the key is of {name}, and {holder} was agreed to hold it")
+    key = got["key"].tobytes()
+    members.verify(public, got["signature"].tobytes(), _key_statement(about, holder, cipher, key), name)
+    return key
+
+
+def message_bytes(spec: Spec, cipher: Cipher) -> int:
+    """The most bytes of message bodies of one contributor's exchange."""
+    return MAX_CERTIFICATE + cipher.key_bytes + SIGNATURE + cipher.ciphertext_bytes

@@ -1,0 +1,301 @@
+"""The schemes with a key holder: exact like integers, one size on the wire, and nothing malformed is added."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trustcompute import aggregation
+from trustcompute.aggregation import Bounds, Noise, Spec, keyed, seal
+from trustcompute.aggregation.cohorts import Cohorts
+from trustcompute.aggregation.encoding import encode
+from trustcompute.aggregation.members import Round, in_process
+from trustcompute.aggregation.paillier import PaillierCipher
+from trustcompute.aggregation.plan import cipher_of
+from trustcompute.aggregation.rlwe import RlweCipher
+from trustcompute.errors import ParameterError, Refused, RemoteProtocolError, TransportError
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import Message
+from trustcompute.protocol.party import Send
+from trustcompute.protocol.star import TooFew, run_star
+from trustcompute.protocol.transcript import Binding
+
+HE = {"phe": "phe", "bfv": "tenseal", "ckks": "tenseal"}
+
+
+def needs(scheme):
+    if scheme in HE and importlib.util.find_spec(HE[scheme]) is None:
+        pytest.skip(f"{HE[scheme]} is not installed: trustcompute[he] brings it")
+
+
+def vectors(length=5, reach=1000, **options):
+    made = {"columns": {"value": Bounds(-reach, reach)}, "length": length, "max_parties": 8} | options
+    return Spec(**made)
+
+
+@pytest.fixture(scope="module")
+def small_keys():
+    """Paillier of 2048 bits: the arithmetic is the same, the key is there in a third of a second."""
+    return lambda spec: PaillierCipher(spec, bits=2048)
+
+
+def add_up(cipher, spec, rows):
+    """Encrypt, add and open without a star."""
+    key, opener = cipher.generate(Rng.from_os())
+    adder = cipher.adder(key)
+    for row in rows:
+        sent = cipher.encrypt(key, np.array(row, dtype=np.int64), Rng.from_os())
+        assert len(sent) == cipher.ciphertext_bytes
+        adder.add(sent)
+    return opener(adder.total(), len(rows))
+
+
+@pytest.mark.parametrize("scheme", ["rlwe", "rlwe-4096", "paillier", "phe", "bfv"])
+def test_aggregates_of_tables_are_those_of_the_masked_scheme(scheme):
+    needs(scheme)
+    spec = Spec(
+        columns={"delay": Bounds(-60, 1800)},
+        statistics=["count", "sum", "mean", "variance"],
+        by={"origin": ["EWR", "JFK", "LGA"]},
+        max_rows=1000,
+    )
+    tables = {
+        name: {"origin": ["EWR", "JFK", "EWR"], "delay": [at, -3, 95 + at]}
+        for at, name in enumerate(["aa", "dl", "ua"])
+    }
+    found = aggregation.aggregate(tables, spec, scheme=scheme)
+    expected = aggregation.aggregate(tables, spec)
+    assert np.array_equal(found.sums, expected.sums)
+    assert found.to_arrow().equals(expected.to_arrow())
+    assert found.parties == ("aa", "dl", "ua")
+    assert set(found.costs) == set(tables)
+
+
+@pytest.mark.property
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["rlwe", "rlwe-wide", "paillier", "bfv"])
+def test_sums_are_those_of_integers_at_every_size_and_sign(kind, data, small_keys):
+    needs(kind)
+    most = {"rlwe": 2**24, "rlwe-wide": 2**43, "paillier": 2**40, "bfv": 2**44}[kind]
+    length = data.draw(st.sampled_from([1, 2, 57, 300]), label="length")
+    reach = data.draw(st.integers(1, most), label="reach")
+    spec = vectors(length, reach)
+    values = st.sampled_from([-reach, reach, 0, 1, -1]) | st.integers(-reach, reach)
+    rows = data.draw(
+        st.lists(st.lists(values, min_size=length, max_size=length), min_size=1, max_size=4), label="rows"
+    )
+    cipher = {"paillier": small_keys, "bfv": lambda s: cipher_of("bfv", s)}.get(kind, RlweCipher)(spec)
+    assert add_up(cipher, spec, rows).tolist() == [sum(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("extreme", [1, -1])
+def test_the_largest_sums_do_not_wrap(extreme, small_keys):
+    for make, reach in ((RlweCipher, 2**43), (RlweCipher, 2**30), (small_keys, 2**43)):
+        spec = vectors(3, reach)
+        rows = [[extreme * reach] * 3] * spec.max_parties
+        assert add_up(make(spec), spec, rows).tolist() == [extreme * reach * spec.max_parties] * 3
+
+
+def star(spec, cipher, rows, *, vanish=(), tamper=None, cohorts=None):
+    """A round in this process. tamper: (party, kind) -> function of the columns it sends."""
+    names = [f"p{at}" for at in range(len(rows))]
+    about = Round(spec, tuple(names), b"s" * 16)
+    known = in_process([*names, "holder"])
+
+    def wrapped(name, inner):
+        step = next(inner)
+        while True:
+            if isinstance(step, Send):
+                kind = step.message.kind
+                if (name, kind) in vanish:
+                    raise TransportError(f"{name} is gone")
+                if tamper and (name, kind) in tamper:
+                    changed = tamper[name, kind](dict(step.message.columns))
+                    step = Send(Message(kind, changed), step.releases)
+            answer = yield step
+            try:
+                step = inner.send(answer)
+            except StopIteration as stop:
+                return stop.value
+
+    parties = {
+        name: wrapped(name, keyed.contributor(
+            about, known[name], "holder", cipher,
+            values=lambda row=row: np.array(row, dtype=np.int64), rng=Rng.from_os(),
+        )) for name, row in zip(names, rows, strict=True)
+    }  # fmt: skip
+    holder = keyed.key_holder(about, known["holder"], cipher, Rng.from_os(), cohorts or Cohorts())
+    parties["holder"] = wrapped("holder", holder)
+    binding = Binding("", cipher.id, {}, "aggregator", "contributor")
+    return run_star(keyed.aggregator(about, "holder", cipher, known["holder"].recognise), parties, binding,
+                    patience=60)  # fmt: skip
+
+
+ROWS = [[1, 2, -3], [10, 20, -30], [100, 200, -300], [1000, -1000, 0]]
+
+
+@pytest.mark.parametrize("turn", ["ready", "encrypted"])
+def test_one_that_vanishes_is_left_out_and_named(turn):
+    spec = vectors(3)
+    run = star(spec, RlweCipher(spec), ROWS, vanish={("p1", turn)})
+    sums, names = run.result
+    assert names == ("p0", "p2", "p3")
+    assert sums.tolist() == [1101, -798, -303]
+    assert "p1 is gone" in run.reasons["p1"]
+    with pytest.raises(TooFew):
+        star(spec, RlweCipher(spec), ROWS, vanish={("p1", turn), ("p2", turn)})
+
+
+def flipped(name, at):
+    def flip(columns):
+        changed = np.array(columns[name])
+        changed[at] ^= 255
+        return columns | {name: changed}
+
+    return flip
+
+
+def test_a_key_that_the_holder_did_not_sign_is_refused():
+    spec = vectors(3)
+    for column, at in (("key", 5), ("signature", 0), ("certificate", 0)):
+        with pytest.raises(RemoteProtocolError, match=r"signature of holder|cannot be recognised"):
+            star(spec, RlweCipher(spec), ROWS, tamper={("holder", "key"): flipped(column, at)})
+
+
+def test_a_contributor_encrypts_under_no_key_but_the_holders():
+    """An aggregator that puts its own in its place, of this round or of an earlier one, learns nothing."""
+    spec = vectors(3)
+    cipher, known = RlweCipher(spec), in_process(["p0", "p1", "p2", "holder"])
+    about = Round(spec, ("p0", "p1", "p2"), b"s" * 16)
+
+    def offered(holder, where):
+        return next(keyed.key_holder(where, known[holder], cipher, Rng.from_os(), Cohorts())).message
+
+    def contribute(key):
+        values = np.zeros(3, dtype=np.int64)
+        party = keyed.contributor(
+            about, known["p0"], "holder", cipher, values=lambda: values, rng=Rng.from_os()
+        )
+        next(party)
+        party.send(None)
+        return party.send(key).message
+
+    assert contribute(offered("holder", about)).kind == "encrypted"
+    for key in (offered("p1", about), offered("holder", Round(spec, about.parties, b"t" * 16))):
+        with pytest.raises(RemoteProtocolError, match=r"is of p1|signature of holder"):
+            contribute(key)
+
+
+def test_a_malformed_ciphertext_is_refused_before_it_is_added(small_keys):
+    spec = vectors(3)
+
+    def high(columns):
+        return {"value": np.full_like(columns["value"], 255)}
+
+    for cipher in (RlweCipher(spec), small_keys(spec)):
+        for bad in (high, lambda c: {"value": c["value"][:-1]}):
+            run = star(spec, cipher, ROWS, tamper={("p2", "encrypted"): bad})
+            assert run.result[1] == ("p0", "p1", "p3")
+            assert run.result[0].tolist() == [1011, -978, -33]
+            assert "p2" in run.reasons
+
+
+def test_the_key_holder_opens_no_sum_of_too_few_nor_sets_that_are_almost_the_same():
+    spec = vectors(3)
+    cipher, cohorts = RlweCipher(spec), Cohorts()
+    star(spec, cipher, ROWS, cohorts=cohorts)
+    with pytest.raises(TooFew) as caught:
+        star(spec, cipher, ROWS, cohorts=cohorts, vanish={("p3", "ready")})
+    assert "differ from an earlier set" in str(caught.value)
+    about = Round(spec, ("p0", "p1", "p2", "p3"), b"s" * 16)
+    holder = keyed.key_holder(about, in_process(["holder"])["holder"], cipher, Rng.from_os(), Cohorts())
+    next(holder)
+    holder.send(None)
+    with pytest.raises(RemoteProtocolError, match="are needed"):
+        holder.send(
+            Message("summed", {"member": np.array([1], dtype=np.uint8), "value": np.zeros(1, np.uint8)})
+        )
+    with pytest.raises(Refused):
+        cohorts.admit(("p0", "p1"), 3)
+
+
+@pytest.mark.parametrize("scheme", ["rlwe", "paillier", "bfv", "ckks"])
+def test_the_size_on_the_wire_says_nothing_of_the_values(scheme, small_keys):
+    needs(scheme)
+    noisy = {"columns": {"value": Bounds(0, 1)}, "noise": Noise("1"), "max_rows": 10, "max_parties": 8}
+    spec = Spec(**noisy) if scheme == "ckks" else vectors(300)
+    cipher = small_keys(spec) if scheme == "paillier" else cipher_of(scheme, spec)
+    key, _ = cipher.generate(Rng.from_os())
+    assert len(key) <= cipher.key_bytes
+    rng = np.random.default_rng(1)
+    for values in (np.zeros(spec.slots, np.int64), rng.integers(-1, 2, spec.slots)):
+        assert cipher.encrypt(key, values, Rng.from_os()).shape == (cipher.ciphertext_bytes,)
+
+
+def test_ckks_takes_specifications_with_noise_only_and_rounds():
+    needs("ckks")
+    with pytest.raises(ParameterError, match="noise"):
+        cipher_of("ckks", vectors(3))
+    spec = Spec(columns={"value": Bounds(0, 1)}, noise=Noise("10"), max_rows=10, max_parties=8)
+    cipher = cipher_of("ckks", spec)
+    values = np.array([12345, -7, 2**30][: spec.slots], dtype=np.int64)
+    assert add_up(cipher, spec, [values] * 8).tolist() == (8 * values).tolist()
+
+
+def test_bytes_for_seal_are_read_before_seal_reads_them():
+    needs("bfv")
+    spec = vectors(3)
+    cipher = cipher_of("bfv", spec)
+    key, _ = cipher.generate(Rng.from_os())
+    good = cipher.encrypt(key, np.array([1, 2, 3]), Rng.from_os())
+    size = int.from_bytes(good[:4].tobytes(), "little")
+    seal.check_form(good[4 : 4 + size].tobytes(), 8192 if size > 10**5 else 4096)
+    for at, value in ((0, 255), (3, 255), (4, 0x12), (5, 9), (6, 1), (7, 0x0A), (12, 0), (-1, 1)):
+        bad = good.copy()
+        bad[at] = value
+        with pytest.raises(RemoteProtocolError):
+            cipher.adder(key).add(bad)
+    other = cipher_of("bfv", vectors(3, 2**40))
+    with pytest.raises(RemoteProtocolError, match="other parameters"):
+        other.encrypt(key, np.array([1, 2, 3]), Rng.from_os())
+    with pytest.raises(RemoteProtocolError):
+        cipher.encrypt(b"nothing", np.array([1, 2, 3]), Rng.from_os())
+
+
+def test_a_plan_says_why():
+    spec = vectors(10**6)
+    assert aggregation.plan(spec, 10).chosen == "masked"
+    assert aggregation.plan(spec, 10, together=False, key_holder=True).chosen == "rlwe"
+    assert aggregation.plan(vectors(20), 10, together=False, key_holder=True).chosen == "paillier"
+    assert aggregation.plan(vectors(20), 10, quantum=True, key_holder=True).chosen == "rlwe-4096"
+    with pytest.raises(ParameterError, match="key holder"):
+        aggregation.plan(spec, 10, together=False)
+    told = str(aggregation.plan(spec, 10))
+    assert told.startswith("masked: nobody holds a key")
+    assert "opened by the key holder" in told
+    assert "ckks: does not fit: " in told
+
+
+def test_only_masked_reveals_to_everyone_and_unknown_schemes_are_named():
+    spec = vectors(3, reveal="everyone")
+    with pytest.raises(ParameterError, match="masked"):
+        aggregation.aggregate(ROWS, spec, scheme="rlwe")
+    with pytest.raises(ParameterError, match="scheme must be"):
+        aggregation.aggregate(ROWS, vectors(3), scheme="shamir")
+    found = aggregation.aggregate(ROWS, vectors(3), scheme="auto")
+    assert found.scheme == "aggregation.masked.v1"
+    assert found.vector().tolist() == [1111, -778, -333]
+
+
+def test_noise_is_inside_what_is_opened():
+    spec = Spec(columns={"value": Bounds(0, 1)}, statistics=["sum"], noise=Noise("0.5"), max_rows=10)
+    tables = [{"value": [1, 0, 1]}] * 4
+    exact = sum(encode(one, spec, "p") for one in tables)
+    found = [aggregation.aggregate(tables, spec, scheme="rlwe").sums - exact for _ in range(12)]
+    assert np.abs(found).max() < 100  # σ below 4
+    assert len({tuple(one) for one in found}) > 1
