@@ -265,3 +265,25 @@ def test_many_calls_at_once(channel):
     for thread in threads:
         thread.join()
     assert done == [True] * 12
+
+
+class BreaksInsideABody:
+    """A stream that ends with an error after the first piece of a body of two."""
+
+    schema = wire.SCHEMA
+
+    def __init__(self, sent):
+        whole = pa.array(np.zeros(10, np.uint8))
+        batch = pa.record_batch([whole], schema=wire.SCHEMA)
+        self.chunks = [type("Chunk", (), {"app_metadata": pa.py_buffer(sent.header), "data": batch})]
+
+    def read_chunk(self):
+        if not self.chunks:
+            raise flight.FlightUnavailableError("connection reset")
+        return self.chunks.pop()
+
+
+def test_a_line_that_breaks_inside_a_body_is_told_as_any_other(channel):
+    incoming = channel._incoming(BreaksInsideABody(frame(np.zeros(20, np.uint8))))
+    with pytest.raises(TransportError, match="cannot talk to"):
+        bodies(incoming)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, Final
 
@@ -74,7 +74,8 @@ class FlightChannel:
                 writer.close()
 
     def _incoming(self, reader: Any) -> Iterator[Incoming]:
-        yield from wire.read(reader)
+        for frame in wire.read(reader):
+            yield _Guarded(frame, self._reached)
 
     def close(self) -> None:
         self._client.close()
@@ -95,3 +96,14 @@ class FlightChannel:
             f"cannot talk to {self._url}: it is not running, not reachable, or has no certificate for {self.peer!r} "
             f"from an authority that both sides trust"
         )
+
+
+class _Guarded:
+    """A frame whose body is asked for later, after the exchange: a line that breaks then is told like any other."""
+
+    def __init__(self, frame: Incoming, reached: Callable[[], AbstractContextManager[None]]) -> None:
+        self.header, self._frame, self._reached = frame.header, frame, reached
+
+    def body(self, size: int) -> memoryview:
+        with self._reached():
+            return self._frame.body(size)
