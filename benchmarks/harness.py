@@ -55,6 +55,7 @@ class Contender:
 class Repetition:
     version: str
     seconds: float
+    cpu_seconds: dict[str, float]
     bytes_sent: dict[str, int]
     peak_rss_mb: dict[str, float]
 
@@ -169,6 +170,7 @@ def repeat_once(
     return Repetition(
         version=versions[layer.roles[-1]]["ready"],
         seconds=timed["seconds"],
+        cpu_seconds={role: answers[role]["cpu"] for role in layer.roles},
         bytes_sent={role: counts[role]["bytes_sent"] for role in layer.roles},
         peak_rss_mb={role: counts[role]["peak_rss_mb"] for role in layer.roles},
     )
@@ -214,6 +216,9 @@ def run(
             repeat=repeat,
             seconds=_seconds([repetition.seconds for repetition in repetitions]),
             rate=rows / statistics.median(repetition.seconds for repetition in repetitions),
+            cpu_seconds={
+                role: min(repetition.cpu_seconds[role] for repetition in repetitions) for role in layer.roles
+            },
             bytes_sent={
                 role: max(repetition.bytes_sent[role] for repetition in repetitions) for role in layer.roles
             },

@@ -39,10 +39,10 @@ def main(module: str) -> None:
         before = tcp_bytes_sent()
         _say(out, ready=system.version())
         _await("go")
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         output = call()
-        seconds = time.perf_counter() - started
-        _say(out, seconds=seconds, output=output)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - worked
+        _say(out, seconds=seconds, cpu=cpu, output=output)
         _await("finish")
         _say(out, bytes_sent=sent_since(before), peak_rss_mb=peak_rss_mb())
         _await("close")

@@ -24,6 +24,7 @@ class Measurement(BaseModel):
     """One system at one task and one size.
 
     rate:        rows a second, at the median.
+    cpu_seconds: party -> processor time of all its threads in the call (least): what a busy machine leaves of a figure.
     bytes_sent:  party -> TCP payload bytes it sent during the call (largest of the repetitions).
     peak_rss_mb: party -> most resident memory of its process, interpreter and libraries included (largest).
     """
@@ -39,6 +40,7 @@ class Measurement(BaseModel):
     repeat: int = Field(gt=0)
     seconds: Seconds
     rate: float = Field(gt=0)
+    cpu_seconds: dict[str, float] = Field(default_factory=dict)
     bytes_sent: dict[str, int]
     peak_rss_mb: dict[str, float]
     machine: Machine
@@ -73,6 +75,7 @@ def table(measurements: Sequence[Measurement]) -> str:
         "min-max s",
         "rows/s",
         "x ours",
+        "cpu s",
         "sent",
         "peak MB",
     )
@@ -89,6 +92,7 @@ def table(measurements: Sequence[Measurement]) -> str:
                 f"{m.seconds.min:.4g}-{m.seconds.max:.4g}",
                 f"{m.rate:,.0f}",
                 f"{m.seconds.median / base:.2f}" if base else "",
+                _parties({party: round(seconds, 3) for party, seconds in m.cpu_seconds.items()}),
                 _parties(m.bytes_sent),
                 _parties(m.peak_rss_mb),
             )

@@ -4,8 +4,9 @@ Every system is timed over the same thing, in the consumer's process: read its k
 protocol, and (``intersect``) write the matched keys to another. The provider reads its own CSV within that
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
 keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``; ``files`` is
-``intersect`` for files of any size, whose keys lie on disk; ``protocol`` begins and ends with digests in memory.
-A wrong result fails the run.
+``intersect`` for files of any size, whose keys lie on disk; ``workers`` is the same with both parties of a
+bucket in one worker, one or two of them; ``protocol`` begins and ends with digests in memory. A wrong result
+fails the run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ STRIDE = 0x9E3779B97F4A7C15 % 2**59 | 1
 
 def prepare(folder: Path, task: str, rows: int) -> int:
     shared = rows // 2
-    if task == "files":
+    if task in ("files", "workers"):
         _prepare_files(folder, rows, shared)
         return shared
     numbers = random.Random(rows).sample(range(10**18), 2 * rows - shared)
@@ -52,6 +53,7 @@ LAYER = Layer(
     tasks={
         "intersect": (2**14, 2**17),
         "files": (2**20,),
+        "workers": (2**20,),
         "cardinality": (2**14,),
         "lookup": (2**14,),
         "protocol": (2**17,),

@@ -115,7 +115,7 @@ class Bench:
         return request.sign(self.consumer.key)
 
     def run(self, token: str) -> str:
-        """The signature check, three durable transactions (reserve, arm, post), the receipt. Returns the job."""
+        """The signature check, reserve, two durable transactions (arm, post), the receipt. Returns the job."""
         verified = self.broker.verify_request(token, peer=self.consumer.name, grant=self.grant)
         self.broker.reserve(verified, OPERATION)
         self.broker.arm(verified.job)

@@ -8,11 +8,12 @@ memory, the frames cross a bare socket, and a run before it is not timed.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,6 +26,7 @@ __all__ = ["SYSTEM", "party", "version"]
 
 PROTOCOLS = ("psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1", "psi.vole-malicious.v1", "auto")
 OPERATIONS = PROTOCOLS[:-1]
+WORKERS = ("process", "processes", "threads", "dask")  # one, or two of them
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_psi",
@@ -32,6 +34,7 @@ SYSTEM = System(
         "intersect": PROTOCOLS,
         "files": ("psi.vole.v1", "auto"),
         "cardinality": PROTOCOLS[:1],
+        "workers": WORKERS,
         "lookup": ("psi.lookup.v1",),
         "protocol": OPERATIONS,
     },
@@ -43,6 +46,9 @@ NODE, CONSUMER = "node.example", "consumer.example"
 @contextmanager
 def party(job: Job) -> Iterator[Call]:
     with ExitStack() as stack:
+        if job.task == "workers":
+            yield _nothing if job.role == "provider" else _workers(job, stack)
+            return
         executor = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
         side = _provider if job.role == "provider" else _consumer
         if job.task == "protocol":
@@ -93,6 +99,44 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         serve()
         return lambda: None
     return serve
+
+
+def _nothing() -> None:
+    """Of the provider, where both parties run in the workers that the consumer's process starts."""
+
+
+def _workers(job: Job, stack: ExitStack) -> Call:
+    """Both files here, every bucket's two parties in one worker. Workers are started before the clock."""
+    from trustcompute import psi
+
+    count = 1 if job.protocol == "process" else 2
+    if job.protocol == "threads":
+        executor = stack.enter_context(ThreadPoolExecutor(count))
+    elif job.protocol == "dask":
+        import distributed
+
+        cluster = distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address=None, silence_logs=40
+        )
+        executor = stack.enter_context(distributed.Client(stack.enter_context(cluster))).get_executor()
+    else:
+        context = multiprocessing.get_context("forkserver")
+        executor = stack.enter_context(ProcessPoolExecutor(count, mp_context=context))
+    list(executor.map(psi.plan, range(8), range(8)))  # has every worker import what it will need
+    left, right = job.input("consumer.csv"), job.input("provider.csv")
+    return lambda: (
+        psi.intersect_files(
+            left,
+            right,
+            on="id",
+            out=job.path("matched.csv"),
+            protocol="psi.vole.v1",
+            runs=8,
+            executor=executor,
+            directory=job.path("shared"),
+            progress=_tell,
+        ).count
+    )
 
 
 def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:

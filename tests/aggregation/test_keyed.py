@@ -54,7 +54,7 @@ def add_up(cipher, spec, rows):
     return opener(adder.total(), len(rows))
 
 
-@pytest.mark.parametrize("scheme", ["rlwe", "paillier", "phe", "bfv"])
+@pytest.mark.parametrize("scheme", ["rlwe", "rlwe-4096", "paillier", "phe", "bfv"])
 def test_aggregates_of_tables_are_those_of_the_masked_scheme(scheme):
     needs(scheme)
     spec = Spec(
@@ -272,7 +272,7 @@ def test_a_plan_says_why():
     assert aggregation.plan(spec, 10).chosen == "masked"
     assert aggregation.plan(spec, 10, together=False, key_holder=True).chosen == "rlwe"
     assert aggregation.plan(vectors(20), 10, together=False, key_holder=True).chosen == "paillier"
-    assert aggregation.plan(vectors(20), 10, quantum=True, key_holder=True).chosen == "rlwe"
+    assert aggregation.plan(vectors(20), 10, quantum=True, key_holder=True).chosen == "rlwe-4096"
     with pytest.raises(ParameterError, match="key holder"):
         aggregation.plan(spec, 10, together=False)
     told = str(aggregation.plan(spec, 10))

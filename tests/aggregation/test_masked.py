@@ -339,3 +339,29 @@ def test_a_mask_left_on_is_out_of_range():
     mask = np.zeros(1000, dtype=np.int64)
     masks.apply(mask, [masks.Stream(b"s" * 32, b"left on")])
     assert not in_range(mask, spec).any()
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("gone", [0, 1])
+def test_the_variance_of_the_noise_is_that_of_the_survivors_shares(gone):
+    """With nobody gone and with as many as the threshold allows. False alarm: 2·10⁻¹⁰ a slot (6.4 standard errors)."""
+    spec = Spec(
+        columns={"value": Bounds(0, 1)}, statistics=["sum"], by={"group": range(20_000)}, max_rows=10,
+        max_parties=6, noise=aggregation.Noise("0.5"),
+    )  # fmt: skip
+    star = Star(spec, [np.zeros(spec.slots, dtype=np.int64)] * 6)
+    assert star.about.threshold == 5
+    run = star.run({"p00": "masked"} if gone else {})
+    sums, survivors = run.result
+    assert len(survivors) == 6 - gone
+    width = len(spec.layout)
+    for at, slot in enumerate(spec.layout):
+        share = spec.noise.share(slot.reach, width, star.about.threshold)
+        needed, drawn = spec.noise.variance(slot.reach, width), share * len(survivors)
+        assert needed <= drawn  # exactly: what the loss was computed for is there
+        if gone:
+            assert drawn < needed + len(survivors) / 16  # and with the fewest no more than a share's rounding
+        found, mu = sums.reshape(-1, width)[:, at].astype(float), float(drawn)
+        error = mu * ((2 + 1 / mu) / len(found)) ** 0.5  # the fourth moment of a Skellam variable is 3μ² + μ
+        assert abs(np.mean(found**2) - mu) < 6.4 * error
+        assert abs(np.mean(found)) < 6.4 * (mu / len(found)) ** 0.5

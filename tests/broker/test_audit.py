@@ -65,6 +65,9 @@ def busy(world: Any) -> Any:
     return world
 
 
+MONEY = ("dispute", "adjust", "netting", "pool", "revenue", "agreement", "certificate")  # in tests/clearing
+
+
 def test_a_book_and_its_export_give_the_same_report(busy: Any) -> None:
     report = audit(busy.directory, busy.key)
     exported = audit(busy.directory.parent / "export", busy.key, known=[busy.note])
@@ -72,11 +75,8 @@ def test_a_book_and_its_export_give_the_same_report(busy: Any) -> None:
     assert (
         exported.balances == report.balances and exported.root == report.root and exported.size == report.size
     )
-    kinds = ("dispute", "adjust", "netting", "pool", "revenue", "agreement", "certificate")
-    money = {name for name in log.TYPES if name.startswith(kinds)}
-    assert (
-        set(report.entries) == log.TYPES - {"key.rotated", "key.confirmed", "grant.accepted"} - money
-    )  # tests/clearing
+    money = {name for name in log.TYPES if name.startswith(MONEY)}
+    assert set(report.entries) == log.TYPES - {"key.rotated", "key.confirmed", "grant.accepted"} - money
     assert report.jobs == {"posted": 3, "voided": 1, "forfeited": 1, "denied": 1, "expired": 2}
     totals = {
         (key.account[:5], key.unit): posted for key, posted in report.balances.items() if key.window == -1

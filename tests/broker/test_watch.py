@@ -95,7 +95,7 @@ def test_a_threshold_is_told_again_after_use_fell_below_it(
     grant = watched.issue(world.claims(limits={"calls": Limit(total=2)}))
     for _ in range(2):
         job = watched.reserve(world.verified(watched, grant), world.operation)
-        watched.void(job.id, "cancelled")
+        watched.abandon(job.id, "cancelled", Fault.PEER)
     assert [each.percent for each in of(told, BudgetLow)] == [50, 50]
 
 
@@ -138,7 +138,7 @@ def test_a_lease_that_ran_out_is_told(world: Any, watched: Any, told: list[Event
 def test_a_job_forfeited_otherwise_is_no_lease(world: Any, watched: Any, told: list[Event]) -> None:
     job = watched.reserve(world.verified(watched, watched.issue(world.claims())), world.operation)
     watched.arm(job.id)
-    watched.forfeit(job.id, "gone", Fault.PEER)
+    watched.abandon(job.id, "gone", Fault.PEER)
     assert [each.state for each in of(told, JobEnded)] == [JobState.FORFEITED]
     assert not of(told, LeaseExpired)
 

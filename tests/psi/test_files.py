@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import campaign_population
 
 from trustcompute import psi, tables
 from trustcompute.errors import JobInterrupted, ParameterError, TableError
@@ -134,3 +140,9 @@ def test_empty_files(tmp_path):
 def test_packing_is_undone(pair):
     mask = tables.keys(LEFT, "id").digests[:, 0] > 100
     assert (files.unpacked(files.packed(mask), len(mask)) == mask).all()
+
+
+def test_a_population_with_slips_matches_as_in_duckdb(tmp_path):
+    """A small run of the campaign: duplicates, nulls, blanks, composed and decomposed letters, four key columns."""
+    matched, _ = campaign_population.compare(tmp_path, 1500, runs=3, protocol="psi.dh.v1")
+    assert 600 < matched < 800

@@ -38,9 +38,9 @@ def aggregate(
 
     sources: by party's name, or in order (``party-1``, ...): anything ``tables`` reads; vectors where the spec has
     a length.
-    scheme: ``masked``, which nobody opens alone; ``paillier``, ``phe``, ``rlwe``, ``bfv`` or ``ckks``, which a key
-    holder opens; or ``auto``, as ``plan`` says. Raises ``Unusable`` naming the party and the rule where a table
-    does not keep the specification, ``ParameterError``, ``TooFew``.
+    scheme: ``masked``, which nobody opens alone; ``rlwe``, ``rlwe-4096``, ``paillier``, ``phe``, ``bfv`` or
+    ``ckks``, which a key holder opens; or ``auto``, as ``plan`` says. Raises ``Unusable`` naming the party and the rule
+    where a table does not keep the specification, ``ParameterError``, ``TooFew``.
     """
     by_name = dict(sources) if isinstance(sources, Mapping) else {
         f"party-{at + 1:0{len(str(len(sources)))}d}": table for at, table in enumerate(sources)

@@ -18,12 +18,12 @@ from trustcompute.aggregation.seal import SealCipher
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import ParameterError
 
-Scheme = Literal["masked", "rlwe", "paillier", "phe", "bfv", "ckks"]
+Scheme = Literal["masked", "rlwe", "rlwe-4096", "paillier", "phe", "bfv", "ckks"]
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
 
 STREAM: Final = 4e8  # values a second a mask
 ADD: Final = 5e8
-ENCRYPT: Final = {"rlwe": 1e7, "paillier": 3e4, "phe": 1.5e3, "bfv": 1e6, "ckks": 6e5}
+ENCRYPT: Final = {"rlwe": 1e7, "rlwe-4096": 8e6, "paillier": 3e4, "phe": 1.5e3, "bfv": 1e6, "ckks": 6e5}
 """Values a second, by scheme."""
 
 
@@ -77,7 +77,7 @@ def plan(
             f"{lack}, and nobody may hold a key: name a key holder that does not collude with the aggregator"
         )
     if quantum:
-        return Plan("rlwe", f"{lack}, and lattices are not known to", offers)
+        return Plan("rlwe-4096", f"{lack}, and lattices are not known to", offers)
     small = fits["paillier"].seconds < 1 and fits["paillier"].sent < fits["rlwe"].sent
     if small:
         return Plan("paillier", f"{lack}, and for few values it sends the least", offers)
@@ -90,6 +90,7 @@ def cipher_of(scheme: Scheme, spec: Spec) -> Cipher:
         "paillier": lambda: PaillierCipher(spec),
         "phe": lambda: PaillierCipher(spec, backend="phe"),
         "rlwe": lambda: RlweCipher(spec),
+        "rlwe-4096": lambda: RlweCipher(spec, suite="rlwe-4096"),
         "bfv": lambda: SealCipher(spec, kind="bfv"),
         "ckks": lambda: SealCipher(spec, kind="ckks"),
     }
@@ -105,7 +106,12 @@ def _offer(scheme: Scheme, spec: Spec, parties: int) -> Offer:
         return Offer(
             scheme, masked.ID, "nobody alone", seconds, masked.message_bytes(spec, parties), obstacle
         )
-    ids = {"rlwe": rlwe.ID, "bfv": seal.IDS["bfv"], "ckks": seal.IDS["ckks"]}
+    ids = {
+        "rlwe": rlwe.IDS["rlwe-2048"],
+        "rlwe-4096": rlwe.IDS["rlwe-4096"],
+        "bfv": seal.IDS["bfv"],
+        "ckks": seal.IDS["ckks"],
+    }
     found = ids.get(scheme, paillier.ID)
     try:
         cipher = cipher_of(scheme, spec)

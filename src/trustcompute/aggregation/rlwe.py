@@ -1,5 +1,5 @@
-"""``aggregation.rlwe.v1``: additive encryption from ring learning with errors, for long vectors and contributors
-that come once.
+"""``aggregation.rlwe.v1`` and ``aggregation.rlwe4096.v1``: additive encryption from ring learning with errors, for
+long vectors and contributors that come once.
 
 Called by ``aggregate`` and ``plan``; the parties are ``keyed``'s, the scheme is ``primitives.rlwe``, under a public
 key: 12.5 bytes a value. A slot that is wider than a suite's payload is two coefficients, low digits and high.
@@ -19,18 +19,16 @@ from trustcompute.primitives import rlwe
 from trustcompute.primitives.rlwe import BITS, SEED, SUITES, PublicKey
 from trustcompute.primitives.rng import Rng
 
-ID: Final = "aggregation.rlwe.v1"
+IDS: Final = {"rlwe-2048": "aggregation.rlwe.v1", "rlwe-4096": "aggregation.rlwe4096.v1"}
 
 
 class RlweCipher:
     """For one specification. suite: ``rlwe-2048``, or ``rlwe-4096`` for more than 128 bits also against quanta."""
 
-    id = ID
-
     def __init__(self, spec: Spec, *, suite: str = "rlwe-2048") -> None:
         if suite not in SUITES:
             raise ParameterError(f"a suite is one of {', '.join(SUITES)}, not {suite!r}")
-        self._spec, self.suite = spec, SUITES[suite]
+        self._spec, self.suite, self.id = spec, SUITES[suite], IDS[suite]
         self._digit = (self.suite.limit // spec.max_parties).bit_length()
         self.wide = (1 << (spec.payload_bits - 1)) > self.suite.limit
         self._count = spec.slots * (2 if self.wide else 1)

@@ -189,8 +189,9 @@ def refusal(reasons: tuple[Reason, ...]) -> Refused:
     """The error that carries the first reason, and names the rules of the others."""
     first = reasons[0]
     message = f"refused by rule {first.rule!r} on {first.field}: {first.fix} (ask {first.owner})"
-    if len(reasons) > 1:
-        message += f"; also refused by: {', '.join(sorted({reason.rule for reason in reasons[1:]}))}"
+    others = sorted({reason.rule for reason in reasons} - {first.rule})
+    if others:
+        message += f"; also refused by: {', '.join(others)}"
     return Refused(message, rule=first.rule, field=first.field, owner=first.owner, fix=first.fix)
 
 

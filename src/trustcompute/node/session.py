@@ -315,8 +315,8 @@ class Session:
         resume: go on with the job that is kept for this file, if there is one, at whatever point it was stopped or
         killed; without it, an unfinished job is an error.
 
-        The session needs ``state=``, where keys lie meanwhile: 40 bytes a row, 80 while they are sorted. The rest is as
-        for ``intersect``; ``StoreError`` where the disk is full: free space and resume.
+        The session needs ``state=``, where keys lie meanwhile: 40 bytes a row. The rest is as for
+        ``intersect``; ``StoreError`` where the disk is full: free space and resume.
         """
         asked = bulk.FileAsked(
             session=self,

@@ -164,8 +164,8 @@ def prove(keys: U8, choices: Bits, challenge: bytes) -> tuple[U8, U8]:
 
     keys uint8[128, 2, 16], choices bool[n] -> their sum uint8[1, 16], the columns' sums uint8[128, 16].
     choices: from ``padded_choices``; challenge: 16 bytes that depend on what ``extend_receiver`` sent. The check of
-    Roy, "SoftSpokenOT" (CRYPTO 2022, §4), with a linear hash over GF(2¹²⁸): a receiver that deviates passes with probability
-    2⁻ᵏ for k bits of the sender's secret it has to guess, or 2⁻¹²⁸.
+    Roy, "SoftSpokenOT" (CRYPTO 2022, §4), with a linear hash over GF(2¹²⁸): a receiver that deviates passes with
+    probability 2⁻ᵏ for k bits of the sender's secret it has to guess, or 2⁻¹²⁸.
     """
     width = len(choices) // 8
     weights = _weights(challenge, width // 16)

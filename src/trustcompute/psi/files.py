@@ -70,7 +70,7 @@ def intersect_files(
     left, right: Parquet, CSV or Arrow files; out: ends in .parquet, .csv or .arrow; columns: of the left file, all by
     default. on, protocol, casefold: as for ``intersect``.
     runs: into how many buckets to cut the job; by default, what keeps them near a million keys.
-    directory: where keys lie meanwhile, 40 bytes a row (80 while they are sorted); by default below ``TMPDIR``.
+    directory: where keys lie meanwhile, 40 bytes a row; by default below ``TMPDIR``.
     executor: runs whole buckets, both parties of each: threads, processes started with ``forkserver``, or
         ``Client.get_executor()`` of a Dask cluster whose workers see ``directory``. Each takes about 400 MB meanwhile.
         Without one, buckets run one after another.
