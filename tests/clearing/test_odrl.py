@@ -105,6 +105,7 @@ def grants(draw: st.DrawFn) -> Grant:
         territory=draw(maybe),
         review=draw(st.none() | st.integers(0, 2**33)),
         depth=draw(st.integers(0, 8)),
+        payer=draw(st.none() | st.just(THUMB)),
         consent=draw(st.none() | st.just("form 7")),
     )
 

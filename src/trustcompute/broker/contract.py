@@ -24,7 +24,7 @@ from trustcompute.primitives import canonical
 
 _CLAIMS: Final = {
     "content": ("asset",),
-    "user": ("iss", "aud", "sub", "cnf", "key", "parent", "jti"),
+    "user": ("iss", "aud", "sub", "cnf", "key", "payer", "parent", "jti"),
     "method": ("right", "outputs", "purposes", "scenarios"),
     "count": ("limits", "iat", "nbf", "exp"),
     "scope": ("territory", "depth"),

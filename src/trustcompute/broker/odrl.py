@@ -95,6 +95,7 @@ _SHARED: Final[tuple[_Form, ...]] = (
     ("depth", _own("depth"), _TO, str, _number),
     ("parent", _own("parent"), _EQ, _same, _same),
     ("key", _own("key"), _EQ, _same, _same),
+    ("payer", _own("payer"), _EQ, _same, _same),
     ("consent", _own("consent"), _EQ, _same, _same),
 )
 _BOUNDS: Final[tuple[_Form, ...]] = (
