@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trustcompute.broker import commands, log, tiles
+from trustcompute.broker import commands, credit, log, tiles
 from trustcompute.broker.audit import EntryError, audit, read_log
 from trustcompute.broker.clearing import Clearing
+from trustcompute.broker.credit import Ceiling
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import Fault
 from trustcompute.broker.store.sqlite import BOOK_FILE
@@ -58,6 +59,11 @@ def busy(world: Any) -> Any:
         ("exit", {}),
     ):
         broker.order(world.order(do, third, **more), third)
+    about = {"party": world.bank.thumbprint, "reason": "x", "audience": world.bureau.name}
+    own = about | {"key": world.bureau.key}
+    event = credit.lower(ceiling=Ceiling(percent=99), number=world.clock.time * 1000, **own)
+    broker.credit(event)
+    broker.credit(credit.repair(event=token_hash(event), number=world.clock.time * 1000 + 1, **own))
     world.key = broker.log_key
     broker.export(world.directory.parent / "export")
     world.note = broker.checkpoint()

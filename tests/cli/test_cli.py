@@ -492,6 +492,29 @@ def test_rules_are_signed_and_published_at_a_running_and_at_a_stopped_node(askin
     assert (code, "does not trust" in complaint) == (4, True)
 
 
+def test_credit_is_lowered_and_repaired_at_a_running_and_at_a_stopped_node(asking, capsys):
+    url = asking[asking.index("--with") + 1]
+    Path("registry/idle.toml").write_text(NODE.replace('book = "book"', 'book = "idle"'))
+    party = "p" * 43
+    for file, more in (("registry/node.toml", ["--with", url]), ("registry/idle.toml", [])):
+        why = ["--reason", "unpaid", *more, "--json"]
+        lower = ["credit", "lower", file, party, "--percent", "50", "--limit", "rows.per_day=9"]
+        code, printed, complaint = run(capsys, *lower, *why)
+        assert code == 0, complaint
+        made = json.loads(printed)
+        assert made["ceiling"] == {"percent": 50, "limits": {"rows": {"per_day": 9}}}
+        code, printed, _ = run(capsys, "credit", "show", file, "--json")
+        assert (code, json.loads(printed)) == (0, [made])
+        repair = ["credit", "repair", file, party, made["event"], *why]
+        code, printed, complaint = run(capsys, *repair)
+        assert (code, json.loads(printed or "{}").get("repaired")) == (0, made["event"]), complaint
+        assert run(capsys, *repair)[0] == 6  # it is not open any more
+        code, printed, _ = run(capsys, "credit", "show", file, "--json")
+        assert (code, json.loads(printed)) == (0, [])
+    for wrong in ([], ["--limit", "rows=9"], ["--limit", "miles.total=9"], ["--percent", "100"]):
+        assert run(capsys, "credit", "lower", "registry/idle.toml", party, "--reason", "x", *wrong)[0] == 2
+
+
 def test_every_error_has_an_exit_code():
     assert exit_code(errors.TrustcomputeError("x")) == 1
     assert {

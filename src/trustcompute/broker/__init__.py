@@ -3,6 +3,7 @@ recorded so that nobody can deny or alter it, and becomes money owed.
 
     broker            the facade that the node and embedders use
     grant, request    the signed documents: terms of use, one use, its acknowledgement
+    credit            events that lower what a party may use, and their repair
     rules, standing   what stands above grants; how each stands
     order, publish    documents that change this
     presets, describe common grants; a grant in plain words

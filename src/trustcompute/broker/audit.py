@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import budget, log, meter, rotation, standing, tiles
+from trustcompute.broker import budget, credit, log, meter, rotation, standing, tiles
 from trustcompute.broker.clearing import Clearing, Period
 from trustcompute.broker.commands import ARMED_LEASE, RESERVED_LEASE
 from trustcompute.broker.grant import Limit
@@ -32,7 +32,7 @@ from trustcompute.errors import AuditError, TrustcomputeError, VerificationError
 from trustcompute.primitives import canonical, checkpoint, merkle
 from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
 from trustcompute.primitives.signing import VerifyKey
-from trustcompute.protocol.operation import MAX_AMOUNT
+from trustcompute.protocol.operation import MAX_AMOUNT, Usage
 
 SPAN_ENTRIES: Final = tiles.SPAN * tiles.WIDTH
 _BEFORE: Final = {
@@ -47,6 +47,7 @@ _AFTER: Final = {
     "grant.ending": standing.ENDING,
     "grant.ended": standing.ENDED,
 }
+_PARTIES: Final = ("asker", "recipient", "payer")
 LEASES: Final = RESERVED_LEASE + ARMED_LEASE  # seconds from the reservation to the charge, at most
 SPANS_AHEAD: Final = 8  # some 10 MB each, parsed
 
@@ -251,6 +252,10 @@ class _Replay:
         self._bounds: dict[tuple[tuple[str, ...], str], list[_Bound]] = {}  # by accounts and unit
         self._forms: dict[str, dict[budget.Form, int | None]] = {}  # of datasets, and until when in force
         self.notices: dict[str, tuple[str, int]] = {}  # state and entry, by name
+        self._subjects: dict[str, str] = {}  # thumbprints, by grant
+        self.credits: dict[
+            str, dict[str, tuple[int, credit.Ceiling]]
+        ] = {}  # open events: day and what they say
         self._published: dict[str, dict[str, Any]] = {}  # rules in force, by name
         self._references: set[tuple[str, str, int, str]] = set()  # of all rules that ever were
         self._rules: dict[str, Callable[[Entry], object]] = {
@@ -268,6 +273,8 @@ class _Replay:
             "grant.ended": self._standing,
             "grant.reviewed": self._reviewed,
             "rules.published": self._rules_published,
+            "credit.lowered": self._lowered,
+            "credit.repaired": self._repaired,
             "key.rotated": self._rotated,
             "key.confirmed": self._confirmation,
             "job.posted": self._posted,
@@ -399,6 +406,8 @@ class _Replay:
         if parent is not None and parent not in self.grants:
             raise EntryError("the grant's parent was not entered before it", entry.index)
         self.grants[grant] = parent
+        if "subject" in entry.fields:  # missed only where a credit event asks for it
+            self._subjects[grant] = entry.fields["subject"]
         self._limits[meter.grant_account(grant)] = _limits(entry.fields["limits"])
 
     def _chain(self, grant: str | None) -> Iterator[str]:
@@ -434,6 +443,50 @@ class _Replay:
                 raise EntryError("it supersedes rules that were not in force", entry.index)
             self.notices[superseded] = SUPERSEDED, entry.index
         self.notices[name] = RULES, entry.index
+
+    def _lowered(self, entry: Entry) -> None:
+        ceiling = credit.Ceiling.model_validate(entry.fields["ceiling"])
+        events = self.credits.setdefault(self._credited(entry), {})
+        if ceiling.empty or entry.fields["token"] in events or len(events) == credit.MAX_OPEN:
+            raise EntryError("it lowers nothing, or was recorded before", entry.index)
+        events[entry.fields["token"]] = meter.day_of(entry.time), ceiling
+        self.notices[credit.name_of(entry.fields["party"])] = credit.LOWERED, entry.index
+
+    def _repaired(self, entry: Entry) -> None:
+        events = self.credits.get(self._credited(entry), {})
+        if events.pop(entry.fields["event"], None) is None:
+            raise EntryError("it repairs no open credit event", entry.index)
+        state = credit.LOWERED if events else credit.RESTORED
+        self.notices[credit.name_of(entry.fields["party"])] = state, entry.index
+
+    def _credited(self, entry: Entry) -> str:
+        if entry.fields["by"] != self._owner:
+            raise EntryError("a credit event is recorded by the log's owner", entry.index)
+        return str(entry.fields["party"])
+
+    def _in_credit(self, entry: Entry, usage: Usage, window: int) -> None:
+        """Charges that were reserved on a later day than events that are still open were bound by them."""
+        fields = entry.fields
+        links = list(self._chain(fields["grant"]))
+        for party in {*(self._subjects[link] for link in links), *(fields[name] for name in _PARTIES)}:
+            if any(each.bar for each in self._ceilings(party, window)):
+                raise EntryError("it was charged although a credit event barred a party to it", entry.index)
+        for link in links:
+            name = meter.grant_account(link)
+            ceilings = self._ceilings(self._subjects[link], window)
+            if not ceilings:
+                continue
+            for unit, amount in meter.used(usage):
+                limit = credit.least(self._limits_of(name), ceilings).get(unit, meter.NO_LIMIT)
+                _, total, per_day, per_call = _bound(name, limit)
+                held = self.balances[name, TOTAL, unit], self.balances[name, window, unit]
+                if held[0] > total or held[1] > per_day or amount > per_call:
+                    raise EntryError(
+                        f"it takes {name} beyond what a credit event left of {unit}", entry.index
+                    )
+
+    def _ceilings(self, party: str, window: int) -> list[credit.Ceiling]:
+        return [ceiling for day, ceiling in self.credits.get(party, {}).values() if day < window]
 
     def _decided(self, entry: Entry) -> None:
         """By rules that were published before."""
@@ -480,6 +533,8 @@ class _Replay:
                     held = self.balances[key] = self.balances[key] + amount
                     if held > most or amount > per_call:
                         raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
+        if self.credits:
+            self._in_credit(entry, usage, window)
 
     def _is_of_dataset(self, accounts: list[str], entry: Entry) -> bool:
         """Whether these are the accounts of the dataset as it is, or was when the job was reserved at the latest."""
@@ -545,7 +600,15 @@ def _compare(replay: _Replay, reader: Reader) -> None:
         )
     _expect(set(reader.grants(replay.grants)) == set(replay.grants), "the log has grants that the book lacks")
     _expect(set(reader.revocations(replay.revoked)) == replay.revoked, "the book lacks a revocation")
-    notices = {name: (each.state, each.entry) for name, each in reader.notices(replay.notices).items()}
+    held_notices = reader.notices(replay.notices)
+    for party, events in replay.credits.items():
+        said = credit.text_of(credit.Open(event, ceiling) for event, (_, ceiling) in events.items())
+        notice = held_notices.get(credit.name_of(party))
+        _expect(
+            notice is not None and notice.token == said,
+            "the book's open credit events are not those of the log",
+        )
+    notices = {name: (each.state, each.entry) for name, each in held_notices.items()}
     _expect(
         notices == replay.notices, "the book's rules or the standing of its grants are not those of the log"
     )

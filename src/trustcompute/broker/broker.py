@@ -34,6 +34,7 @@ from trustcompute.broker import (
     budget,
     clearing,
     commands,
+    credit,
     delegation,
     evidence,
     grant,
@@ -52,6 +53,8 @@ from trustcompute.broker.batch import Asked
 from trustcompute.broker.budget import Line
 from trustcompute.broker.clearing import Statement
 from trustcompute.broker.clearing.house import ClearingHouse
+from trustcompute.broker.credit import Credit
+from trustcompute.broker.credit import Event as CreditEvent
 from trustcompute.broker.evidence import EvidenceReport
 from trustcompute.broker.grant import Grant, VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
@@ -367,6 +370,22 @@ class Broker:
         self._writer.commit_one(Publish(found, token, token_hash(token), older))
         return found
 
+    def credit(self, token: str) -> CreditEvent:
+        """Record a signed credit event or its repair (``credit``), in force from the next transaction.
+
+        Raises ``GrantError`` with the field, ``Conflict`` for a repair of what is not open.
+        """
+        found = credit.verify(
+            token, operator=self.identity.key.public, audience=self.identity.name, now=self._writer.now()
+        )
+        self._writer.commit_one(credit.Enter(found, token, token_hash(token)))
+        return found
+
+    def credits(self) -> list[Credit]:
+        """Every party with open credit events, by thumbprint."""
+        with self._writer.view() as (reader, _):
+            return [credit.credit_of(notice) for notice in reader.notices_in(credit.LOWERED)]
+
     def rules(self) -> list[tuple[Reference, Rules]]:
         """The deny-lists and policies in force, by kind and issuer."""
         with self._writer.view() as (reader, tree):
@@ -462,7 +481,11 @@ class Broker:
             book = Book(reader, [commands.touched(verified, asked)], self._writer.now(), tree.size)
             decision, usage, accounts = commands.decide(book, verified, asked, operation)
             left = meter.left(
-                [account for account in accounts if not account.shared], book.day, book.balances
+                commands.lowered(
+                    book.notice, verified, [account for account in accounts if not account.shared]
+                ),
+                book.day,
+                book.balances,
             )
         price = verified.claims.price
         return Explanation(decision, Quote(usage, clearing.most(price, usage), price.currency, left))
@@ -485,7 +508,9 @@ class Broker:
         with self._writer.view() as (reader, _):
             day = meter.day_of(self._writer.now())
             balances = reader.balances([account.name for account in accounts], [meter.TOTAL, day])
-        left = meter.left(accounts, day, balances)
+            parties = {link.claims.cnf.jkt for link in verified.chain}
+            notices = reader.notices([credit.name_of(party) for party in parties])
+        left = meter.left(commands.lowered(notices.get, verified, accounts), day, balances)
         return Quote(usage, clearing.most(claims.price, usage), claims.price.currency, left)
 
     def reserve(self, verified: VerifiedRequest, operation: Operation) -> JobRecord:

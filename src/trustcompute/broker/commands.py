@@ -5,14 +5,15 @@ The broker's methods make them, ``writer`` runs them. A job's states and who may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from trustcompute.broker import budget, meter, policy, rules, standing
+from trustcompute.broker import budget, credit, meter, policy, rules, standing
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import Account
+from trustcompute.broker.notice import Notice
 from trustcompute.broker.outbox import RETENTION
 from trustcompute.broker.policy import Asset, Case, Decision, Reason
 from trustcompute.broker.request import MAX_ANSWERS, Countersignature, Request, VerifiedRequest
@@ -32,6 +33,7 @@ from trustcompute.protocol.operation import Operation, Sizes, Usage
 
 RESERVED_LEASE: Final = 3600  # seconds from the reservation to the first access to data
 ARMED_LEASE: Final = 86400  # seconds from there to the charge
+_BARRED: Final = "nothing new is allowed to this party: ask the node's operator to repair the credit event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,8 +399,17 @@ def touched(grant: VerifiedGrant, claims: Request) -> Touched:
         jobs=(claims.jti,),
         grants=links,
         datasets=tuple(sorted(datasets)),
+        notices=tuple(
+            credit.name_of(party) for party in sorted({party for _, party in _parties(grant, claims)})
+        ),
         recipients=(claims.recipient,),
     )
+
+
+def _parties(grant: VerifiedGrant, claims: Request) -> list[tuple[str, str]]:
+    """Whose credit a decision looks at, by the field that names them."""
+    named = [("grant", link.claims.cnf.jkt) for link in grant.chain]
+    return [*named, ("asker", claims.asker), ("recipient", claims.recipient), ("payer", claims.payer)]
 
 
 def decide(
@@ -427,8 +438,42 @@ def decide(
         usage=usage,
         rules=book.rules,
     )
-    reasons = policy.decide(case) + quota_reasons(book, accounts, usage)
-    return Decision(tuple(reasons), policy.versions(case)), usage, accounts
+    credits = credit.Standings(book.notice, (party for _, party in _parties(grant, claims)))
+    reasons = policy.decide(case)
+    if credits.credits:
+        named = credits.barred(_parties(grant, claims))
+        reasons += [Reason("credit", name, grant.claims.aud, _BARRED) for name in named]
+        reasons += _credit_shortfalls(book, grant, credits, accounts, usage)
+    reasons += quota_reasons(book, accounts, usage)
+    return Decision(tuple(reasons), policy.versions(case) | credits.versions()), usage, accounts
+
+
+def lowered(
+    notice: Callable[[str], Notice | None], grant: VerifiedGrant, accounts: list[Account]
+) -> list[Account]:
+    """The accounts of a chain's links, which come first, as credit events leave them for what is new."""
+    grantees = [link.claims.cnf.jkt for link in grant.chain]
+    return credit.Standings(notice, grantees).accounts(accounts, grantees)
+
+
+def _credit_shortfalls(
+    book: Book, grant: VerifiedGrant, credits: credit.Standings, accounts: list[Account], usage: Usage
+) -> list[Reason]:
+    """Where lowered limits refuse what the grants' own would allow."""
+    reasons = []
+    less = credits.accounts(accounts, [link.claims.cnf.jkt for link in grant.chain])
+    known = {
+        (short.account.name, short.unit, short.span)
+        for short in meter.shortfalls(accounts, usage, book.day, book.balances)
+    }
+    for short in meter.shortfalls(less, usage, book.day, book.balances):
+        if (short.account.name, short.unit, short.span) not in known:
+            fix = (
+                f"a credit event leaves {short.left} {short.unit}, the job needs {short.asked}: "
+                "use less, or ask the node's operator to repair the event"
+            )
+            reasons.append(Reason("credit", f"limits.{short.unit}.{short.span}", grant.claims.aud, fix))
+    return reasons
 
 
 def grant_account(grant: VerifiedGrant) -> Account:

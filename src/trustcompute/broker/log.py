@@ -33,6 +33,8 @@ TYPES: Final = frozenset(
         "grant.ended",
         "grant.reviewed",
         "rules.published",
+        "credit.lowered",
+        "credit.repaired",
         "key.rotated",
         "key.confirmed",
         "job.denied",

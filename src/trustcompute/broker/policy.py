@@ -47,6 +47,7 @@ RULES: Final = {
     "asset": "the dataset is the one that was granted, as it was granted",
     "grade": "the grade allows computing",
     "policy": "the node's policies allow it",
+    "credit": "no credit event stands against a party",
     "quota": "quota is left on the grant, on all it was delegated from, and on the dataset",
 }
 """Every rule in the order in which they are looked at, and what it says where it is satisfied. The parts of a rule have

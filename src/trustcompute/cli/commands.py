@@ -12,6 +12,7 @@ from trustcompute.cli import (
     agreement,
     ask,
     certificate,
+    credit,
     demo,
     dispute,
     doctor,
@@ -51,6 +52,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(identity.app, name="identity")
 app.add_typer(grant.app, name="grant")
 app.add_typer(rules.app, name="rules")
+app.add_typer(credit.app, name="credit")
 app.command("node")(node.node)
 app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)

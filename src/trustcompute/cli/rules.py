@@ -60,7 +60,7 @@ def publish(
     """Put a signed deny-list or policy in force at our node, running or not. Only newer versions are taken."""
     config = load_settings(settings)
     token = read_text(file).strip()
-    taken = _published(config, Identity.load(config.path(config.identity)), token, url)
+    taken = published(config, Identity.load(config.path(config.identity)), token, url)
     if as_json:
         print_json(taken.model_dump(mode="json"))
         return
@@ -86,7 +86,8 @@ def show(settings: Settings, as_json: AsJson = False) -> None:
         print_fields(_fields(each))
 
 
-def _published(config: NodeSettings, mine: Identity, token: str, url: str | None) -> RulesTaken:
+def published(config: NodeSettings, mine: Identity, token: str, url: str | None) -> RulesTaken:
+    """Bring a signed document to our node, running or not."""
     if url is None:
         try:
             with Broker.open(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from trustcompute.broker import credit
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import explain_validation
 from trustcompute.broker.request import Request
@@ -123,6 +124,10 @@ def publish(node: Node, peer: str, body: bytes) -> bytes:
 
 
 def publish_to(broker: Broker, token: str) -> RulesTaken:
+    """A deny-list, a policy or a credit event."""
+    if credit.is_event(token):
+        event = broker.credit(token)
+        return RulesTaken(kind="credit", version=event.number)
     rules = broker.publish(token)
     return RulesTaken(kind=rules.kind, version=rules.version)
 
