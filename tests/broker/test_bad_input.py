@@ -223,7 +223,7 @@ def test_every_field_spoilt_in_every_way_is_refused_by_name(world: Any, name: st
             str(caught.value),
         )
         tried += 1
-    assert tried > 40 and [entry.body for entry in broker.entries()] == before and broker.rules() == []
+    assert tried >= 30 and [entry.body for entry in broker.entries()] == before and broker.rules() == []
 
 
 REQUIRED = {

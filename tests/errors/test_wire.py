@@ -9,6 +9,7 @@ from trustcompute import errors
 from trustcompute.broker.audit import EntryError
 from trustcompute.broker.tiles import TileError
 from trustcompute.primitives.canonical import DocumentError
+from trustcompute.protocol.star import TooFew
 
 
 def kinds(root=errors.TrustcomputeError):
@@ -20,6 +21,8 @@ def make(kind):
         return kind("what happened", 7)
     if kind is TileError:
         return kind("what happened", "tile/0/000", 7)
+    if kind is TooFew:
+        return kind("what happened", {"bank.example": "it was not reached"})
     return kind(
         "what happened",
         **dict.fromkeys(("rule", "field", "owner", "fix"), "x") if kind is errors.Refused else {},

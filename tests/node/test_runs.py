@@ -61,12 +61,12 @@ def test_a_job_of_several_runs_is_charged_once_and_equal_to_one(world, protocol,
     world.check()
 
 
-def test_runs_of_three_turns_each(world):
+def test_runs_of_several_turns_each(world):
     """More turns than one, so that a run can be half way."""
     grant = world.issue(operations={"psi.vole.v1": Bounds()})
     found = world.intersect(world.session(grant=grant), protocol="psi.vole.v1", runs=2)
     assert found.left_rows.tolist() == MATCHED
-    assert found.cost.turns == 4
+    assert found.cost.turns == 2 * 3
     world.check()
 
 

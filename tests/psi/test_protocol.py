@@ -149,7 +149,10 @@ def test_every_key_is_blinded_on_its_own(protocol):
 def test_counting_by_dh_is_refused_and_says_where_it_is_done():
     with pytest.raises(ParameterError, match=r"psi\.ecdh\.v1"):
         params(DH, output="count")
-    with pytest.raises(ParameterError, match=r"psi\.ecdh\.v1, psi\.dh\.v1, psi\.vole\.v1, not 'psi\.x'"):
+    with pytest.raises(
+        ParameterError,
+        match=r"psi\.ecdh\.v1, psi\.dh\.v1, psi\.vole\.v1, psi\.vole-malicious\.v1, not 'psi\.x'",
+    ):
         named("psi.x")
 
 

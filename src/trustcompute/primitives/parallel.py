@@ -62,6 +62,8 @@ def map_rows(
                 raise type(error).at(start + error.index) from error
             if whole is None:
                 whole = np.empty((count, *part.shape[1:]), part.dtype)
+            if len(part) != min(chunk, count - start):
+                raise ParameterError("the function must return one row for each row of its arguments")
             whole[start : start + len(part)] = part
     finally:
         for task in tasks:

@@ -8,6 +8,7 @@ compiled kernels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
@@ -16,7 +17,7 @@ import numpy as np
 from trustcompute import kernels
 from trustcompute.errors import RemoteProtocolError
 from trustcompute.kernels.arrays import U8
-from trustcompute.primitives.parallel import map_rows
+from trustcompute.primitives.parallel import ahead, map_rows
 from trustcompute.primitives.rng import Rng
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -101,14 +102,26 @@ def check(elements: U8, *, name: str, executor: Executor | None = None) -> None:
 
 def weighted_sum(elements: U8, weights: U8, *, executor: Executor | None = None) -> U8:
     """The sum of all elements, each multiplied by its *public* weight: uint8[1, 32]. Not constant time."""
-    parts = map_rows(
-        kernels.ristretto255_multiscalar_vartime, elements, weights, executor=executor, chunk=_SUMMANDS
-    )
+    starts = range(0, max(len(elements), 1), _SUMMANDS)
+    pieces = [(elements[at : at + _SUMMANDS], weights[at : at + _SUMMANDS]) for at in starts]
+    tasks = [
+        ahead(executor if len(pieces) > 1 else None, kernels.ristretto255_multiscalar_vartime, *piece)
+        for piece in pieces
+    ]
+    parts = np.concatenate([_part(task, at) for task, at in zip(tasks, starts, strict=True)])
     if len(parts) == 1:
         return parts
     ones = np.zeros_like(parts)
     ones[:, 0] = 1
     return kernels.ristretto255_multiscalar_vartime(parts, ones)
+
+
+def _part(task: Callable[[], U8], start: int) -> U8:
+    """A task's result, or its error with the row counted in all tasks' elements."""
+    try:
+        return task()
+    except (kernels.InvalidPoint, kernels.InvalidScalar) as error:
+        raise type(error).at(start + error.index) from error
 
 
 _UNBLINDED = 4096

@@ -151,7 +151,7 @@ def store(
             "sha256": hashes,
         }
         temporary = directory / "manifest.tmp"
-        temporary.write_text(json.dumps(document))
+        temporary.write_text(json.dumps(document | {"whole": _whole(document)}))
         temporary.replace(directory / "manifest.json")
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)  # so that a full disk is not left full
@@ -171,7 +171,7 @@ def load(
     not those of the file as it is now. Only what was made of a file is found again."""
     made_of = _made_of(source, on, casefold, spec)
     try:
-        document = json.loads((directory / "manifest.json").read_bytes())
+        document = _manifest(directory)
         if made_of is None or (document["version"], document["made_of"]) != (VERSION, made_of):
             return None
         if {name: _hash_of(directory / name) for name in ("digests", "rows")} != document["sha256"]:
@@ -184,11 +184,23 @@ def load(
 def load_unchecked(directory: Path) -> StoredKeys:
     """The keys that a caller has just stored or checked, for a worker elsewhere. Raises ``StoreError``."""
     try:
-        return _of(directory, json.loads((directory / "manifest.json").read_bytes()))
+        return _of(directory, _manifest(directory))
     except (OSError, ValueError, KeyError, TypeError, TableError) as error:
         raise StoreError(
             f"there are no stored keys in {directory}: the worker must see the same files"
         ) from error
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    """Raises ``ValueError`` for a manifest that is not as it was written."""
+    document: dict[str, Any] = json.loads((directory / "manifest.json").read_bytes())
+    if document.pop("whole") != _whole(document):
+        raise ValueError("the manifest was changed")
+    return document
+
+
+def _whole(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _of(directory: Path, document: dict[str, Any]) -> StoredKeys:
