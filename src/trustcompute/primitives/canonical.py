@@ -8,6 +8,7 @@ leaves the range that every JSON reader keeps exactly (RFC 7493 §2.2), see ``in
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import Any, Final, NoReturn
@@ -17,9 +18,16 @@ from trustcompute.errors import ParameterError, VerificationError
 MAX_INTEGER: Final = 2**53 - 1  # the largest n such that n and n+1 are exact in IEEE 754 double precision
 MAX_DEPTH: Final = 32
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_ENCODER: Final = json.JSONEncoder(
+    sort_keys=True,
+    separators=(",", ":"),
+    ensure_ascii=False,
+    allow_nan=False,
+    check_circular=False,  # the depth is bounded by what is checked before
+)
 _ALLOWED: Final = "documents have strings, integers, booleans, null, lists and objects (decimals as strings)"
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]*)\Z")
+_LONG = re.compile(rb"[:,\[]-?[0-9]{16}")  # every integer that may be beyond MAX_INTEGER, and some strings
 
 
 class DocumentError(VerificationError):
@@ -70,8 +78,9 @@ def loads_canonical(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
     """As ``loads``, and the bytes must be the canonical ones: no second spelling of a document passes."""
     if len(data) <= limit:  # a document that is in order is read without looking for what is wrong with it
         try:
-            value = json.loads(str(data, "utf-8"))
-            if _is_plain(value, MAX_DEPTH) and _ENCODER.encode(value).encode() == data:
+            value = _DECODER.decode(str(data, "utf-8"))
+            plain = _reads_plain(data) if isinstance(value, dict | list) else False
+            if (plain or _is_plain(value, MAX_DEPTH)) and _ENCODER.encode(value).encode() == data:
                 return value
         except (ValueError, RecursionError):
             pass
@@ -79,6 +88,15 @@ def loads_canonical(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
     if _ENCODER.encode(value).encode() != data:
         raise DocumentError("the document is not in canonical form (sorted keys, no spaces, RFC 8785)")
     return value
+
+
+@functools.lru_cache(maxsize=8192)
+def string(value: str) -> str:
+    """The canonical JSON of one string, for who writes a large document of few strings piece by piece.
+
+    Raises ``ParameterError`` for a surrogate without its other half.
+    """
+    return dumps([value]).decode()[1:-1]
 
 
 def integer(value: int) -> int | str:
@@ -114,6 +132,19 @@ def _parse_integer(digits: str) -> int:
 
 def _parse_constant(name: str) -> NoReturn:
     raise DocumentError(f"{name} is not a value documents may have")
+
+
+def _refuse(digits: str) -> NoReturn:
+    raise ValueError("documents have no floats")
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
+
+
+def _reads_plain(data: bytes | bytearray | memoryview) -> bool:
+    """Whether ``_is_plain`` surely holds for what canonical bytes say, seen from them alone: no item is looked at."""
+    data = bytes(data)
+    return data.isascii() and data.count(b"{") + data.count(b"[") <= MAX_DEPTH and not _LONG.search(data)
 
 
 def _is_plain(value: Any, depth: int) -> bool:

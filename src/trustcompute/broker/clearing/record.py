@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from sys import intern
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from trustcompute.broker import meter
 from trustcompute.broker.certificate import Standing, State
@@ -37,8 +37,7 @@ _NOBODY: Final = Usage()
 _FREE: Final = Fraction()
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """One billed job, or one declaration of revenue. amount: exact, in minor units.
 
     pieces: (height, amount) where the grant's split steps with the amount; empty: all of it at height 0.
@@ -55,12 +54,15 @@ class Use:
 
     def scaled(self, part: Fraction, time: int) -> Use:
         pieces = tuple((height, amount * part) for height, amount in self.pieces)
-        return replace(self, time=time, amount=self.amount * part, pieces=pieces)
+        return self._replace(time=time, amount=self.amount * part, pieces=pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a grant's entry says of money. root: hash of the first of its chain; start, end: of yearly fees."""
+    """What a grant's entry says of money. root: hash of the first of its chain; start, end: of yearly fees.
+
+    heights: where its split steps.
+    """
 
     price: PricePlan
     split: tuple[Share, ...]
@@ -68,6 +70,7 @@ class Terms:
     grantee: str
     start: int
     end: int
+    heights: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,13 +279,15 @@ class Clearing:
 
     def _granted(self, entry: Entry) -> None:
         fields = entry.fields
+        shares = tuple(Share.model_validate(share) for share in fields["split"])
         terms = Terms(
             price=PricePlan.model_validate(fields["price"]),
-            split=tuple(Share.model_validate(share) for share in fields["split"]),
+            split=shares,
             root=self.terms[fields["parent"]].root if "parent" in fields else fields["grant"],
             grantee=fields.get("subject", ""),
             start=max(fields.get("nbf", 0), entry.time),
             end=fields.get("exp", 0),
+            heights=split.heights(shares),
         )
         if entry.type == "grant.issued" and "asset" in fields:
             plan_ = terms.price, terms.split
@@ -370,10 +375,10 @@ class Clearing:
 
     def _add(self, use: Use) -> None:
         terms = self.terms[use.grant]
-        steps = split.heights(terms.split) if len(terms.split) else ()
-        if steps and use.amount:
-            cutter = self._cutters.setdefault(terms.root, split.Cutter(steps, terms.price.window or "grant"))
-            use = replace(use, pieces=tuple(cutter.cut(use.amount, use.time)))
+        if terms.heights and use.amount:
+            window = terms.price.window or "grant"
+            cutter = self._cutters.setdefault(terms.root, split.Cutter(terms.heights, window))
+            use = use._replace(pieces=tuple(cutter.cut(use.amount, use.time)))
         self.uses.append(use)
 
     def _weighed(self, entry: Entry) -> None:
@@ -498,7 +503,7 @@ class Clearing:
     def _made(self, period: Period, form: int) -> Statement:
         sums, rows, held = _Sums(), _Rows(), []
         for use in self._within(period.start, period.end):
-            dispute = self._disputed.get(use.index)
+            dispute = self._disputed.get(use.index) if self._disputed else None
             if dispute is not None and use.index not in self._held and not self._was_released(use):
                 if dispute.owed is None:
                     held += [Posting(use.index, *each) for each in self._shared(use, period)]

@@ -34,7 +34,7 @@ def apportion(period: Period, owed: Mapping[Account, Fraction]) -> dict[Account,
     groups: dict[tuple[str, str], list[tuple[int, int, Account]]] = defaultdict(list)
     amounts = dict.fromkeys(owed, 0)
     for account, exact in owed.items():
-        top, bottom = exact.numerator, exact.denominator
+        top, bottom = exact.as_integer_ratio()
         if top > 0:
             amounts[account], over = divmod(top, bottom)
             groups[account.payer, account.currency].append((over, bottom, account))
@@ -84,13 +84,19 @@ class _Balance:
         accounts: list[Account],
     ) -> None:
         self._period, self._owed, self._amounts, self._accounts = period, owed, amounts, accounts
-        parts: dict[Side, list[Fraction]] = defaultdict(list)
-        self.sums: dict[Side, int] = defaultdict(int)
+        payers, payees = _Totals(), _Totals()
         for account in accounts:
-            for side in _sides(account):
-                parts[side].append(owed[account])
-                self.sums[side] += amounts[account]
-        exact = {side: _sum(iter(each)) for side, each in parts.items()}
+            top, bottom = owed[account].as_integer_ratio()
+            amount = amounts[account]
+            payers.add(account.payer, top, bottom, amount)
+            payees.add(account.payee, top, bottom, amount)
+        totals = [
+            (Side(pays, party), total)
+            for pays, found in ((True, payers), (False, payees))
+            for party, total in found.by_party.items()
+        ]
+        self.sums = {side: total[0][0] for side, total in totals}
+        exact = {side: _sum(total[1]) for side, total in totals}
         self._low = {side: math.floor(each) for side, each in exact.items()}
         self._high = {side: math.ceil(each) for side, each in exact.items()}
         self._lines: dict[Side, list[Account]] | None = None
@@ -177,13 +183,27 @@ def _largest(period: Period, lines: list[tuple[int, Account]], units: int) -> It
 _remainder: Callable[[tuple[int, Any]], int] = lambda line: line[0]  # noqa: E731
 
 
-def _sum(amounts: Iterator[Fraction]) -> Fraction:
+class _Totals:
+    """Of each party: the sum of its rounded lines, and of its exact ones their numerators by denominator."""
+
+    def __init__(self) -> None:
+        self.by_party: dict[str, tuple[list[int], dict[int, int]]] = {}
+
+    def add(self, party: str, top: int, bottom: int, amount: int) -> None:
+        found = self.by_party.get(party)
+        if found is None:
+            found = self.by_party[party] = ([0], {})
+        rounded, tops = found
+        rounded[0] += amount
+        tops[bottom] = tops.get(bottom, 0) + top
+
+
+def _sum(by_denominator: Mapping[int, int]) -> Fraction:
     """A sum whose denominators are brought together once for each, not at every step."""
-    by_denominator: dict[int, int] = defaultdict(int)
-    for amount in amounts:
-        by_denominator[amount.denominator] += amount.numerator
     return sum((Fraction(top, bottom) for bottom, top in sorted(by_denominator.items())), Fraction())
 
 
 def _lot(period: Period, account: Account) -> bytes:
-    return hashlib.sha256(canonical.dumps([period.start, period.end, *account])).digest()
+    """Of the canonical list of what is hashed."""
+    payer, payee, currency = map(canonical.string, account)
+    return hashlib.sha256(f"[{period.start},{period.end},{payer},{payee},{currency}]".encode()).digest()

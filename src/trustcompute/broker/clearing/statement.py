@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,14 @@ from trustcompute.errors import AuditError, ParameterError
 from trustcompute.primitives import canonical
 
 FORM: Final = 2
+_BATCH: Final = 1024
 MAX_PART: Final = 48 * 1024  # bytes of lines in one entry, well below log.MAX_ENTRY
+
+
+def integer_text(value: int) -> str:
+    """The canonical JSON of ``canonical.integer``."""
+    found = canonical.integer(value)
+    return f"{found}" if type(found) is int else f'"{found}"'
 
 
 class Account(NamedTuple):
@@ -42,8 +50,7 @@ class Period:
             raise ParameterError(f"a period ends after it starts, not {self.start} to {self.end}")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """rated: of this period, exact; carried: residual before; amount = rated + carried - residual."""
 
     account: Account
@@ -63,9 +70,18 @@ class Line:
             "residual": str(self.residual),
         }
 
+    def to_canonical(self) -> str:
+        """``canonical.dumps`` of the document."""
+        account, amount, carried, residual = self.account, self.amount, self.carried, self.residual
+        text = canonical.string
+        return (
+            f'{{"amount":{integer_text(amount)},'
+            f'"carried":"{carried or 0}","currency":{text(account.currency)},"payee":{text(account.payee)},'
+            f'"payer":{text(account.payer)},"rated":"{self.rated}","residual":"{residual or 0}"}}'
+        )
 
-@dataclass(frozen=True, slots=True)
-class Row:
+
+class Row(NamedTuple):
     """Use summed up for printing: by payer, grant and operation. rated: exact, in minor units.
 
     operation: of the jobs; ``fee`` and ``revenue`` for yearly fees and shares of declared revenue.
@@ -91,6 +107,15 @@ class Row:
             "rows": canonical.integer(self.rows),
             "rated": str(self.rated),
         }
+
+    def to_canonical(self) -> str:
+        """``canonical.dumps`` of the document."""
+        text = canonical.string
+        calls, rows = integer_text(self.calls), integer_text(self.rows)
+        return (
+            f'{{"calls":{calls},"currency":{text(self.currency)},"grant":{text(self.grant)},"jobs":{self.jobs},'
+            f'"operation":{text(self.operation)},"payer":{text(self.payer)},"rated":"{self.rated}","rows":{rows}}}'
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +185,32 @@ class Statement:
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 (hex) of the canonical document: what closing the period records."""
-        return hashlib.sha256(canonical.dumps(self.to_document())).hexdigest()
+        digest = hashlib.sha256()
+        for piece in self._pieces():
+            digest.update(piece.encode())
+        return digest.hexdigest()
+
+    def _pieces(self) -> Iterator[str]:
+        """``canonical.dumps(self.to_document())`` in pieces: a million lines are never one document in memory."""
+        document = replace(self, rows=(), lines=()).to_document()
+        for index, (name, value) in enumerate(sorted(document.items())):
+            yield f'{"," if index else "{"}"{name}":'
+            if name in ("rows", "lines"):
+                texts = (each.to_canonical() for each in (self.rows if name == "rows" else self.lines))
+                yield "["
+                yield from joined(texts)
+                yield "]"
+            else:
+                yield canonical.dumps([value]).decode()[1:-1]
+        yield "}"
+
+
+def joined(texts: Iterator[str]) -> Iterator[str]:
+    """Members of a canonical list, in pieces of some hundred KiB."""
+    before = ""
+    while batch := list(itertools.islice(texts, _BATCH)):
+        yield before + ",".join(batch)
+        before = ","
 
 
 def lines_of(
@@ -172,15 +222,21 @@ def lines_of(
     made = []
     for account in sorted(owed):
         exact, amount = owed[account], amounts[account]
-        bottom = exact.denominator
-        over = exact.numerator - amount * bottom
+        top, bottom = exact.as_integer_ratio()
+        over = top - amount * bottom
         before = carried.get(account)
         rated = exact if before is None else exact - before
-        line = Line(account, rated, before or nothing, amount, Fraction(over, bottom) if over else nothing)
+        line = Line(account, rated, before or nothing, amount, _residual(over, bottom) if over else nothing)
         if not -bottom < over < bottom or (before and rated + before != amount + line.residual):
             raise AuditError(f"the line {account} does not conserve money: please report this")
         made.append(line)
     return tuple(made)
+
+
+@functools.lru_cache(maxsize=8192)
+def _residual(over: int, bottom: int) -> Fraction:
+    """Most lines have one of few denominators, so one of few residuals: the rest of a minor unit."""
+    return Fraction(over, bottom)
 
 
 def closing_entries(statement: Statement) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -204,7 +260,7 @@ def cut(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
     part: list[list[Any]] = []
     size = 0
     for row in rows:
-        length = sum(len(str(value)) + 3 for value in row) + 2  # all of them plain ASCII
+        length = sum(map(len, map(str, row))) + 3 * len(row) + 2  # all of them plain ASCII
         if part and size + length > MAX_PART:
             yield part
             part, size = [], 0
