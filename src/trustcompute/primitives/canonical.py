@@ -26,8 +26,8 @@ _ENCODER: Final = json.JSONEncoder(
     check_circular=False,  # the depth is bounded by what is checked before
 )
 _ALLOWED: Final = "documents have strings, integers, booleans, null, lists and objects (decimals as strings)"
+_DECODER: Final = json.JSONDecoder()
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]*)\Z")
-_LONG = re.compile(rb"[:,\[]-?[0-9]{16}")  # every integer that may be beyond MAX_INTEGER, and some strings
 
 
 class DocumentError(VerificationError):
@@ -78,9 +78,8 @@ def loads_canonical(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
     """As ``loads``, and the bytes must be the canonical ones: no second spelling of a document passes."""
     if len(data) <= limit:  # a document that is in order is read without looking for what is wrong with it
         try:
-            value = _DECODER.decode(str(data, "utf-8"))
-            plain = _reads_plain(data) if isinstance(value, dict | list) else False
-            if (plain or _is_plain(value, MAX_DEPTH)) and _ENCODER.encode(value).encode() == data:
+            value, _ = _DECODER.raw_decode(str(data, "utf-8"))  # what is left over does not come back below
+            if _is_plain(value, MAX_DEPTH) and _ENCODER.encode(value).encode() == data:
                 return value
         except (ValueError, RecursionError):
             pass
@@ -132,19 +131,6 @@ def _parse_integer(digits: str) -> int:
 
 def _parse_constant(name: str) -> NoReturn:
     raise DocumentError(f"{name} is not a value documents may have")
-
-
-def _refuse(digits: str) -> NoReturn:
-    raise ValueError("documents have no floats")
-
-
-_DECODER: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
-
-
-def _reads_plain(data: bytes | bytearray | memoryview) -> bool:
-    """Whether ``_is_plain`` surely holds for what canonical bytes say, seen from them alone: no item is looked at."""
-    data = bytes(data)
-    return data.isascii() and data.count(b"{") + data.count(b"[") <= MAX_DEPTH and not _LONG.search(data)
 
 
 def _is_plain(value: Any, depth: int) -> bool:

@@ -43,7 +43,7 @@ class Use(NamedTuple):
     pieces: (height, amount) where the grant's split steps with the amount; empty: all of it at height 0.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # of the entry; nobody searches a use as a tuple
     time: int
     payer: str
     grant: str
@@ -559,10 +559,10 @@ class Clearing:
 
 
 class _Sums:
-    """Exact sums by (payer, grant, height): numerators by denominator, which most amounts share."""
+    """Exact sums by (payer, grant, height): numerators by denominator, which most amounts share; one alone as it is."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, int], dict[int, int]] = {}
+        self._sums: dict[tuple[str, str, int], Fraction | dict[int, int]] = {}
 
     def add(self, use: Use) -> None:
         if use.pieces:
@@ -574,38 +574,67 @@ class _Sums:
     def _add(self, key: tuple[str, str, int], amount: Fraction) -> None:
         found = self._sums.get(key)
         if found is None:
-            found = self._sums[key] = {}
-        bottom = amount.denominator
-        found[bottom] = found.get(bottom, 0) + amount.numerator
+            self._sums[key] = amount
+        elif isinstance(found, dict):
+            _count(found, amount)
+        else:
+            self._sums[key] = _count(_count({}, found), amount)
 
     def items(self) -> Iterator[tuple[tuple[str, str, int], Fraction]]:
         for key, tops in self._sums.items():
-            yield key, _total(tops)
+            yield key, _total(tops) if isinstance(tops, dict) else tops
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Of several uses. tops: numerators of their amounts by denominator."""
+
+    jobs: int = 0
+    calls: int = 0
+    rows: int = 0
+    tops: dict[int, int] = field(default_factory=dict)
+
+    def add(self, use: Use) -> None:
+        self.jobs += 1
+        self.calls += use.usage.calls
+        self.rows += use.usage.rows
+        _count(self.tops, use.amount)
 
 
 class _Rows:
-    """Use summed up by payer, grant and operation."""
+    """Use summed up by payer, grant and operation; one alone is kept as it is."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], tuple[list[int], dict[int, int]]] = {}
+        self._found: dict[tuple[str, str, str], Use | _Counts] = {}
 
     def add(self, use: Use) -> None:
         key = (use.payer, use.grant, use.operation)
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = ([0, 0, 0], {})
-        counts, tops = found
-        counts[0] += 1
-        counts[1] += use.usage.calls
-        counts[2] += use.usage.rows
-        bottom = use.amount.denominator
-        tops[bottom] = tops.get(bottom, 0) + use.amount.numerator
+            self._found[key] = use
+        elif isinstance(found, _Counts):
+            found.add(use)
+        else:
+            self._found[key] = counts = _Counts()
+            counts.add(found)
+            counts.add(use)
 
     def rows(self, terms: Mapping[str, Terms]) -> Iterator[Row]:
-        for (payer, grant, operation), (counts, tops) in sorted(self._found.items()):
-            currency = terms[grant].price.currency or ""
-            jobs, calls, units = counts
-            yield Row(payer, grant, operation, currency, jobs, calls, units, _total(tops))
+        for key in sorted(self._found):
+            payer, grant, operation = key
+            currency, found = terms[grant].price.currency or "", self._found[key]
+            if isinstance(found, _Counts):
+                total = _total(found.tops)
+                yield Row(payer, grant, operation, currency, found.jobs, found.calls, found.rows, total)
+            else:
+                usage = found.usage
+                yield Row(payer, grant, operation, currency, 1, usage.calls, usage.rows, found.amount)
+
+
+def _count(tops: dict[int, int], amount: Fraction) -> dict[int, int]:
+    top, bottom = amount.as_integer_ratio()
+    tops[bottom] = tops.get(bottom, 0) + top
+    return tops
 
 
 def _add(owed: dict[Account, Fraction], account: Account, amount: Fraction) -> None:
