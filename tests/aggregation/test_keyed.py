@@ -6,7 +6,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trustcompute import aggregation
@@ -76,7 +76,9 @@ def test_aggregates_of_tables_are_those_of_the_masked_scheme(scheme):
 
 
 @pytest.mark.property
-@settings(max_examples=6, deadline=None)
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ["rlwe", "rlwe-wide", "paillier", "bfv"])
 def test_sums_are_those_of_integers_at_every_size_and_sign(kind, data, small_keys):
