@@ -140,9 +140,9 @@ def test_an_audit_knows_until_when_an_old_epoch_may_be_debited(
 def test_a_charge_beyond_a_recipients_budget_is_caught_from_the_tiles(
     world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    from trustcompute.broker import commands
+    from trustcompute.broker import deciding
 
-    monkeypatch.setattr(commands, "quota_reasons", lambda *_: [])
+    monkeypatch.setattr(deciding, "quota_reasons", lambda *_: [])
     broker = world.broker(epoch="1", per_recipient=THREE)
     grant = broker.issue(world.claims(limits={}))
     if world.database is None:  # the database itself refuses what the code would have let through

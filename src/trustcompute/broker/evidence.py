@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import commands, delegation, log, request
+from trustcompute.broker import delegation, granting, log, request
 from trustcompute.broker.grant import SEPARATOR, VerifiedGrant, read_claims
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.request import REQUEST_TYPE, Request
@@ -98,7 +98,7 @@ class _Grants:
             raise AuditError(
                 f"the token of grant {hash_} does not verify ({error.field}): {error}"
             ) from error
-        fields = commands.grant_fields(verified)
+        fields = granting.grant_fields(verified)
         wrong = sorted(name for name in fields if said.get(name) != fields[name])
         if wrong:
             raise AuditError(f"the log has other terms of grant {hash_} than its token: {', '.join(wrong)}")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from trustcompute.broker import log
-from trustcompute.broker.log import Entry
+from trustcompute.broker.log import Entry, Log
+from trustcompute.broker.store import Reader
 from trustcompute.broker.witness import Quorum
 from trustcompute.errors import AuditError, InputError, VerificationError
 from trustcompute.primitives import canonical, checkpoint, merkle
@@ -96,6 +97,12 @@ class Receipt:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         return cls.from_json(data)
+
+
+def prove(reader: Reader, tree: Log, index: int) -> Receipt:
+    """The receipt of an entry, under the newest checkpoint."""
+    note = reader.last_checkpoint() or ""
+    return Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)
 
 
 def _step(text: object) -> bytes:

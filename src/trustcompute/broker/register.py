@@ -34,7 +34,7 @@ from trustcompute.broker.grant import (
     read_claims,
 )
 from trustcompute.broker.log import Entry
-from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.receipt import prove
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import NOTHING, Book, Touched, Writer
 from trustcompute.errors import GrantError, ParameterError, VerificationError
@@ -230,11 +230,7 @@ class Register:
         """The certificate and the receipts of all entries about it, under the newest checkpoint."""
         token, standing = self.token(name), self.standing(name)
         with self._writer.view() as (reader, tree):
-            note = reader.last_checkpoint() or ""
-            receipts = tuple(
-                Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)
-                for index in standing.entries
-            )
+            receipts = tuple(prove(reader, tree, index) for index in standing.entries)
         return Dossier(token, receipts)
 
     def _new(
