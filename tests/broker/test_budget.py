@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.broker.conftest import AUTHORITY
-from trustcompute.broker.audit import LEASES, audit
+from trustcompute.broker.audit import audit
+from trustcompute.broker.audit.accounts import LEASES
 from trustcompute.broker.budget import Form, Line
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.store.sqlite import BOOK_FILE

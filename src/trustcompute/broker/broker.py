@@ -16,11 +16,11 @@ is trusted to ask the broker before it computes.
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from trustcompute.broker import audit as auditing
 from trustcompute.broker import (
@@ -72,7 +72,7 @@ from trustcompute.broker.request import Request, VerifiedRequest
 from trustcompute.broker.rules import Reference, Rules
 from trustcompute.broker.standing import Standing
 from trustcompute.broker.store import Evidence, Store
-from trustcompute.broker.store.sqlite import SqliteStore
+from trustcompute.broker.store.sqlite import SqliteStore, SystemClock
 from trustcompute.broker.watch import Hook, Watch
 from trustcompute.broker.witness import Quorum, Witnessing
 from trustcompute.broker.writer import Book, Clock, Writer
@@ -80,6 +80,7 @@ from trustcompute.errors import (
     GrantError,
     LocalProtocolError,
     ParameterError,
+    StoreError,
     TrustcomputeError,
     VerificationError,
 )
@@ -89,55 +90,56 @@ from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.signing import VerifyKey, token_hash
 from trustcompute.protocol.operation import Operation, Params, Sizes, Usage
 
+if TYPE_CHECKING:
+    from trustcompute.broker.store.postgres import PostgresStore
+
 __all__ = ["Answer", "Broker", "Explanation", "Quote", "SystemClock", "Work"]
 
 OUTBOX: Final = "outbox"
 MAX_CODE: Final = 200  # characters of a reason or a detail
 
 
-class SystemClock:
-    """The machine's wall clock."""
-
-    def now(self) -> int:
-        return int(time.time())
-
-
 class Broker:
-    """See the module. Any number of threads may share one; after a fork, open a new one."""
+    """See the module. Any number of threads may share one; after a fork, open a new one.
+
+    log_key: what verifies this log's receipts and checkpoints; give it to consumers and auditors.
+    """
 
     def __init__(
         self,
         store: Store,
-        outbox: Outbox,
-        identity: Identity,
+        directory: Path,
+        key: NoteKey,
         clock: Clock,
         *,
+        identity: Identity | None,
         trusted: Iterable[VerifyKey],
         hooks: Sequence[Hook] = (),
     ) -> None:
-        """For ``open``, which also recovers."""
-        self.identity = identity
-        self.outbox = outbox
-        self._store = store
-        origin = log.origin_of(identity.name)
-        ledger = Memory(store) if isinstance(store, SqliteStore) else store
+        """For ``open``, which also recovers. key: of the log; identity: ``None`` where the book is only read."""
+        self.log_key = key
+        self._name, self._key, self._identity, self._store = log.name_of(key), key.key, identity, store
+        self._outbox = None if identity is None else Outbox(directory / OUTBOX)
+        ledger = Memory(store) if isinstance(store, SqliteStore) and identity is not None else store
+        signer = None if identity is None else identity.key
         self._watch = Watch(hooks)
-        self._writer = Writer(ledger, origin, identity.key, clock, self._watch)
-        self.clearing = ClearingHouse(self._writer, identity.name, identity.key.public)
-        self.certificates = Register(self._writer, identity, self.clearing.fold)
-        self._keys = Keyring(self._writer, identity.name, (identity.key.public, *trusted))
-        self._cosigned = Cosigned(outbox.directory.parent, self._writer, self._watch)
+        self._writer = Writer(ledger, key.name, signer, clock, self._watch)
+        self.clearing = ClearingHouse(self._writer, self._name, key.key)
+        self.certificates = Register(self._writer, key, signer, self.clearing.fold)
+        self._keys = Keyring(self._writer, self._name, (key.key, *trusted))
+        self._cosigned = Cosigned(directory, self._writer, self._watch)
 
     @classmethod
     def open(
         cls,
         directory: Path | str,
-        identity: Identity,
+        identity: Identity | NoteKey,
         *,
         clock: Clock | None = None,
         trusted: Iterable[VerifyKey] = (),
         database: str | None = None,
         hooks: Sequence[Hook] = (),
+        read_only: bool = False,
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
@@ -147,59 +149,68 @@ class Broker:
         the first settles what is left open, and of one that dies later the leases run out; hooks: told what
         happens in the book (``watch``). Raises ``StoreError``: in use by another process, of another log or
         release, damaged, no space.
+
+        read_only: for operators and regulators, of a copy or while a node runs, with the log's key in place of an
+        identity. Everything that only looks works (statements, receipts, quotes, the audit); what would change the
+        book, or tell an answer, raises ``StoreError``, and nothing is recovered, swept or written.
         """
         directory = Path(directory)
-        origin = log.origin_of(identity.name)
-        if database is not None:
-            return cls._open_postgres(directory, database, identity, clock, trusted=trusted, hooks=hooks)
-        store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
-        try:
+        if read_only:
+            key = identity if isinstance(identity, NoteKey) else identity_key(identity)
+            return cls._open_to_read(directory, key, clock, trusted=trusted, database=database)
+        if isinstance(identity, NoteKey):
+            raise ParameterError("with a log's key a book is read: open it read_only, or with its identity")
+        key = identity_key(identity)
+        store: SqliteStore | PostgresStore
+        if database is None:
+            store = SqliteStore.open(directory, origin=key.name, key=identity.thumbprint)
+        else:
+            store = _postgres().open(database, origin=key.name, key=identity.thumbprint)
+        with _closed_where_it_fails(store):
             broker = cls(
-                store,
-                Outbox(directory / OUTBOX),
-                identity,
-                clock or SystemClock(),
-                trusted=trusted,
-                hooks=hooks,
-            )
-            broker._begin()
-            broker.recover()
-        except BaseException:
-            store.close()
-            raise
-        return broker
-
-    @classmethod
-    def _open_postgres(
-        cls,
-        directory: Path,
-        database: str,
-        identity: Identity,
-        clock: Clock | None,
-        *,
-        trusted: Iterable[VerifyKey],
-        hooks: Sequence[Hook],
-    ) -> Broker:
-        from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
-
-        store = PostgresStore.open(database, origin=log.origin_of(identity.name), key=identity.thumbprint)
-        try:
-            broker = cls(
-                store,
-                Outbox(directory / OUTBOX),
-                identity,
-                clock or store.clock,
-                trusted=trusted,
-                hooks=hooks,
+                store, directory, key, clock or store.clock, identity=identity, trusted=trusted, hooks=hooks
             )
             broker._begin()
             if store.alone:
                 broker.recover()
             store.admit_others()
-        except BaseException:
-            store.close()
-            raise
         return broker
+
+    @classmethod
+    def _open_to_read(
+        cls,
+        directory: Path,
+        key: NoteKey,
+        clock: Clock | None,
+        *,
+        trusted: Iterable[VerifyKey],
+        database: str | None,
+    ) -> Broker:
+        store: SqliteStore | PostgresStore
+        store = SqliteStore.read_only(directory) if database is None else _postgres().read_only(database)
+        with _closed_where_it_fails(store):
+            broker = cls(store, directory, key, clock or store.clock, identity=None, trusted=trusted)
+            if not _signed_by(broker.checkpoint(), key):
+                raise StoreError(
+                    f"the newest checkpoint is not signed by {key.name} with the key that was given: "
+                    "read the book with the key that its log has now"
+                )
+            broker._keys.learn()
+        return broker
+
+    @property
+    def identity(self) -> Identity:
+        """Of the node. Raises ``StoreError`` where the book was opened to read."""
+        if self._identity is None:
+            raise StoreError(log.READ_ONLY)
+        return self._identity
+
+    @property
+    def outbox(self) -> Outbox:
+        """Answers that are kept. Raises ``StoreError`` where the book was opened to read."""
+        if self._outbox is None:
+            raise StoreError(log.READ_ONLY)
+        return self._outbox
 
     def __enter__(self) -> Self:
         return self
@@ -210,11 +221,6 @@ class Broker:
     def close(self) -> None:
         """Let go of the book. What is open stays as it is and is settled at the next ``open``."""
         self._writer.close()
-
-    @property
-    def log_key(self) -> NoteKey:
-        """What verifies this log's receipts and checkpoints; give it to consumers and auditors."""
-        return log.log_key(self.identity.name, self.identity.key.public)
 
     # Grants and datasets
 
@@ -279,7 +285,7 @@ class Broker:
         It must be signed by this identity or by somebody whose grants count, and be newer than the one in force. Raises
         ``GrantError`` with the field.
         """
-        found = rules.verify(token, self._keys.trusted, self.identity.name)
+        found = rules.verify(token, self._keys.trusted, self._name)
         older = tuple(self._keys.past) if found.iss == self.identity.thumbprint else ()
         self._writer.commit_one(Publish(found, token, token_hash(token), older))
         return found
@@ -323,10 +329,11 @@ class Broker:
         try:
             verified = self.verify(grant)
             return request.verify(
-                token, grant=verified, audience=self.identity.name, peer=peer, now=self._writer.now()
+                token, grant=verified, audience=self._name, peer=peer, now=self._writer.now()
             )
         except GrantError:
-            self.count_failure(peer)
+            if self._identity is not None:
+                self.count_failure(peer)
             raise
 
     def verify_requests(
@@ -336,9 +343,9 @@ class Broker:
 
         executor: processes to verify in. A signature costs as much as all the rest of a job in a group.
         """
-        found = batch.verify(asked, self.verify, self.identity.name, self._writer.now(), executor)
+        found = batch.verify(asked, self.verify, self._name, self._writer.now(), executor)
         for each, result in zip(asked, found, strict=True):
-            if isinstance(result, GrantError):
+            if isinstance(result, GrantError) and self._identity is not None:
                 self.count_failure(each.peer)
             yield result
 
@@ -507,6 +514,8 @@ class Broker:
         Whom it cannot reach, or who refuses, is left out; that one has seen another log is told to the hooks.
         Raises ``VerificationError`` where the rest are fewer than the quorum: nothing is kept then.
         """
+        if self._identity is None:
+            raise StoreError(log.READ_ONLY)
         return self._cosigned.ask(witnesses, quorum, self.log_key)
 
     def incident(self, kind: str, peer: str, *, job: str | None = None, detail: str = "") -> int:
@@ -626,6 +635,26 @@ class Broker:
             )
         with cls.open(directory, new, clock=clock, database=database):
             pass  # which lets the new key confirm
+
+
+def identity_key(identity: Identity) -> NoteKey:
+    """The key of the log that this identity's node keeps."""
+    return log.log_key(identity.name, identity.key.public)
+
+
+def _postgres() -> type[PostgresStore]:
+    from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
+
+    return PostgresStore
+
+
+@contextlib.contextmanager
+def _closed_where_it_fails(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
 
 
 def _signed_by(note: str, key: NoteKey) -> bool:

@@ -9,9 +9,10 @@ chains of delegated ones, and verifying either, are in ``delegation``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -33,9 +34,9 @@ from pydantic import (
 )
 
 from trustcompute.broker import currency
-from trustcompute.errors import GrantError, ParameterError
+from trustcompute.errors import GrantError, ParameterError, VerificationError
 from trustcompute.primitives import canonical, signing
-from trustcompute.primitives.signing import SigningKey, TokenError
+from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, OutputForm
 
 GRANT_TYPE: Final = "tc-grant+jwt"
@@ -437,7 +438,7 @@ def new_grant(
     claim.
     """
     bounds = dict(operations) if isinstance(operations, Mapping) else {name: Bounds() for name in operations}
-    try:
+    with stated("grant"):
         return Grant(
             iss=issuer,
             sub=subject,
@@ -458,9 +459,6 @@ def new_grant(
             contingency=contingency,
             **claims,
         )
-    except ValidationError as error:
-        message, field = explain_validation(error, "grant")
-        raise ParameterError(f"{message} ({field})") from error
 
 
 def sign(claims: Grant, key: SigningKey) -> str:
@@ -498,6 +496,28 @@ def read_claims(
     except ValidationError as error:
         raise GrantError(*explain_validation(error, header_type)) from error
     return claims, unverified
+
+
+def signed_by(unverified: signing.Unverified, x: str) -> VerifyKey:
+    """The key of this ``x``, of which the token bears the signature. Raises ``GrantError`` with the field."""
+    try:
+        key = VerifyKey.from_x(x)
+        unverified.verify(key)
+    except TokenError as error:
+        raise GrantError(str(error), error.field) from error
+    except VerificationError as error:
+        raise GrantError(str(error), "key") from error
+    return key
+
+
+@contextlib.contextmanager
+def stated(what: str) -> Iterator[None]:
+    """For making a document: raises ``ParameterError`` naming the claim where it is not an acceptable one."""
+    try:
+        yield
+    except ValidationError as error:
+        message, field = explain_validation(error, what)
+        raise ParameterError(f"{message} ({field})") from error
 
 
 def explain_validation(error: ValidationError, what: str) -> tuple[str, str]:

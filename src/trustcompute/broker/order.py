@@ -19,7 +19,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from trustcompute.broker import standing
 from trustcompute.broker.grant import (
@@ -32,16 +32,17 @@ from trustcompute.broker.grant import (
     Thumbprint,
     Time,
     VerifiedGrant,
-    explain_validation,
     read_claims,
+    signed_by,
+    stated,
 )
 from trustcompute.broker.notice import Notice, topics
 from trustcompute.broker.request import CLOCK_SKEW, LIFETIME
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import Book, Touched
-from trustcompute.errors import Conflict, GrantError, ParameterError, VerificationError
+from trustcompute.errors import Conflict, GrantError
 from trustcompute.primitives import signing
-from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
+from trustcompute.primitives.signing import SigningKey
 
 ORDER_TYPE: Final = "tc-order+jwt"
 
@@ -99,7 +100,7 @@ def new_order(
     number: int | None = None,
 ) -> str:
     """A signed order. grant: hash of the link (``grant.hash_of``). Raises ``ParameterError`` naming the claim."""
-    try:
+    with stated("order"):
         claims = Order(
             iss=key.thumbprint,
             key=key.public.x,
@@ -110,22 +111,13 @@ def new_order(
             next=next_review,
             reason=reason,
         )
-    except ValidationError as error:
-        message, field = explain_validation(error, "order")
-        raise ParameterError(f"{message} ({field})") from error
     return signing.sign(ORDER_TYPE, claims.to_document(), key)
 
 
 def verify(token: str, *, grant: VerifiedGrant, operator: str, audience: str, now: int) -> VerifiedOrder:
     """Check an order about a link of ``grant``. operator: thumbprint. Raises ``GrantError`` with the field."""
     claims, unverified = read_claims(token, ORDER_TYPE, Order)
-    try:
-        key = VerifyKey.from_x(claims.key)
-        unverified.verify(key)
-    except TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
+    key = signed_by(unverified, claims.key)
     if key.thumbprint != claims.iss:
         raise GrantError("the key is not that of the issuer", "key")
     if claims.aud != audience:

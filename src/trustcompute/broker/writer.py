@@ -314,9 +314,12 @@ class Writer:
     """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
 
     def __init__(
-        self, store: Ledger, origin: str, key: SigningKey, clock: Clock, watch: Watch | None = None
+        self, store: Ledger, origin: str, key: SigningKey | None, clock: Clock, watch: Watch | None = None
     ) -> None:
-        """Rebuilds the tree. Raises ``StoreError`` where it is not what the last checkpoint signed."""
+        """Rebuilds the tree. key: ``None`` where the store is only read.
+
+        Raises ``StoreError`` where the tree is not what the last checkpoint signed.
+        """
         self._store, self._clock, self._watch = store, clock, watch
         self._mutex = threading.Lock()
         self._doubtful = False

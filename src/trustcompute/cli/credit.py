@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from trustcompute.broker import credit
 from trustcompute.broker.credit import Ceiling
 from trustcompute.broker.grant import Limit, explain_validation
-from trustcompute.broker.store.sqlite import SqliteStore
 from trustcompute.cli import rules
+from trustcompute.cli.book import open_book
 from trustcompute.cli.options import AsJson
 from trustcompute.cli.output import print_fields, print_json
 from trustcompute.cli.settings import load_settings
@@ -77,14 +77,8 @@ def repair(
 def show(settings: Settings, as_json: AsJson = False) -> None:
     """Show all open events, also while the node runs."""
     config = load_settings(settings)
-    if config.database is not None:
-        raise ParameterError("a book in PostgreSQL is asked through Broker.credits, in Python")
-    store = SqliteStore.read_only(config.path(config.book))
-    try:
-        with store.read() as reader:
-            found = [credit.credit_of(notice) for notice in reader.notices_in(credit.LOWERED)]
-    finally:
-        store.close()
+    with open_book(config, read_only=True) as broker:
+        found = broker.credits()
     said = [
         {"party": each.party, "event": event.event, "ceiling": event.ceiling.says()}
         for each in found

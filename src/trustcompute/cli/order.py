@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from trustcompute.broker import grant as grants
-from trustcompute.broker.broker import Broker
 from trustcompute.broker.order import Do, new_order
+from trustcompute.cli.book import open_book
 from trustcompute.cli.options import AsJson
 from trustcompute.cli.output import print_fields, print_json
 from trustcompute.cli.settings import NodeSettings, load_settings, read_text
@@ -154,9 +154,7 @@ def _down_to(chain: str, link: int | None) -> str:
 def _to_own_node(settings: NodeSettings, signer: Identity, token: str, chain: str) -> None:
     """Through the book where nobody else has it open, through the running node otherwise."""
     try:
-        with Broker.open(
-            settings.path(settings.book), signer, database=settings.database, trusted=settings.trusted_keys()
-        ) as broker:
+        with open_book(settings) as broker:
             broker.order(token, chain)
             return
     except StoreError as error:

@@ -10,12 +10,9 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from trustcompute.broker import rules
-from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import explain_validation
-from trustcompute.broker.notice import RULES
 from trustcompute.broker.rules import KINDS, Rules
-from trustcompute.broker.store.sqlite import SqliteStore
+from trustcompute.cli.book import open_book
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.order import own_url
 from trustcompute.cli.output import print_fields, print_json
@@ -71,14 +68,8 @@ def publish(
 def show(settings: Settings, as_json: AsJson = False) -> None:
     """Show the deny-lists and policies in force, also while the node runs."""
     config = load_settings(settings)
-    if config.database is not None:
-        raise ParameterError("a book in PostgreSQL is asked through Broker.rules, in Python")
-    store = SqliteStore.read_only(config.path(config.book))
-    try:
-        with store.read() as reader:
-            found = [rules.read(notice.token) for notice in reader.notices_in(RULES)]
-    finally:
-        store.close()
+    with open_book(config, read_only=True) as broker:
+        found = [document for _, document in broker.rules()]
     if as_json:
         print_json([{"kind": each.kind, **each.to_document()} for each in found])
         return
@@ -90,9 +81,7 @@ def published(config: NodeSettings, mine: Identity, token: str, url: str | None)
     """Bring a signed document to our node, running or not."""
     if url is None:
         try:
-            with Broker.open(
-                config.path(config.book), mine, database=config.database, trusted=config.trusted_keys()
-            ) as broker:
+            with open_book(config) as broker:
                 return publish_to(broker, token)
         except StoreError as error:
             if "another process" not in str(error):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Final, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from trustcompute.broker.grant import (
     MAX_LIST,
@@ -36,12 +36,13 @@ from trustcompute.broker.grant import (
     Share,
     Thumbprint,
     Time,
-    explain_validation,
     read_claims,
+    signed_by,
+    stated,
 )
-from trustcompute.errors import GrantError, ParameterError, VerificationError
+from trustcompute.errors import GrantError
 from trustcompute.primitives import canonical, signing
-from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
+from trustcompute.primitives.signing import SigningKey, VerifyKey
 
 QUOTE_TYPE: Final = "tc-quote+jwt"
 APPRAISAL_TYPE: Final = "tc-appraisal+jwt"
@@ -234,19 +235,11 @@ def _check(tokens: Sequence[str]) -> tuple[Agreement, tuple[Appraisal, ...], str
 
 def _verified(token: str, header_type: str, model: type[Model]) -> Model:
     claims, unverified = read_claims(token, header_type, model)
-    try:
-        unverified.verify(VerifyKey.from_x(claims.key))
-    except TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
+    signed_by(unverified, claims.key)
     return claims
 
 
 def _sign(header_type: str, model: type[Model], claims: dict[str, object], key: SigningKey) -> str:
-    try:
+    with stated(header_type):
         made = model.model_validate(claims | {"key": key.public.x})
-    except ValidationError as error:
-        message, field = explain_validation(error, header_type)
-        raise ParameterError(f"{message} ({field})") from error
     return signing.sign(header_type, made.to_document(), key)

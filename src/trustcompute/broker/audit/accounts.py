@@ -1,0 +1,156 @@
+"""The meter, replayed: grants and datasets with their limits, and what every charge takes of each account."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from trustcompute.broker import budget, credit, meter
+from trustcompute.broker.audit.conditions import Conditions
+from trustcompute.broker.audit.fault import EntryError
+from trustcompute.broker.commands import ARMED_LEASE, RESERVED_LEASE
+from trustcompute.broker.grant import Limit
+from trustcompute.broker.log import Entry
+from trustcompute.broker.meter import TOTAL
+from trustcompute.primitives import canonical
+from trustcompute.protocol.operation import MAX_AMOUNT, Usage
+
+LEASES: Final = RESERVED_LEASE + ARMED_LEASE  # seconds from the reservation to the charge, at most
+_PARTIES: Final = ("asker", "recipient", "payer")
+_Bound = tuple[str, int, int, int]  # account, and its limits in total, per day and per call
+
+
+def _bound(account: str, limit: Limit) -> _Bound:
+    total, per_day, per_call = (
+        MAX_AMOUNT if bound is None else bound for bound in (limit.total, limit.per_day, limit.per_call)
+    )
+    return account, total, per_day, per_call
+
+
+class Accounts:
+    """grants: with their parents; balances: posted, keyed as ``BalanceKey``, which would be made a million times."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        self.grants: dict[str, str | None] = {}
+        self.revoked: set[str] = set()
+        self.balances: dict[tuple[str, int, str], int] = defaultdict(int)
+        self._limits: dict[str, dict[str, Limit]] = {}
+        self._bounds: dict[tuple[tuple[str, ...], str], list[_Bound]] = {}  # by accounts and unit
+        self._forms: dict[str, dict[budget.Form, int | None]] = {}  # of datasets, and until when in force
+        self._subjects: dict[str, str] = {}  # thumbprints, by grant
+
+    def registered(self, entry: Entry) -> None:
+        fields = entry.fields
+        form = budget.Form(fields["asset"], fields.get("epoch", ""), "per_recipient" in fields)
+        for name, document in ((form.limited, "limits"), (form.recipients, "per_recipient")):
+            limits = _limits(fields.get(document, {}))
+            # Lowering a limit does not undo what was used before: use must respect the highest so far.
+            self._limits[name] = _highest(self._limits[name], limits) if name in self._limits else limits
+        self._limits.setdefault(meter.dataset_account(form.dataset), {})
+        forms = self._forms.setdefault(form.dataset, {})
+        for other, until in forms.items():  # a job that was reserved before is debited as it was then
+            forms[other] = entry.time if until is None else until
+        forms[form] = None
+        self._bounds.clear()
+
+    def granted(self, entry: Entry) -> None:
+        grant = entry.fields["grant"]
+        if grant in self.grants:
+            raise EntryError("the grant was entered before", entry.index)
+        parent = entry.fields.get("parent")
+        if parent is not None and parent not in self.grants:
+            raise EntryError("the grant's parent was not entered before it", entry.index)
+        self.grants[grant] = parent
+        if "subject" in entry.fields:  # missed only where a credit event asks for it
+            self._subjects[grant] = entry.fields["subject"]
+        self._limits[meter.grant_account(grant)] = _limits(entry.fields["limits"])
+
+    def chain(self, grant: str | None) -> Iterator[str]:
+        """A grant and its ancestors: the links that are debited together."""
+        while grant is not None:
+            yield grant
+            grant = self.grants[grant]
+
+    def revocation(self, entry: Entry) -> None:
+        if entry.fields["grant"] in self.revoked:
+            raise EntryError("the grant was revoked before", entry.index)
+        self.revoked.add(entry.fields["grant"])
+
+    def debit(self, entry: Entry) -> None:
+        fields = entry.fields
+        usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
+        accounts = fields["accounts"]
+        links = [meter.grant_account(link) for link in self.chain(fields["grant"])]
+        if accounts[: len(links)] != links or not self._is_of_dataset(accounts[len(links) :], entry):
+            raise EntryError(
+                "it was not debited to its grant, all its ancestors and the dataset", entry.index
+            )
+        named = tuple(accounts)
+        for unit, amount in meter.used(usage):
+            for bound in self._bounds_of(named, unit):
+                name, total, per_day, per_call = bound
+                for key, most in (((name, TOTAL, unit), total), ((name, window, unit), per_day)):
+                    held = self.balances[key] = self.balances[key] + amount
+                    if held > most or amount > per_call:
+                        raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
+        if self._conditions.credits:
+            self._in_credit(entry, usage, window)
+
+    def _is_of_dataset(self, accounts: list[str], entry: Entry) -> bool:
+        """Whether these are the accounts of the dataset as it is, or was when the job was reserved at the latest."""
+        fields = entry.fields
+        return any(
+            accounts == list(form.names(fields["recipient"] if form.by_recipient else ""))
+            and (until is None or entry.time - until <= LEASES)
+            for form, until in self._forms.get(fields["dataset"], {}).items()
+        )
+
+    def _bounds_of(self, accounts: tuple[str, ...], unit: str) -> list[_Bound]:
+        found = self._bounds.get((accounts, unit))
+        if found is None:
+            found = self._bounds[accounts, unit] = [
+                _bound(name, self._limits_of(name).get(unit, meter.NO_LIMIT)) for name in accounts
+            ]
+        return found
+
+    def _limits_of(self, account: str) -> dict[str, Limit]:
+        """Of a recipient's account, those of all recipients."""
+        kind, at, _ = account.rpartition("@")
+        return self._limits[kind + at if account.startswith("recipient:") else account]
+
+    def _in_credit(self, entry: Entry, usage: Usage, window: int) -> None:
+        """Charges that were reserved on a later day than events that are still open were bound by them."""
+        fields = entry.fields
+        links = list(self.chain(fields["grant"]))
+        for party in {*(self._subjects[link] for link in links), *(fields[name] for name in _PARTIES)}:
+            if any(each.bar for each in self._conditions.ceilings(party, window)):
+                raise EntryError("it was charged although a credit event barred a party to it", entry.index)
+        for link in links:
+            name = meter.grant_account(link)
+            ceilings = self._conditions.ceilings(self._subjects[link], window)
+            if not ceilings:
+                continue
+            for unit, amount in meter.used(usage):
+                limit = credit.least(self._limits_of(name), ceilings).get(unit, meter.NO_LIMIT)
+                _, total, per_day, per_call = _bound(name, limit)
+                held = self.balances[name, TOTAL, unit], self.balances[name, window, unit]
+                if held[0] > total or held[1] > per_day or amount > per_call:
+                    raise EntryError(
+                        f"it takes {name} beyond what a credit event left of {unit}", entry.index
+                    )
+
+
+def _limits(document: Mapping[str, Any]) -> dict[str, Limit]:
+    return {unit: Limit.model_validate(limit) for unit, limit in document.items()}
+
+
+def _highest(old: Mapping[str, Limit], new: Mapping[str, Limit]) -> dict[str, Limit]:
+    """Per unit and span the higher of two limits, where both have one."""
+    spans = ("total", "per_call", "per_day")
+    found = {}
+    for unit in old.keys() & new.keys():
+        pairs = {span: (getattr(old[unit], span), getattr(new[unit], span)) for span in spans}
+        found[unit] = Limit(**{span: None if None in pair else max(pair) for span, pair in pairs.items()})
+    return found
