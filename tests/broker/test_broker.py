@@ -572,7 +572,7 @@ def test_countersigning_is_idempotent_and_only_the_requests_key_can(world: Any) 
     verified = broker.verify_request(token, peer=world.bank.name, grant=grant)
     job = broker.reserve(verified, world.operation)
     with pytest.raises(Conflict, match="no answer"):
-        broker.countersign(world.countersigned(token, replace(job, releases=(world.release(job.id),))))
+        broker.countersign(world.countersigned(token, job.but(releases=(world.release(job.id),))))
     posted = broker.post(job.id, release=world.release(job.id), usage=BOUND)
     good = world.countersigned(token, posted)
     cases = {

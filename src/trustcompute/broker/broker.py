@@ -78,7 +78,6 @@ from trustcompute.broker.witness import Quorum, Witnessing
 from trustcompute.broker.writer import Book, Clock, Writer
 from trustcompute.errors import (
     GrantError,
-    LocalProtocolError,
     ParameterError,
     StoreError,
     TrustcomputeError,
@@ -490,23 +489,10 @@ class Broker:
         quorum: the proof is under the newest checkpoint that this many witnesses cosigned (``cosign``). Raises
         ``VerificationError`` where none of these covers the entry yet.
         """
-        ended = self._writer.ended(job) if quorum is None else None
-        if ended is not None:
-            return Receipt(ended.entry.body, ended.entry.index, tuple(ended.proof), ended.note)
-        with self._writer.view() as (reader, tree):
-            record = reader.jobs([job]).get(job)
-            if record is None or record.entry is None:
-                raise LocalProtocolError(f"job {job} has no entry in the log")
-            if quorum is None:
-                return receipt.prove(reader, tree, record.entry)
-            note = self._cosigned.read()
-            signed = quorum.verify(note, self.log_key)
-            if record.entry >= signed.size:
-                raise VerificationError(
-                    f"entry {record.entry} is under no cosigned checkpoint yet: cosign again"
-                )
-            proof = tree.inclusion_proof(record.entry, signed.size)
-            return Receipt(reader.entry(record.entry), record.entry, tuple(proof), note)
+        if quorum is None:
+            return receipt.of(self._writer, job)
+        note = self._cosigned.read()
+        return receipt.under(self._writer, job, note, quorum.verify(note, self.log_key))
 
     def cosign(self, witnesses: Sequence[Witnessing], quorum: Quorum) -> str:
         """Ask witnesses to cosign the newest checkpoint; returns it with all their signatures, and keeps it.

@@ -6,6 +6,7 @@ decision rests on in ``deciding``, what is told of grants and datasets in ``gran
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -63,15 +64,15 @@ class Reserve:
         if known is not None:
             return self._again(known)
         grant = self.request.grant
-        decision, usage, accounts = deciding.decide(book, grant, self.request.claims, self.operation)
+        decided = deciding.decide(book, grant, self.request.claims, self.operation)
         for link in reversed(grant.chain):
             if not book.known(link.hash):
                 enter(book, "grant.accepted", link)
         book.keep(Evidence(self.request.hash, "request", self.request.job, self.request.token))
-        if not decision.allowed:
-            return self._deny(book, decision)
-        meter.hold(accounts, usage, book.day, book.balances)
-        return book.put_job(self._record(book, JobState.RESERVED, accounts, usage))
+        if not decided.decision.allowed:
+            return self._deny(book, decided.decision)
+        meter.hold(decided.places, book.balances)
+        return book.put_job(self._record(book, JobState.RESERVED, decided.accounts, decided.usage))
 
     def _again(self, known: JobRecord) -> JobRecord | Refused:
         if known.request != self.request.hash:
@@ -81,7 +82,7 @@ class Reserve:
         return known
 
     def _deny(self, book: Book, decision: Decision) -> Refused:
-        job = self._record(book, JobState.DENIED, [], Usage())
+        job = self._record(book, JobState.DENIED, (), Usage())
         entry = book.record(
             "job.denied",
             {
@@ -94,7 +95,7 @@ class Reserve:
         book.put_job(job.but(reasons=decision.reasons, entry=entry))
         return policy.refusal(decision.reasons)
 
-    def _record(self, book: Book, state: JobState, accounts: list[Account], usage: Usage) -> JobRecord:
+    def _record(self, book: Book, state: JobState, accounts: Sequence[Account], usage: Usage) -> JobRecord:
         claims, grant = self.request.claims, self.request.grant
         return JobRecord(
             id=self.request.job,
@@ -237,21 +238,31 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """End a job whose lease has run out: a reserved one expires, an armed one is forfeited."""
+    """End up to 256 jobs whose lease has run out: reserved ones expire, armed ones are forfeited.
 
-    job: str
+    What is charged has an entry of its own; reservations that only come to nothing share one, where they agree in all
+    but their ids: whoever sweeps a hundred thousand of them waits for the disk, not for their entries.
+    """
+
+    jobs: tuple[str, ...]
 
     @property
     def touched(self) -> Touched:
-        return Touched(jobs=(self.job,))
+        return Touched(jobs=self.jobs)
 
-    def apply(self, book: Book) -> JobRecord:
-        job = _find(book, self.job)
-        if not job.open or job.lease >= book.now:
-            return job
-        if job.state is JobState.RESERVED:
-            return _void(book, job, JobState.EXPIRED, "lease")
-        return _forfeit(book, job, "lease", Fault.UNCLEAR)
+    def apply(self, book: Book) -> list[JobRecord]:
+        late = [
+            each for each in (_find(book, job) for job in self.jobs) if each.open and each.lease < book.now
+        ]
+        alike: dict[tuple[object, ...], list[JobRecord]] = {}
+        for job in late:
+            if job.state is JobState.RESERVED:
+                alike.setdefault(job.terms, []).append(job)
+            else:
+                _forfeit(book, job, "lease", Fault.UNCLEAR)
+        for group in alike.values():
+            _expire(book, group)
+        return [book.jobs[job.id] for job in late]
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +392,20 @@ def _void(book: Book, job: JobRecord, state: JobState, reason: str) -> JobRecord
     meter.settle(job.accounts, job.reserved, Usage(), job.window, book.balances)
     entry = book.record(f"job.{state}", {**_job_fields(job), "reason": reason})
     return book.put_job(job.but(state=state, charged=Usage(), detail=reason, entry=entry))
+
+
+def _expire(book: Book, jobs: list[JobRecord]) -> None:
+    """Jobs of the same terms."""
+    if len(jobs) == 1:
+        _void(book, jobs[0], JobState.EXPIRED, "lease")
+        return
+    fields = _job_fields(jobs[0])
+    del fields["job"], fields["request"]
+    pairs = [[job.id, job.request] for job in jobs]
+    entry = book.record("jobs.expired", {**fields, "jobs": pairs, "reason": "lease"})
+    for job in jobs:
+        meter.settle(job.accounts, job.reserved, Usage(), job.window, book.balances)
+        book.put_job(job.but(state=JobState.EXPIRED, charged=Usage(), detail="lease", entry=entry))
 
 
 def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord:

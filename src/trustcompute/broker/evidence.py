@@ -125,7 +125,9 @@ def _request(reader: Reader, grants: _Grants, job: JobRecord, kept: Evidence | N
         return claims
     said = log.decode(job.entry, reader.entry(job.entry)).fields
     wrong = sorted(name for name, member in SAME.items() if said.get(member) != getattr(claims, name))
-    if wrong or said.get("request") != job.request:
+    # Reservations that expired together share an entry.
+    named = [job.id, job.request] in said["jobs"] if "jobs" in said else said.get("request") == job.request
+    if wrong or not named:
         raise AuditError(
             f"entry {job.entry} says otherwise of job {job.id} than its request: "
             f"{', '.join(wrong) or 'request'}"

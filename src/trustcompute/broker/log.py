@@ -44,6 +44,7 @@ TYPES: Final = frozenset(
         "job.released",
         "job.voided",
         "job.expired",
+        "jobs.expired",
         "job.forfeited",
         "job.countersigned",
         "entry.redacted",

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trustcompute.broker import commands
+from trustcompute.broker import commands, receipt
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
-from trustcompute.broker.log import Log
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import VerifiedRequest
-from trustcompute.broker.store import Reader
 from trustcompute.broker.writer import MAX_GROUP, Command, Writer
 from trustcompute.errors import GrantError, JobForfeited, TrustcomputeError
 from trustcompute.protocol.operation import Operation, Usage
@@ -68,9 +66,7 @@ def _run_group(writer: Writer, work: Sequence[Work], answer: Callable[[JobRecord
         _step(writer, found, left)
         raise
     _step(writer, found, charges)
-    with writer.view() as (reader, tree):
-        note = reader.last_checkpoint() or ""
-        return [_outcome(reader, tree, note, each) for each in found]
+    return [_outcome(writer, each) for each in found]
 
 
 def _step(writer: Writer, found: list[Any], group: Mapping[int, Command]) -> None:
@@ -92,10 +88,9 @@ def _charge(job: JobRecord, answer: Callable[[JobRecord], Answer]) -> Command:
     return commands.Post(job.id, made.release, made.usage)
 
 
-def _outcome(reader: Reader, tree: Log, note: str, found: Any) -> Outcome:
+def _outcome(writer: Writer, found: Any) -> Outcome:
     if isinstance(found, TrustcomputeError):
         return found
     if found.state is not JobState.POSTED:
         return JobForfeited(f"job {found.id} is {found.state} ({found.detail}): start a new one", found.id)
-    body = reader.entry(found.entry)
-    return Receipt(body, found.entry, tuple(tree.inclusion_proof(found.entry, tree.size)), note)
+    return receipt.of(writer, found.id)

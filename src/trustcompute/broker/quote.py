@@ -76,11 +76,11 @@ def explain(writer: Writer, verified: VerifiedGrant, asked: Request, operation: 
     """What ``reserve`` would decide now. Raises ``ParameterError`` for parameters the operation does not take."""
     with writer.view() as (reader, tree):
         book = Book(reader, [deciding.touched(verified, asked)], writer.now(), tree.size)
-        decision, usage, accounts = deciding.decide(book, verified, asked, operation)
-        own = [account for account in accounts if not account.shared]
+        decided = deciding.decide(book, verified, asked, operation)
+        own = [account for account in decided.accounts if not account.shared]
         left = meter.left(deciding.lowered(book.notice, verified, own), book.day, book.balances)
-    price = verified.claims.price
-    return Explanation(decision, Quote(usage, clearing.most(price, usage), price.currency, left))
+    price, usage = verified.claims.price, decided.usage
+    return Explanation(decided.decision, Quote(usage, clearing.most(price, usage), price.currency, left))
 
 
 def quote(

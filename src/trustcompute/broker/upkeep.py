@@ -11,7 +11,7 @@ from trustcompute.broker import commands, meter, standing
 from trustcompute.broker.job import Fault, JobRecord
 from trustcompute.broker.order import End
 from trustcompute.broker.outbox import Outbox
-from trustcompute.broker.writer import Writer
+from trustcompute.broker.writer import MAX_GROUP, Writer
 
 
 def sweep(writer: Writer, outbox: Outbox) -> list[JobRecord]:
@@ -19,7 +19,9 @@ def sweep(writer: Writer, outbox: Outbox) -> list[JobRecord]:
     now = writer.now()
     with writer.view() as (reader, _):
         late, ending = reader.late(now), reader.notices_in(standing.ENDING)
-    ended = writer.commit_all([commands.Expire(job) for job in late])
+    ended: list[JobRecord] = []
+    for some in (late[start : start + MAX_GROUP] for start in range(0, len(late), MAX_GROUP)):
+        ended += writer.commit_one(commands.Expire(tuple(some)))
     end(writer, [each.name.partition("/")[2] for each in ending])
     prune(writer, outbox)
     return ended

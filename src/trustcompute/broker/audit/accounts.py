@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -12,34 +11,43 @@ from trustcompute.broker.audit.fault import EntryError
 from trustcompute.broker.commands import ARMED_LEASE, RESERVED_LEASE
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.log import Entry
-from trustcompute.broker.meter import TOTAL
+from trustcompute.broker.meter import TOTAL, BalanceKey
 from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import MAX_AMOUNT, Usage
 
 LEASES: Final = RESERVED_LEASE + ARMED_LEASE  # seconds from the reservation to the charge, at most
 _PARTIES: Final = ("asker", "recipient", "payer")
-_Bound = tuple[str, int, int, int]  # account, and its limits in total, per day and per call
+MAX_DEBITS: Final = 2**18
+_Debit = tuple[
+    str, list[int], list[int], int, int, int
+]  # account, its cells, limits in total, per day, per call
 
 
-def _bound(account: str, limit: Limit) -> _Bound:
+def _bound(limit: Limit) -> tuple[int, int, int]:
     total, per_day, per_call = (
         MAX_AMOUNT if bound is None else bound for bound in (limit.total, limit.per_day, limit.per_call)
     )
-    return account, total, per_day, per_call
+    return total, per_day, per_call
 
 
 class Accounts:
-    """grants: with their parents; balances: posted, keyed as ``BalanceKey``, which would be made a million times."""
+    """grants: with their parents; cells: what was posted, by account, window and unit."""
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
         self.grants: dict[str, str | None] = {}
         self.revoked: set[str] = set()
-        self.balances: dict[tuple[str, int, str], int] = defaultdict(int)
+        self.cells: dict[BalanceKey, list[int]] = {}  # each of one number, which ``_Debit`` keeps at hand
+        self._debits: dict[tuple[tuple[str, ...], int, str], list[_Debit]] = {}
+        self._links: dict[str, list[str]] = {}  # accounts of a grant and of its ancestors
         self._limits: dict[str, dict[str, Limit]] = {}
-        self._bounds: dict[tuple[tuple[str, ...], str], list[_Bound]] = {}  # by accounts and unit
         self._forms: dict[str, dict[budget.Form, int | None]] = {}  # of datasets, and until when in force
         self._subjects: dict[str, str] = {}  # thumbprints, by grant
+
+    @property
+    def balances(self) -> dict[BalanceKey, int]:
+        """What was posted, where anything was."""
+        return {key: cell[0] for key, cell in self.cells.items() if cell[0]}
 
     def registered(self, entry: Entry) -> None:
         fields = entry.fields
@@ -53,7 +61,7 @@ class Accounts:
         for other, until in forms.items():  # a job that was reserved before is debited as it was then
             forms[other] = entry.time if until is None else until
         forms[form] = None
-        self._bounds.clear()
+        self._debits.clear()
 
     def granted(self, entry: Entry) -> None:
         grant = entry.fields["grant"]
@@ -81,22 +89,26 @@ class Accounts:
     def debit(self, entry: Entry) -> None:
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        accounts = fields["accounts"]
-        links = [meter.grant_account(link) for link in self.chain(fields["grant"])]
+        accounts, links = fields["accounts"], self._links_of(fields["grant"])
         if accounts[: len(links)] != links or not self._is_of_dataset(accounts[len(links) :], entry):
             raise EntryError(
                 "it was not debited to its grant, all its ancestors and the dataset", entry.index
             )
         named = tuple(accounts)
         for unit, amount in meter.used(usage):
-            for bound in self._bounds_of(named, unit):
-                name, total, per_day, per_call = bound
-                for key, most in (((name, TOTAL, unit), total), ((name, window, unit), per_day)):
-                    held = self.balances[key] = self.balances[key] + amount
-                    if held > most or amount > per_call:
-                        raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
+            for name, total, of_day, limit, per_day, per_call in self._debits_of(named, window, unit):
+                total[0] += amount
+                of_day[0] += amount
+                if total[0] > limit or of_day[0] > per_day or amount > per_call:
+                    raise EntryError(f"it takes {name} beyond its limit of {unit}", entry.index)
         if self._conditions.credits:
             self._in_credit(entry, usage, window)
+
+    def _links_of(self, grant: str) -> list[str]:
+        found = self._links.get(grant)
+        if found is None:
+            found = self._links[grant] = [meter.grant_account(link) for link in self.chain(grant)]
+        return found
 
     def _is_of_dataset(self, accounts: list[str], entry: Entry) -> bool:
         """Whether these are the accounts of the dataset as it is, or was when the job was reserved at the latest."""
@@ -107,13 +119,18 @@ class Accounts:
             for form, until in self._forms.get(fields["dataset"], {}).items()
         )
 
-    def _bounds_of(self, accounts: tuple[str, ...], unit: str) -> list[_Bound]:
-        found = self._bounds.get((accounts, unit))
+    def _debits_of(self, accounts: tuple[str, ...], window: int, unit: str) -> list[_Debit]:
+        key = accounts, window, unit
+        found = self._debits.get(key)
         if found is None:
-            found = self._bounds[accounts, unit] = [
-                _bound(name, self._limits_of(name).get(unit, meter.NO_LIMIT)) for name in accounts
-            ]
+            if len(self._debits) >= MAX_DEBITS:
+                self._debits.clear()
+            found = self._debits[key] = [self._debit_of(name, window, unit) for name in accounts]
         return found
+
+    def _debit_of(self, name: str, window: int, unit: str) -> _Debit:
+        total, of_day = (self.cells.setdefault(BalanceKey(name, each, unit), [0]) for each in (TOTAL, window))
+        return name, total, of_day, *_bound(self._limits_of(name).get(unit, meter.NO_LIMIT))
 
     def _limits_of(self, account: str) -> dict[str, Limit]:
         """Of a recipient's account, those of all recipients."""
@@ -134,8 +151,8 @@ class Accounts:
                 continue
             for unit, amount in meter.used(usage):
                 limit = credit.least(self._limits_of(name), ceilings).get(unit, meter.NO_LIMIT)
-                _, total, per_day, per_call = _bound(name, limit)
-                held = self.balances[name, TOTAL, unit], self.balances[name, window, unit]
+                total, per_day, per_call = _bound(limit)
+                held = [self.cells[BalanceKey(name, each, unit)][0] for each in (TOTAL, window)]
                 if held[0] > total or held[1] > per_day or amount > per_call:
                     raise EntryError(
                         f"it takes {name} beyond what a credit event left of {unit}", entry.index

@@ -30,11 +30,11 @@ def compare(replay: Replay, reader: Reader) -> None:
         )
     _expect(not jobs, f"the log has jobs that the book lacks: {', '.join(sorted(jobs)[:3])}")
     held = reader.all_balances()
-    used = {BalanceKey(*key) for key, amount in accounts.balances.items() if amount}
-    for key in {*held, *pending, *used}:
+    posted = accounts.balances
+    for key in {*held, *pending, *posted}:
         balance = held.get(key, meter.Balance())
         _expect(
-            (balance.posted, balance.pending) == (accounts.balances.get(key, 0), pending.get(key, 0)),
+            (balance.posted, balance.pending) == (posted.get(key, 0), pending.get(key, 0)),
             f"the {key.unit} of {key.account}, window {key.window}, are not what the entries add up to",
         )
     _expect(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from trustcompute.broker import log
 from trustcompute.broker.audit.accounts import Accounts
@@ -40,6 +41,11 @@ class AuditReport:
     balances: Mapping[BalanceKey, int]
     periods: tuple[Period, ...]
     meter: bool
+
+
+_STATES: Final = {
+    f"job.{state}": state for state in JobState if state not in (JobState.RESERVED, JobState.ARMED)
+}
 
 
 class Replay:
@@ -78,6 +84,7 @@ class Replay:
             "job.denied": self._ended,
             "job.voided": self._ended,
             "job.expired": self._ended,
+            "jobs.expired": self._expired,
             "job.posted": self._posted,
             "job.forfeited": self._forfeited,
             "job.released": self._released,
@@ -126,7 +133,7 @@ class Replay:
             checkpoints=self._checkpoints if checkpoints is None else checkpoints,
             entries=dict(self._types),
             jobs=Counter(state.value for state, _ in self.jobs.values()),
-            balances={BalanceKey(*key): amount for key, amount in self.accounts.balances.items()},
+            balances=self.accounts.balances,
             periods=tuple(closing.period for closing in self.clearing.closings),
             meter=meter_compared,
         )
@@ -137,15 +144,15 @@ class Replay:
 
     def replay(self, entry: Entry) -> None:
         """Take the next entry. Raises ``AuditError``."""
-        index = entry.index
-        if entry.time < self._time:
+        index, kind, time = entry.index, entry.type, entry.time
+        if time < self._time:
             raise EntryError("it is dated before the entry in front of it", index)
-        if (index == 0) != (entry.type == "log.opened"):
+        if (index == 0) != (kind == "log.opened"):
             raise EntryError("a log begins with log.opened, and has no other", index)
-        self._time = entry.time
-        self._types[entry.type] += 1
+        self._time = time
+        self._types[kind] += 1
         try:
-            self._rules.get(entry.type, _nothing)(entry)
+            self._rules.get(kind, _nothing)(entry)
             self.clearing.feed(entry)
         except AuditError:
             raise
@@ -153,13 +160,23 @@ class Replay:
             raise EntryError(f"a field is missing or malformed ({type(error).__name__})", index) from error
 
     def _ended(self, entry: Entry) -> None:
+        self._end(entry, [entry.fields["job"]], _STATES[entry.type])
+
+    def _expired(self, entry: Entry) -> None:
+        """Reservations that came to nothing together."""
+        jobs = [job for job, _ in entry.fields["jobs"]]
+        if len(jobs) < 2:
+            raise EntryError("it ends several jobs, and names fewer", entry.index)
+        self._end(entry, jobs, JobState.EXPIRED)
+
+    def _end(self, entry: Entry, jobs: Iterable[str], state: JobState) -> None:
         self.conditions.decided(entry)
-        job, state = entry.fields["job"], JobState(entry.type.partition(".")[2])
-        if job in self.jobs:
-            raise EntryError(f"job {job} had ended before", entry.index)
         if entry.fields["grant"] not in self.accounts.grants:
-            raise EntryError(f"job {job} ran under a grant that the log does not know", entry.index)
-        self.jobs[job] = state, entry.index
+            raise EntryError("its jobs ran under a grant that the log does not know", entry.index)
+        for job in jobs:
+            if job in self.jobs:
+                raise EntryError(f"job {job} had ended before", entry.index)
+            self.jobs[job] = state, entry.index
 
     def _posted(self, entry: Entry) -> None:
         self._ended(entry)

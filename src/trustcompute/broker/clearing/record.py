@@ -83,11 +83,12 @@ class Clearing:
 
     def feed(self, entry: Entry) -> None:
         """Take the next entry. Raises ``AuditError`` where what it says of money does not follow from the log."""
-        if self._expected and entry.type != "adjustment.posted":
+        kind = entry.type
+        if self._expected and kind != "adjustment.posted":
             raise AuditError(f"entry {entry.index} stands where a settlement's adjustment should")
-        rule = _RULES.get(entry.type)
+        rule = _RULES.get(kind)
         if rule is not None:
-            if entry.type not in _PARTS:
+            if kind not in _PARTS:
                 self._last = None
             rule(self, entry)
 

@@ -158,8 +158,11 @@ class SqliteStore:
         taken as it is, and no node can open it meanwhile.
         """
         path = directory / BOOK_FILE
-        if not path.is_file():
-            raise StoreError(f"there is no book in {directory}")
+        try:
+            if not path.is_file():
+                raise StoreError(f"there is no book in {directory}")
+        except OSError as error:
+            raise StoreError(f"cannot read {directory}: {error.strerror}") from error
         try:
             return cls(_connect_to_read(path, "mode=ro"), None, read_only=True)
         except sqlite3.OperationalError as error:
