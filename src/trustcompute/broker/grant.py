@@ -52,6 +52,7 @@ _RATIONAL = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,12}|/[1-9][0-9]{0,12})?\
 _DIGITS = re.compile(r"[1-9][0-9]{15,18}\Z")
 
 Model = TypeVar("Model", bound=BaseModel)
+Signed = TypeVar("Signed", bound="SelfSigned")
 
 
 def _amount(value: object) -> object:
@@ -130,6 +131,12 @@ class Document(BaseModel):
     def to_document(self) -> dict[str, Any]:
         """Claims as JSON values under their names on the wire."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+class SelfSigned(Document):
+    """A document that carries the key which signed it. key: ``x`` of its JWK; read with ``read_signed``."""
+
+    key: PublicKey
 
 
 class Confirmation(Document):
@@ -498,16 +505,20 @@ def read_claims(
     return claims, unverified
 
 
-def signed_by(unverified: signing.Unverified, x: str) -> VerifyKey:
-    """The key of this ``x``, of which the token bears the signature. Raises ``GrantError`` with the field."""
+def read_signed(token: str, header_type: str, model: type[Signed]) -> tuple[Signed, VerifyKey]:
+    """Parse and verify a document that carries its signer's key; whose key that may be is for the caller to say.
+
+    Raises ``GrantError`` with the field.
+    """
+    claims, unverified = read_claims(token, header_type, model)
     try:
-        key = VerifyKey.from_x(x)
+        key = VerifyKey.from_x(claims.key)
         unverified.verify(key)
     except TokenError as error:
         raise GrantError(str(error), error.field) from error
     except VerificationError as error:
         raise GrantError(str(error), "key") from error
-    return key
+    return claims, key
 
 
 @contextlib.contextmanager

@@ -25,15 +25,14 @@ from trustcompute.broker import standing
 from trustcompute.broker.grant import (
     Count,
     Digest,
-    Document,
     Label,
     Name,
-    PublicKey,
+    SelfSigned,
     Thumbprint,
     Time,
     VerifiedGrant,
     read_claims,
-    signed_by,
+    read_signed,
     stated,
 )
 from trustcompute.broker.notice import Notice, topics
@@ -62,14 +61,13 @@ _STATES: Final[dict[Do, str]] = {
 }
 
 
-class Order(Document):
-    """The claims. key: ``x`` of the signer's JWK; grant: hash of the link; number: grows, milliseconds since 1970.
+class Order(SelfSigned):
+    """The claims. grant: hash of the link; number: grows, milliseconds since 1970.
 
     next: of a review, when the next one is due; reason: kept in the log as a salted commitment.
     """
 
     iss: Thumbprint
-    key: PublicKey
     aud: Name
     grant: Digest
     do: Do
@@ -116,8 +114,7 @@ def new_order(
 
 def verify(token: str, *, grant: VerifiedGrant, operator: str, audience: str, now: int) -> VerifiedOrder:
     """Check an order about a link of ``grant``. operator: thumbprint. Raises ``GrantError`` with the field."""
-    claims, unverified = read_claims(token, ORDER_TYPE, Order)
-    key = signed_by(unverified, claims.key)
+    claims, key = read_signed(token, ORDER_TYPE, Order)
     if key.thumbprint != claims.iss:
         raise GrantError("the key is not that of the issuer", "key")
     if claims.aud != audience:

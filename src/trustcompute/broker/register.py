@@ -22,15 +22,13 @@ from trustcompute.broker.grant import (
     AssetClaim,
     Count,
     Digest,
-    Document,
     Label,
     Name,
-    PublicKey,
     Right,
+    SelfSigned,
     Thumbprint,
     Time,
-    read_claims,
-    signed_by,
+    read_signed,
     stated,
 )
 from trustcompute.broker.log import Entry
@@ -46,7 +44,7 @@ ORDER_TYPE: Final = "tc-certificate-order+jwt"
 _FILED: Final = ("entry", "time", "event", "certificate", "asset", "holder", "detail")
 
 
-class Order(Document):
+class Order(SelfSigned):
     """What the holder wants done. previous: index of the last entry about the certificate; to: the new holder."""
 
     aud: Name
@@ -56,7 +54,6 @@ class Order(Document):
     to: Thumbprint | None = None
     use: Label | None = None
     iat: Time
-    key: PublicKey
 
 
 def order(
@@ -308,8 +305,7 @@ def _known(record: Clearing, name: str) -> Standing:
 
 
 def _verify_order(token: str, node: str) -> tuple[Order, str]:
-    asked, unverified = read_claims(token, ORDER_TYPE, Order)
-    key = signed_by(unverified, asked.key)
+    asked, key = read_signed(token, ORDER_TYPE, Order)
     if asked.aud != node:
         raise GrantError(f"the order is for {asked.aud}, this node is {node}", "aud")
     if (asked.to is not None, asked.use is not None) != (asked.kind == "circulated", asked.kind == "applied"):

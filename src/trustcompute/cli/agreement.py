@@ -12,9 +12,9 @@ import typer
 
 from trustcompute.broker.clearing import Period, agreement, index
 from trustcompute.broker.clearing.export import write_csv
-from trustcompute.cli.book import open_book
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.price import price_in_words, read_price
 from trustcompute.cli.record import KeyFile, read_log_key
 from trustcompute.cli.settings import load_settings, read_text, write_text

@@ -13,9 +13,9 @@ from trustcompute.broker.certificate import Dossier, Standing, Verified
 from trustcompute.broker.clearing import Period
 from trustcompute.broker.clearing.export import write_csv
 from trustcompute.broker.grant import AssetClaim, Grade, Right
-from trustcompute.cli.book import open_book
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.record import KeyFile, read_log_key
 from trustcompute.cli.settings import load_settings, read_bytes, read_text, write_text
 from trustcompute.primitives.identity import Identity

@@ -11,9 +11,9 @@ import typer
 from trustcompute.broker.clearing import claims
 from trustcompute.broker.clearing.dispute import Bundle
 from trustcompute.broker.receipt import Receipt
-from trustcompute.cli.book import open_book
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import out, print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.record import KeyFile, read_log_key
 from trustcompute.cli.settings import load_settings, read_bytes, read_text, write_text
 from trustcompute.primitives.identity import Identity

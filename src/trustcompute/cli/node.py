@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from trustcompute.cli.book import open_book
 from trustcompute.cli.output import err
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.settings import load_settings, write_text
 from trustcompute.node import Node, ProviderResult
 from trustcompute.primitives.identity import Identity

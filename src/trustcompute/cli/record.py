@@ -23,9 +23,9 @@ from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import log_key, origin_of
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.witness import Quorum, Witness, serve
-from trustcompute.cli.book import open_book
 from trustcompute.cli.options import AsJson, IdentityDir, Url
 from trustcompute.cli.output import err, money, out, print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.settings import load_settings, read_text, write_text
 from trustcompute.errors import ParameterError, VerificationError
 from trustcompute.node.inspection import Inspection
