@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from trustcompute.errors import AuditError, LocalProtocolError, ParameterError, StoreError
 from trustcompute.primitives import canonical, checkpoint, commitment, merkle
@@ -69,11 +69,10 @@ TYPES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry that was read back. body: its canonical bytes; fields: all its members."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody searches an entry as a tuple
     body: bytes
     fields: Mapping[str, Any]
 

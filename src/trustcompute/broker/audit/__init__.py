@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,7 @@ def audit(source: Path, key: NoteKey, *, known: Sequence[str] = (), processes: i
 
     key: of the log (``log.log_key``); known: signed checkpoints that others hold, for example in receipts:
     the log must contain all they cover, or it was cut off or rewritten; processes: that read, hash and parse
-    an exported log for this one.
+    an exported log, this one among them.
     """
     if (source / BOOK_FILE).exists():
         store = SqliteStore.read_only(source)
@@ -92,13 +93,38 @@ def _decoded(executor: Executor | None, spans: Sequence[tuple[str, int, int]]) -
     if executor is None:
         yield from map(decode_span, spans)
         return
-    ahead: deque[Future[Decoded]] = deque()
-    for span in spans:
-        ahead.append(executor.submit(decode_span, span))
-        if len(ahead) == SPANS_AHEAD:
-            yield ahead.popleft().result()
-    while ahead:
+    waiting = iter(spans)
+    ahead: deque[_Ahead] = deque()
+    while True:
+        for span in itertools.islice(waiting, SPANS_AHEAD - len(ahead)):
+            ahead.append(_Ahead(executor, span))
+        if not ahead:
+            return
+        while not ahead[0].ready and any(each.take_over() for each in reversed(ahead)):
+            pass  # this process decodes too, rather than wait
         yield ahead.popleft().result()
+
+
+class _Ahead:
+    """A span that is being decoded, by another process or by this one."""
+
+    def __init__(self, executor: Executor, span: tuple[str, int, int]) -> None:
+        self._span, self._future = span, executor.submit(decode_span, span)
+        self._own: Decoded | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._own is not None or self._future.done()
+
+    def take_over(self) -> bool:
+        """Decode it here, if no other process has begun."""
+        if self._own is not None or not self._future.cancel():
+            return False
+        self._own = decode_span(self._span)
+        return True
+
+    def result(self) -> Decoded:
+        return self._future.result() if self._own is None else self._own
 
 
 @contextlib.contextmanager
@@ -106,7 +132,9 @@ def _executor(processes: int) -> Iterator[Executor | None]:
     if processes < 2:
         yield None
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver"), initializer=gc.disable) as pool:
+    with ProcessPoolExecutor(
+        processes - 1, mp_context=get_context("forkserver"), initializer=gc.disable
+    ) as pool:
         yield pool
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from trustcompute.broker import budget, credit, meter
@@ -17,7 +17,7 @@ from trustcompute.protocol.operation import MAX_AMOUNT, Usage
 
 LEASES: Final = RESERVED_LEASE + ARMED_LEASE  # seconds from the reservation to the charge, at most
 _PARTIES: Final = ("asker", "recipient", "payer")
-MAX_DEBITS: Final = 2**18
+MAX_ALIKE: Final = 2**17  # some 1 KB each
 _Debit = tuple[
     str, list[int], list[int], int, int, int
 ]  # account, its cells, limits in total, per day, per call
@@ -38,7 +38,7 @@ class Accounts:
         self.grants: dict[str, str | None] = {}
         self.revoked: set[str] = set()
         self.cells: dict[BalanceKey, list[int]] = {}  # each of one number, which ``_Debit`` keeps at hand
-        self._debits: dict[tuple[tuple[str, ...], int, str], list[_Debit]] = {}
+        self._alike: dict[tuple[object, ...], dict[str, list[_Debit]]] = {}  # of charges alike, by unit
         self._links: dict[str, list[str]] = {}  # accounts of a grant and of its ancestors
         self._limits: dict[str, dict[str, Limit]] = {}
         self._forms: dict[str, dict[budget.Form, int | None]] = {}  # of datasets, and until when in force
@@ -61,7 +61,6 @@ class Accounts:
         for other, until in forms.items():  # a job that was reserved before is debited as it was then
             forms[other] = entry.time if until is None else until
         forms[form] = None
-        self._debits.clear()
 
     def granted(self, entry: Entry) -> None:
         grant = entry.fields["grant"]
@@ -86,17 +85,23 @@ class Accounts:
             raise EntryError("the grant was revoked before", entry.index)
         self.revoked.add(entry.fields["grant"])
 
-    def debit(self, entry: Entry) -> None:
+    def debit(self, entry: Entry, may: Callable[[str], None]) -> None:
+        """Take what a job used. may: raises ``AuditError`` where nothing of the kind may be charged under a grant."""
         fields = entry.fields
         usage, window = meter.parse_usage(fields["usage"]), canonical.parse_integer(fields["window"])
-        accounts, links = fields["accounts"], self._links_of(fields["grant"])
-        if accounts[: len(links)] != links or not self._is_of_dataset(accounts[len(links) :], entry):
-            raise EntryError(
-                "it was not debited to its grant, all its ancestors and the dataset", entry.index
-            )
-        named = tuple(accounts)
+        accounts = tuple(fields["accounts"])
+        alike = entry.type, fields["grant"], fields["dataset"], fields.get("recipient"), window, accounts
+        debits = self._alike.get(alike)
+        if debits is None:
+            may(fields["grant"])
+            debits = {}
+            if self._check_accounts(entry):
+                self._alike[alike] = debits
         for unit, amount in meter.used(usage):
-            for name, total, of_day, limit, per_day, per_call in self._debits_of(named, window, unit):
+            found = debits.get(unit)
+            if found is None:
+                found = debits[unit] = [self._debit_of(name, window, unit) for name in accounts]
+            for name, total, of_day, limit, per_day, per_call in found:
                 total[0] += amount
                 of_day[0] += amount
                 if total[0] > limit or of_day[0] > per_day or amount > per_call:
@@ -104,29 +109,37 @@ class Accounts:
         if self._conditions.credits:
             self._in_credit(entry, usage, window)
 
+    def forget(self) -> None:
+        """What was checked of charges holds until anything but a job is entered."""
+        if self._alike:
+            self._alike.clear()
+
+    def _check_accounts(self, entry: Entry) -> bool:
+        """Raises ``EntryError`` for accounts that are not the job's; whether later jobs are debited in the same way."""
+        accounts, links = entry.fields["accounts"], self._links_of(entry.fields["grant"])
+        form = self._form_of(accounts[len(links) :], entry) if accounts[: len(links)] == links else None
+        if form is None:
+            raise EntryError(
+                "it was not debited to its grant, all its ancestors and the dataset", entry.index
+            )
+        if len(self._alike) >= MAX_ALIKE:
+            self._alike.clear()
+        return self._forms[form.dataset][form] is None
+
     def _links_of(self, grant: str) -> list[str]:
         found = self._links.get(grant)
         if found is None:
             found = self._links[grant] = [meter.grant_account(link) for link in self.chain(grant)]
         return found
 
-    def _is_of_dataset(self, accounts: list[str], entry: Entry) -> bool:
-        """Whether these are the accounts of the dataset as it is, or was when the job was reserved at the latest."""
+    def _form_of(self, accounts: list[str], entry: Entry) -> budget.Form | None:
+        """The form of the dataset that has these accounts: as it is, or was when the job was reserved at the latest."""
         fields = entry.fields
-        return any(
-            accounts == list(form.names(fields["recipient"] if form.by_recipient else ""))
-            and (until is None or entry.time - until <= LEASES)
-            for form, until in self._forms.get(fields["dataset"], {}).items()
-        )
-
-    def _debits_of(self, accounts: tuple[str, ...], window: int, unit: str) -> list[_Debit]:
-        key = accounts, window, unit
-        found = self._debits.get(key)
-        if found is None:
-            if len(self._debits) >= MAX_DEBITS:
-                self._debits.clear()
-            found = self._debits[key] = [self._debit_of(name, window, unit) for name in accounts]
-        return found
+        for form, until in self._forms.get(fields["dataset"], {}).items():
+            named = accounts == list(form.names(fields["recipient"] if form.by_recipient else ""))
+            if named and (until is None or entry.time - until <= LEASES):
+                return form
+        return None
 
     def _debit_of(self, name: str, window: int, unit: str) -> _Debit:
         total, of_day = (self.cells.setdefault(BalanceKey(name, each, unit), [0]) for each in (TOTAL, window))

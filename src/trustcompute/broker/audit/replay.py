@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from trustcompute.broker import log
@@ -151,6 +152,8 @@ class Replay:
             raise EntryError("a log begins with log.opened, and has no other", index)
         self._time = time
         self._types[kind] += 1
+        if not kind.startswith("job"):
+            self.accounts.forget()
         try:
             self._rules.get(kind, _nothing)(entry)
             self.clearing.feed(entry)
@@ -180,16 +183,18 @@ class Replay:
 
     def _posted(self, entry: Entry) -> None:
         self._ended(entry)
-        if not self.accounts.revoked.isdisjoint(self.accounts.chain(entry.fields["grant"])):
-            raise EntryError("it was charged under a revoked grant", entry.index)
-        for link in self.accounts.chain(entry.fields["grant"]):
+        self.accounts.debit(entry, partial(self._chargeable, entry.index))
+
+    def _chargeable(self, index: int, grant: str) -> None:
+        for link in self.accounts.chain(grant):
+            if link in self.accounts.revoked:
+                raise EntryError("it was charged under a revoked grant", index)
             if self.conditions.ended(link):
-                raise EntryError("it was charged under a grant that had ended", entry.index)
-        self.accounts.debit(entry)
+                raise EntryError("it was charged under a grant that had ended", index)
 
     def _forfeited(self, entry: Entry) -> None:
         self._ended(entry)
-        self.accounts.debit(entry)
+        self.accounts.debit(entry, _nothing)  # what was armed is lost, whatever became of its grant
 
     def _released(self, entry: Entry) -> None:
         self._posted_job(entry)
@@ -207,5 +212,5 @@ class Replay:
         return job
 
 
-def _nothing(entry: Entry) -> None:
-    """Entries that bind nobody to anything."""
+def _nothing(_: object) -> None:
+    """What binds nobody to anything."""
