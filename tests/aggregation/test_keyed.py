@@ -86,7 +86,9 @@ def test_aggregates_of_tables_are_those_of_the_masked_scheme(scheme):
 def test_sums_are_those_of_integers_at_every_size_and_sign(kind, shape, share, seed, small_keys):
     needs(kind)
     bits = {"rlwe": 24, "rlwe-wide": 43, "paillier": 40, "bfv": 44}[kind]
-    reach = max(1, int(2 ** (share * bits)) - 1)  # eight times 2^44 would need 49 bits, one more than there are
+    reach = max(
+        1, int(2 ** (share * bits)) - 1
+    )  # eight times 2^44 would need 49 bits, one more than there are
     spec = vectors(shape[1], reach)
     drawn = np.random.default_rng(seed)
     rows = drawn.integers(-reach, reach, shape, endpoint=True)

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import airlines as several
 import world as worlds
 
-from trustcompute.node import session as sessions
+from trustcompute.node import client
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def world(tmp_path):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Sessions try again at once."""
-    monkeypatch.setattr(sessions, "RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr(client, "RETRY_SECONDS", (0, 0))
 
 
 @pytest.fixture

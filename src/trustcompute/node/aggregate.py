@@ -31,7 +31,8 @@ from trustcompute.protocol.operation import Operation
 from trustcompute.protocol.star import PATIENCE, Coordinator, Hub, TooFew
 
 if TYPE_CHECKING:
-    from trustcompute.node.session import Computed, Session
+    from trustcompute.node.client import Computed
+    from trustcompute.node.session import Session
 
 
 @dataclass(frozen=True)
