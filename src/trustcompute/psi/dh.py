@@ -37,7 +37,16 @@ from trustcompute.primitives.parallel import map_rows
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
-from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows, points, table_values
+from trustcompute.psi.ecdh import (
+    Found,
+    Params,
+    found_bits,
+    matched_rows,
+    points,
+    received,
+    table_values,
+    told,
+)
 from trustcompute.psi.matching import U8
 
 DST: Final = b"trustcompute psi.dh.v1 hash to group"  # separates H from every other use of the group
@@ -56,10 +65,9 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     elements = ristretto255.unblind(evaluated, public, blinds, name="evaluated elements", executor=executor)
     matching.check_width(table, p.receiver_rows, p.sender_rows)
     where = matching.found_in_order(values(elements, p, executor), table)
-    matched = where >= 0
     if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+        yield from send("matched", releases=True, bits=found_bits(where, p))
+    return received(where, p)
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -80,9 +88,7 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
 
     if not p.answer:
         return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+    return told(order, (yield from matched_rows(p)))
 
 
 def values(elements: U8, p: Params, executor: Executor | None) -> U8:

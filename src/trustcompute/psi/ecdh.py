@@ -57,10 +57,15 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a party learnt: how many keys match and, unless it is a count only, which of its own (bool[keys])."""
+    """What a party learnt: how many keys match and, unless it is a count only, which of its own (bool[keys]).
+
+    order: int64[count], those keys in an order that both sides have, where both learn which: that of the table that
+    was sent, so of pseudorandom values of this run's secret.
+    """
 
     count: int
     mask: npt.NDArray[np.bool_] | None
+    order: npt.NDArray[np.int64] | None = None
 
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
@@ -74,10 +79,9 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
     matching.check_width(table, p.receiver_rows, p.sender_rows)
     where = matching.found_in_order(values, table)
-    matched = where >= 0
     if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+        yield from send("matched", releases=True, bits=found_bits(where, p))
+    return received(where, p)
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -96,15 +100,27 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
 
     if not p.answer:
         return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+    return told(order, (yield from matched_rows(p)))
 
 
-def found_bits(rows: npt.NDArray[np.int64], p: Params) -> U8:
+def received(where: npt.NDArray[np.int64], p: Params) -> Found:
+    """What a receiver found. where: int64[receiver_rows], the place of each key's value in the table, or -1."""
+    mask = where >= 0
+    mine = np.flatnonzero(mask)
+    return Found(len(mine), mask, mine[np.argsort(where[mine])] if p.answer else None)
+
+
+def told(order: npt.NDArray[np.int64], bits: npt.NDArray[np.bool_]) -> Found:
+    """What a sender is told. order: int64[sender_rows], the key behind each row of its table; bits: those found."""
+    mask, mine = np.zeros(len(order), dtype=np.bool_), order[bits]
+    mask[mine] = True
+    return Found(len(mine), mask, mine)
+
+
+def found_bits(where: npt.NDArray[np.int64], p: Params) -> U8:
     """The receiver's answer: a bit for each row of the table, so that its size does not tell how many match."""
     inside = np.zeros(p.sender_rows, dtype=np.bool_)
-    inside[rows] = True
+    inside[where[where >= 0]] = True
     return np.packbits(inside)
 
 

@@ -45,7 +45,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Column
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
-from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows
+from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows, received, told
 from trustcompute.psi.matching import U8
 
 ID: Final = "psi.vole.v1"
@@ -148,10 +148,9 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
         raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
     matching.check_width(table, p.receiver_rows, p.sender_rows)
     where = matching.found_in_order(values, table, executor=executor)
-    matched = where >= 0
     if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+        yield from send("matched", releases=True, bits=found_bits(where, p))
+    return received(where, p)
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -194,9 +193,7 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
 
     if not p.answer:
         return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+    return told(order, (yield from matched_rows(p)))
 
 
 _NO_MASK: Final[U8] = np.zeros(16, dtype=np.uint8)
