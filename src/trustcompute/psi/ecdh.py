@@ -77,11 +77,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     evaluated = (yield from receive("evaluated", releases=True, point=points(p.receiver_rows)))["point"]
 
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
-    matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(values, table)
-    if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where, p))
-    return received(where, p)
+    return (yield from concluded(values, table, p, executor))
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -97,30 +93,34 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     order, table = matching.in_order(values)
     yield from send("table", value=table)
     yield from send("evaluated", releases=True, point=evaluated)
-
-    if not p.answer:
-        return None
-    return told(order, (yield from matched_rows(p)))
+    return (yield from told(order, p))
 
 
-def received(where: npt.NDArray[np.int64], p: Params) -> Found:
-    """What a receiver found. where: int64[receiver_rows], the place of each key's value in the table, or -1."""
+def concluded(values: U8, table: U8, p: Params, executor: Executor | None = None) -> Party[Found]:
+    """How a receiver ends: its values looked up in the table and, where ``p.answer``, the answer sent."""
+    matching.check_width(table, p.receiver_rows, p.sender_rows)
+    where = matching.found_in_order(values, table, executor=executor)
     mask = where >= 0
     mine = np.flatnonzero(mask)
-    return Found(len(mine), mask, mine[np.argsort(where[mine])] if p.answer else None)
+    if not p.answer:
+        return Found(len(mine), mask)
+    yield from send("matched", releases=True, bits=found_bits(where[mine], p))
+    return Found(len(mine), mask, mine[np.argsort(where[mine])])
 
 
-def told(order: npt.NDArray[np.int64], bits: npt.NDArray[np.bool_]) -> Found:
-    """What a sender is told. order: int64[sender_rows], the key behind each row of its table; bits: those found."""
-    mask, mine = np.zeros(len(order), dtype=np.bool_), order[bits]
+def told(order: npt.NDArray[np.int64], p: Params) -> Party[Found | None]:
+    """How a sender ends: where ``p.answer``, it hears which rows of its table match. order: the key of each row."""
+    if not p.answer:
+        return None
+    mask, mine = np.zeros(p.sender_rows, dtype=np.bool_), order[(yield from matched_rows(p))]
     mask[mine] = True
     return Found(len(mine), mask, mine)
 
 
-def found_bits(where: npt.NDArray[np.int64], p: Params) -> U8:
+def found_bits(rows: npt.NDArray[np.int64], p: Params) -> U8:
     """The receiver's answer: a bit for each row of the table, so that its size does not tell how many match."""
     inside = np.zeros(p.sender_rows, dtype=np.bool_)
-    inside[where[where >= 0]] = True
+    inside[rows] = True
     return np.packbits(inside)
 
 
