@@ -105,7 +105,7 @@ def _keys_digest(dataset: HeldDataset, params: Params) -> str:
 def _matched_rows(party: Party[Found] | Party[Found | None], keys: KeySet) -> Party[MatchedRows | None]:
     """The party, its output told as rows of the dataset."""
     found = yield from party
-    return None if found is None else MatchedRows(found.count, rows_found(found, keys))
+    return None if found is None else MatchedRows(found.count, rows_found(found, keys), found.order)
 
 
 def _lookup_rows(dataset: HeldDataset, params: Params) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import threading
@@ -20,6 +21,7 @@ from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
+from trustcompute.node.aligned import Matches
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
@@ -107,6 +109,8 @@ class HeldDataset:
         self.table.check_columns(dataset.aggregates)
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
+        self.matches: Matches | None = None  # what finished jobs found, at a node
+        self.asker = ""  # who asks, where it is held for one asker's job
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}
@@ -129,6 +133,12 @@ class HeldDataset:
         if self.dataset.stored is not None and choices:
             return self.keys(choices[0]).rows  # counting a large CSV file would be a pass more
         return tables.row_count(self.table)
+
+    def asked_by(self, asker: str) -> HeldDataset:
+        """The same, as a computation gets it that this name asked for."""
+        found = copy.copy(self)
+        found.asker = asker
+        return found
 
     def asset(self) -> Asset:
         """What the broker's policy knows of it."""
