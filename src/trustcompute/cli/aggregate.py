@@ -52,6 +52,7 @@ class SpecSettings(BaseModel):
     min_parties: int = 3
     noise: NoiseSettings | None = None
     reveal: str = "aggregator"
+    length: int | None = None
 
     def spec(self) -> Spec:
         fields: dict[str, Any] = self.model_dump()

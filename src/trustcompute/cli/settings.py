@@ -104,6 +104,7 @@ class DatasetSettings(BaseModel):
     personal: bool = False
     evaluated: str | None = None
     aggregates: list[str] = []
+    vector: str | None = None
     least_parties: int = 3
     key_holders: list[str] = []
     opens: bool = False

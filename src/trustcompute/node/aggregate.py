@@ -192,6 +192,7 @@ class _Star:
                 purpose=self._purpose,
                 scenario=self._scenario,
                 began=began.append,
+                resumable=False,
             )
         except BaseException as error:
             self.hub.failed(name, error)

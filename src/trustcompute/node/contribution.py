@@ -8,11 +8,9 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from trustcompute.aggregation import keyed, masked, members, operation, threshold
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.encoding import encode
+from trustcompute.aggregation.encoding import Vector, column_vector, encode
 from trustcompute.aggregation.members import Member, Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.aggregation.threshold import Given
@@ -91,14 +89,19 @@ def provide_opening(
     )
 
 
-def _values(held: HeldDataset, about: Round, member: Member) -> I64:
-    return np.ascontiguousarray(encode(held.table, about.spec, member.name))
+def _values(held: HeldDataset, about: Round, member: Member) -> Vector:
+    if about.spec.length is not None:
+        assert held.dataset.vector is not None
+        return column_vector(held.table, held.dataset.vector, about.spec, member.name)
+    return encode(held.table, about.spec, member.name)
 
 
 def _admit(held: HeldDataset, params: Params) -> Contributor:
     about = operation.round_of(params)
     dataset, spec, part = held.dataset, about.spec, held.contributor
-    if part is None or not dataset.aggregates:
+    if spec.length is not None and part is not None:
+        _check_vector(held, spec.length)
+    elif part is None or not dataset.aggregates:
         raise Refused(
             f"dataset {dataset.id!r} takes part in no aggregates",
             rule="aggregates",
@@ -110,9 +113,7 @@ def _admit(held: HeldDataset, params: Params) -> Contributor:
         raise ParameterError(
             f"{part.member.name} is not one of the parties of this aggregate: name it, or do not ask it"
         )
-    if spec.length is not None:
-        raise ParameterError("a dataset is a table: give the specification columns, not a length")
-    others = [name for name in spec.named if name not in dataset.aggregates]
+    others = [name for name in spec.named if spec.length is None and name not in dataset.aggregates]
     if others:
         raise Refused(
             f"column {others[0]!r} of dataset {dataset.id!r} takes part in no aggregates",
@@ -152,6 +153,20 @@ def _admit_opening(held: HeldDataset, params: Params) -> Contributor:
     operation.cipher_for(params["under"], params)
     _check_crowd(dataset, operation.round_of(params).spec)
     return part
+
+
+def _check_vector(held: HeldDataset, length: int) -> None:
+    dataset = held.dataset
+    if dataset.vector is None:
+        raise Refused(
+            f"dataset {dataset.id!r} takes part in no sums of vectors, which show a sum for every row",
+            rule="vector",
+            field="params.spec.length",
+            owner="the node's operator",
+            fix="give the specification columns in place of a length, or ask the operator to name a column",
+        )
+    if held.rows != length:
+        raise ParameterError(f"dataset {dataset.id!r} is a vector of another length than {length:,}")
 
 
 def _check_crowd(dataset: Dataset, spec: Spec) -> None:

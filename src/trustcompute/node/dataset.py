@@ -48,6 +48,8 @@ class Dataset:
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
                  offered.
+    vector:      a column whose rows, in order, take part as one vector: sums show a value for every row. Grants that
+                 bound columns name it ``value``, as specifications do.
     least_parties: the fewest parties whose sum this dataset takes part in, or is opened under it.
     key_holders: names of those under whose key it may be encrypted for a sum; without any, masks alone.
     opens:       whether this node makes keys and opens sums under grants for this dataset (``aggregation.holder.v1``):
@@ -71,6 +73,7 @@ class Dataset:
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
     aggregates: Sequence[str] = ()
+    vector: str | None = None
     least_parties: int = 3
     key_holders: Sequence[str] = ()
     opens: bool = False
@@ -95,16 +98,15 @@ class HeldDataset:
     def __init__(
         self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
     ) -> None:
-        if not (
-            dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates or dataset.opens
-        ):
+        summed = dataset.aggregates or dataset.vector or dataset.opens
+        if not (dataset.key_choices() or dataset.unit or dataset.verified or summed):
             raise ParameterError(
                 f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, takes part in no"
                 " aggregates and opens none: nobody could ask anything of it"
             )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
-        self.table.check_columns(dataset.aggregates)
+        self.table.check_columns([*dataset.aggregates, *([dataset.vector] if dataset.vector else [])])
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
@@ -129,6 +131,10 @@ class HeldDataset:
         if self.dataset.stored is not None and choices:
             return self.keys(choices[0]).rows  # counting a large CSV file would be a pass more
         return tables.row_count(self.table)
+
+    @property
+    def rows(self) -> int:
+        return self._rows
 
     def asset(self) -> Asset:
         """What the broker's policy knows of it."""
@@ -209,6 +215,7 @@ class HeldDataset:
             "unit": None if d.unit is None else _unit_entry(d.unit),
             "predicates": self.verification.entries(),
             "aggregates": list(d.aggregates),
+            "vector": d.vector,
         }
 
 

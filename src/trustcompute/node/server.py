@@ -333,7 +333,7 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
-        if held.dataset.aggregates or held.dataset.opens:
+        if held.dataset.aggregates or held.dataset.vector or held.dataset.opens:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         self.broker.register(held.asset())

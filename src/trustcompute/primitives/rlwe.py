@@ -25,15 +25,16 @@ import numpy as np
 
 from trustcompute import kernels
 from trustcompute.errors import ParameterError, RemoteProtocolError
+from trustcompute.kernels import NOISE_BITS
 from trustcompute.kernels.arrays import I64, U64
 from trustcompute.primitives import ring
-from trustcompute.primitives.ring import BITS, NOISE_BITS
+from trustcompute.primitives.ring import BITS
 from trustcompute.primitives.rng import Rng
 
 MODULUS: Final = kernels.NTT_MODULI[0]
 SEED: Final = 32
 TAIL_NATS: Final = 60  # a noise beyond what the suite allows for: e^-60 a coefficient
-STEP: Final = 64  # polynomials at a time: what is made of them stays in the second-level cache
+STEP: Final = 2**15  # coefficients at a time: what is made of them stays in the second-level cache
 MAX_POLYNOMIALS: Final = 2**20
 _HALF: Final = MODULUS // 2
 
@@ -141,10 +142,8 @@ class Ciphertext:
 
     def pack(self) -> bytes:
         """6.25 bytes a value from a secret key, 12.5 from a public key, and padding to whole polynomials."""
-        body = ring.pack(self.body).tobytes()
-        if isinstance(self.other, bytes):
-            return body + self.other
-        return body + ring.pack(self.other).tobytes()
+        other = self.other if isinstance(self.other, bytes) else ring.pack(self.other).data
+        return b"".join([ring.pack(self.body).data, other])
 
 
 def packed_size(suite: Suite, count: int, *, seeded: bool) -> int:
@@ -196,22 +195,20 @@ def encrypt(key: SecretKey | PublicKey, values: I64, rng: Rng) -> Ciphertext:
     if isinstance(key, SecretKey):
         seed = rng.bytes(SEED)
         stream = _uniform_stream(seed)
-        for rows in _steps(polynomials):
-            masks = kernels.ntt_mul(
-                ring.uniform(stream, suite.size, len(body[rows]), MODULUS), key.transformed, MODULUS
-            )
-            fresh = _plus(kernels.ntt(masks, MODULUS, inverse=True), _noise(rng, suite, len(masks)))
-            body[rows] = _plus(fresh, _lifted(values, suite, rows))
+        for rows in _steps(body):
+            drawn = ring.uniform(stream, suite.size, len(body[rows]), MODULUS)
+            masks = kernels.ntt(kernels.ntt_mul(drawn, key.transformed, MODULUS), MODULUS, inverse=True)
+            body[rows] = _sealed(masks, rng, values, suite, rows)
         return Ciphertext(suite, len(values), body, seed)
     other = np.empty_like(body)
     base = uniform(key.seed, suite, 1)
-    for rows in _steps(polynomials):
+    for rows in _steps(body):
         count = len(body[rows])
         blind = kernels.ntt(_ternary(rng, suite, count), MODULUS)
         first = kernels.ntt(kernels.ntt_mul(blind, key.transformed, MODULUS), MODULUS, inverse=True)
-        body[rows] = _plus(_plus(first, _noise(rng, suite, count)), _lifted(values, suite, rows))
+        body[rows] = _sealed(first, rng, values, suite, rows)
         second = kernels.ntt(kernels.ntt_mul(blind, base, MODULUS), MODULUS, inverse=True)
-        other[rows] = _plus(second, _noise(rng, suite, count))
+        other[rows] = ring.blend(second, ring.words(rng, suite.size, count), MODULUS)
     return Ciphertext(suite, len(values), body, other)
 
 
@@ -245,7 +242,7 @@ def decrypt(secret: SecretKey, ciphertext: Ciphertext) -> I64:
     if ciphertext.suite != suite:
         raise ParameterError("the ciphertext is of another suite than the key")
     other = _written(ciphertext)
-    for rows in _steps(len(values)):
+    for rows in _steps(values):
         product = ring.product(other[rows], secret.transformed, MODULUS)
         values[rows] = _rounded(ring.minus(ciphertext.body[rows], product, MODULUS), suite)
     return values.reshape(-1)[: ciphertext.count]
@@ -268,12 +265,13 @@ def _ternary(rng: Rng, suite: Suite, polynomials: int) -> U64:
     return ring.ternary(ring.words(rng, suite.size, polynomials), MODULUS)
 
 
-def _lifted(values: I64, suite: Suite, rows: slice) -> U64:
-    """2^k·m for the polynomials of these rows, padded with zeros."""
+def _sealed(masks: U64, rng: Rng, values: I64, suite: Suite, rows: slice) -> U64:
+    """Masks, noise and 2^k·m for the polynomials of these rows, padded with zeros."""
     piece = values[rows.start * suite.size : rows.stop * suite.size]
-    lifted = np.zeros((rows.stop - rows.start) * suite.size, dtype=np.int64)
-    np.left_shift(piece, suite.shift, out=lifted[: len(piece)])
-    return ring.residues(lifted, MODULUS).reshape(-1, suite.size)
+    if len(piece) < masks.size:
+        piece = np.concatenate([piece, np.zeros(masks.size - len(piece), dtype=np.int64)])
+    drawn = ring.words(rng, suite.size, len(masks))
+    return ring.blend(masks, drawn, MODULUS, piece.reshape(masks.shape), suite.shift)
 
 
 def _rounded(residues: U64, suite: Suite) -> I64:
@@ -293,8 +291,9 @@ def _written(ciphertext: Ciphertext) -> U64:
     return other
 
 
-def _steps(polynomials: int) -> list[slice]:
-    return [slice(at, min(at + STEP, polynomials)) for at in range(0, polynomials, STEP)]
+def _steps(rows: U64 | I64) -> list[slice]:
+    step = STEP // rows.shape[1]
+    return [slice(at, min(at + step, len(rows))) for at in range(0, len(rows), step)]
 
 
 def _unpacked(data: bytes | memoryview, suite: Suite, polynomials: int) -> U64:
