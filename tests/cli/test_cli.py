@@ -130,7 +130,17 @@ def test_text_output_says_who_learnt_what_and_the_provider_gets_its_file(asking,
     assert not Path("none.csv").exists()
 
 
+def test_matched_keys_are_numbered(asking, capsys):
+    options = {"--reveal": "both", "--out": "numbered.parquet", "--ids": "place"}
+    assert run(capsys, *intersect(asking, **options))[0] == 0
+    numbered = pq.read_table("numbered.parquet").to_pydict()
+    assert numbered["tail"] == ["N1", "N5"]
+    assert sorted(numbered["place"]) == [0, 1]
+
+
 WRONG = [
+    ({"--ids": "place", "--out": "o.csv"}, 2, "--reveal both"),
+    ({"--ids": "tail", "--out": "o.csv", "--reveal": "both"}, 2, "already"),
     ({"--on": "wing=tailnum"}, 2, "wing"),
     ({"--on": "n=tailnum"}, 2, "integer"),
     ({"--on": "tail=seats"}, 2, "matched on"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import threading
@@ -20,6 +21,7 @@ from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
+from trustcompute.node.aligned import Matches
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
@@ -109,6 +111,8 @@ class HeldDataset:
         self.table.check_columns([*dataset.aggregates, *([dataset.vector] if dataset.vector else [])])
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
+        self.matches: Matches | None = None  # what finished jobs found, at a node
+        self.asker = ""  # who asks, where it is held for one asker's job
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}
@@ -135,6 +139,12 @@ class HeldDataset:
     @property
     def rows(self) -> int:
         return self._rows
+
+    def asked_by(self, asker: str) -> HeldDataset:
+        """The same, as a computation gets it that this name asked for."""
+        found = copy.copy(self)
+        found.asker = asker
+        return found
 
     def asset(self) -> Asset:
         """What the broker's policy knows of it."""
