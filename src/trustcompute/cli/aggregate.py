@@ -73,6 +73,10 @@ def aggregate(
         str | None,
         typer.Option(help="Who opens the sum, of other schemes than masked: URL=GRANT, never ourselves."),
     ] = None,
+    matched: Annotated[
+        list[str],
+        typer.Option(help="Add up rows only that our finished job matched: NAME=JOB, for every contributor."),
+    ] = [],
     purpose: Purpose = None,
     scenario: Scenario = None,
     out: AnswerFile = None,
@@ -93,7 +97,13 @@ def aggregate(
         sessions = [stack.enter_context(session(one)) for one in party]
         opener = None if key_holder is None else stack.enter_context(session(key_holder))
         found = node.aggregate(
-            sessions, wanted, scheme=how, key_holder=opener, purpose=purpose, scenario=scenario
+            sessions,
+            wanted,
+            scheme=how,
+            key_holder=opener,
+            matched=dict(map(parse_matched, matched)) if matched else None,
+            purpose=purpose,
+            scenario=scenario,
         )
     table = found.to_arrow()
     if out is not None:
@@ -132,6 +142,14 @@ def parse_party(text: str) -> tuple[str, Path]:
     if not grant or "://" not in url:
         raise ParameterError(f"a party is grpc+tls://host:port=grant-file, not {text!r}")
     return url, Path(grant)
+
+
+def parse_matched(text: str) -> tuple[str, str]:
+    """``NAME=JOB``."""
+    name, _, job = text.partition("=")
+    if not name or not job:
+        raise ParameterError(f"--matched takes contributor=job, not {text!r}")
+    return name, job
 
 
 def load_spec(path: Path) -> Spec:

@@ -106,6 +106,7 @@ class DatasetSettings(BaseModel):
     aggregates: list[str] = []
     vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
     key_holders: list[str] = []
     opens: bool = False
     stored: str | None = None

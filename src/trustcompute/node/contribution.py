@@ -8,14 +8,19 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from trustcompute import tables
 from trustcompute.aggregation import keyed, masked, members, operation, threshold
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import Vector, column_vector, encode
-from trustcompute.aggregation.members import Member, Round
+from trustcompute.aggregation.members import Round
+from trustcompute.aggregation.rowsets import RowSets
 from trustcompute.aggregation.spec import Spec
 from trustcompute.aggregation.threshold import Given
 from trustcompute.errors import ParameterError, Refused
 from trustcompute.kernels.arrays import I64
+from trustcompute.node import aligned
 from trustcompute.node.dataset import Contributor, Dataset, HeldDataset
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.rng import Rng
@@ -27,7 +32,8 @@ def contributor(identity: Identity, directory: Path, dataset: str, version: str)
     """What a node takes part with for one dataset: its identity, and which sets of parties were opened before."""
     name = hashlib.sha256(f"{dataset}\n{version}".encode()).hexdigest()[:32]
     given = Given(directory / f"given-{name}")
-    return Contributor(members.of_identity(identity), Cohorts(directory / f"opened-{name}"), given)
+    rows = RowSets(directory / f"rows-{name}")
+    return Contributor(members.of_identity(identity), Cohorts(directory / f"opened-{name}"), given, rows)
 
 
 def rows(held: HeldDataset, params: Params) -> int:
@@ -42,7 +48,7 @@ def provide(
     """A contributor's party under masks."""
     about, part = operation.round_of(params), _admit(held, params)
     return masked.contributor(
-        about, part.member, partial(_values, held, about, part.member), rng, part.cohorts
+        about, part.member, partial(_values, held, params, about, part), rng, part.cohorts
     )
 
 
@@ -51,7 +57,7 @@ def provide_threshold(
 ) -> Party[None]:
     """A contributor's party under a key that nobody has."""
     about, part = operation.round_of(params), _admit(held, params)
-    values = partial(_values, held, about, part.member)
+    values = partial(_values, held, params, about, part)
     return threshold.contributor(
         about, part.member, values=values, rng=rng, cohorts=part.cohorts, given=part.given
     )
@@ -64,7 +70,7 @@ def under_key(under: str) -> Callable[[HeldDataset, Params, Sizes, Rng, Executor
         held: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[None]:
         about, part = operation.round_of(params), _admit(held, params)
-        cipher, values = operation.cipher_for(under, params), partial(_values, held, about, part.member)
+        cipher, values = operation.cipher_for(under, params), partial(_values, held, params, about, part)
         return keyed.contributor(
             about, part.member, operation.roles_of(params), cipher, values=values, rng=rng
         )
@@ -89,7 +95,13 @@ def provide_opening(
     )
 
 
-def _values(held: HeldDataset, about: Round, member: Member) -> Vector:
+def _values(held: HeldDataset, params: Params, about: Round, part: Contributor) -> Vector:
+    member = part.member
+    if operation.MATCHED in params:
+        rows = _matched(held, params, part)
+        if about.spec.noise is None:
+            part.rows.admit(rows, held.rows, held.dataset.least_matched)
+        return encode(tables.take(held.table, rows), about.spec, member.name)
     if about.spec.length is not None:
         assert held.dataset.vector is not None
         return column_vector(held.table, held.dataset.vector, about.spec, member.name)
@@ -133,7 +145,16 @@ def _admit(held: HeldDataset, params: Params) -> Contributor:
             else "use the scheme 'masked', where nobody holds a key",
         )
     _check_crowd(dataset, spec)
+    if operation.MATCHED in params:
+        rows = _matched(held, params, part)
+        if spec.noise is None:
+            part.rows.check(rows, held.rows, dataset.least_matched)
     return part
+
+
+def _matched(held: HeldDataset, params: Params, part: Contributor) -> I64:
+    """Positions of the rows that the asker's job matched, all rows of a key, ascending."""
+    return np.sort(aligned.rows_of(held, params[operation.MATCHED][part.member.name], duplicates="all"))
 
 
 def _admit_opening(held: HeldDataset, params: Params) -> Contributor:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.members import Member
+from trustcompute.aggregation.rowsets import RowSets
 from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
@@ -53,6 +54,8 @@ class Dataset:
     vector:      a column whose rows, in order, take part as one vector: sums show a value for every row. Grants that
                  bound columns name it ``value``, as specifications do.
     least_parties: the fewest parties whose sum this dataset takes part in, or is opened under it.
+    least_matched: the fewest rows that are added up, without noise, where an aggregate is over matched rows only, and
+                 the fewest by which two such sets differ.
     key_holders: names of those under whose key it may be encrypted for a sum; without any, masks alone.
     opens:       whether this node makes keys and opens sums under grants for this dataset (``aggregation.holder.v1``):
                  one for every pool of data, so that sums over almost the same parties are refused. Where it is nothing
@@ -77,6 +80,7 @@ class Dataset:
     aggregates: Sequence[str] = ()
     vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
     key_holders: Sequence[str] = ()
     opens: bool = False
 
@@ -86,12 +90,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Contributor:
-    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, and the sums
-    for which it gave its decryption share."""
+    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, the sums
+    for which it gave its decryption share, and the sets of matched rows it added up."""
 
     member: Member
     cohorts: Cohorts
     given: Given
+    rows: RowSets
 
 
 class HeldDataset:

@@ -7,6 +7,8 @@ message authentication code over a whole vector that is linear, so that the code
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,9 +21,11 @@ from trustcompute.errors import ParameterError
 from trustcompute.kernels.arrays import I64, U8
 
 SECRET_BYTES: Final = 32
-STEP: Final = 2**13  # values a step: the stream and the vector stay in the second-level cache
+STEP: Final = 2**15  # values a step: the stream and the vector stay in the second-level cache
 TAGS: Final = 3
 _SALT: Final = b"trustcompute/masks/1"
+_AT_A_TIME: Final = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""More threads than processors would only take the interpreter from one another, and the caches."""
 _ZEROS: Final = memoryview(bytes(8 * STEP))
 
 
@@ -52,13 +56,14 @@ def room() -> U8:
 
 def apply(values: I64, added: Sequence[Stream], taken: Sequence[Stream] = ()) -> None:
     """values += Σ added - Σ taken modulo 2⁶⁴, in place; the streams are read once and together."""
-    buffer = room()
-    for start in range(0, len(values), STEP):
-        piece = values[start : start + STEP]
-        for stream in added:
-            piece += stream.next(len(piece), buffer)
-        for stream in taken:
-            piece -= stream.next(len(piece), buffer)
+    with _AT_A_TIME:
+        buffer = room()
+        for start in range(0, len(values), STEP):
+            piece = values[start : start + STEP]
+            for stream in added:
+                piece += stream.next(len(piece), buffer)
+            for stream in taken:
+                piece -= stream.next(len(piece), buffer)
 
 
 class Tagger:

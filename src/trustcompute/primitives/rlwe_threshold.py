@@ -270,7 +270,7 @@ def _rounded(rows: Sequence[U64], suite: Suite) -> I64:
     behind = np.zeros(rows[0].shape, dtype=np.uint64)
     digits: list[U64] = []
     for at, q in enumerate(suite.moduli):
-        digit = ring.plus(rows[at], np.full((1, suite.size), offset % q, dtype=np.uint64), q)
+        digit = ring.plus(rows[at], np.full_like(rows[at], offset % q), q)
         for below, modulus in zip(digits, suite.moduli, strict=False):
             digit = _times(ring.minus(digit, _reduced(below, q), q), pow(modulus, -1, q), q)
         scaled = (prod(suite.moduli[:at]) << 3 * _LIMB) >> suite.shift
