@@ -10,6 +10,7 @@
 #include "aes.h"
 #include "gf128.h"
 #include "ntt.h"
+#include "ring.h"
 #include "pir.h"
 #include "platform.h"
 #include "sha2.h"
@@ -42,6 +43,7 @@ struct Dispatch {
     Gf128Functions gf128;
     PirFunctions pir;
     NttFunctions ntt;
+    RingFunctions ring;
 };
 
 // The features that this processor has and this build has code for.
@@ -127,11 +129,6 @@ void ntt(const Dispatch& with, u8* rows, std::size_t count, std::size_t size, u6
 void ntt_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t b_size, std::size_t size, u64 modulus, u8* out);
 void bits_pack(const u8* values, std::size_t count, unsigned width, u8* out);
 void bits_unpack(const u8* packed, std::size_t size, std::size_t count, unsigned width, u8* out);
-// A word of randomness a coefficient; residues out. blend: rows + noise of words + values·2^shift, values null for zeros.
-void ring_ternary(const u8* words, std::size_t count, u64 modulus, u8* out);
-void ring_blend(const u8* rows, const u8* words, const u8* values, std::size_t count, unsigned shift, u64 modulus,
-                u8* out);
-void ring_add(const u8* a, const u8* b, std::size_t count, u64 modulus, u8* out);
 // Verification. Products are taken modulo 2^32; a database is rows of signed bytes.
 void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* query,
                 u32* out);

@@ -63,19 +63,22 @@ PyObject* bits_unpack(PyObject*, PyObject* args) {
 }
 
 PyObject* ring_ternary(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer words, out;
     unsigned long long modulus;
-    if (!PyArg_ParseTuple(args, "y*Kw*", &words.view, &modulus, &out.view)) return nullptr;
+    if (!PyArg_ParseTuple(args, "Iy*Kw*", &use, &words.view, &modulus, &out.view)) return nullptr;
     const std::size_t count = words.size() / 8;
     if (!modulus_fits(modulus) || !words.holds(count, 8) || !out.holds(count, 8)) return wrong_length("words");
-    return run([&] { return tc::ring_ternary(words.data(), count, modulus, out.out()); });
+    return run([&] { return dispatch(use).ring.ternary(words.data(), count, modulus, out.out()); });
 }
 
 PyObject* ring_blend(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer rows, words, values, out;
     Size shift;
     unsigned long long modulus;
-    if (!PyArg_ParseTuple(args, "y*y*y*nKw*", &rows.view, &words.view, &values.view, &shift, &modulus, &out.view)) {
+    if (!PyArg_ParseTuple(args, "Iy*y*y*nKw*", &use, &rows.view, &words.view, &values.view, &shift, &modulus,
+                          &out.view)) {
         return nullptr;
     }
     const std::size_t count = rows.size() / 8;
@@ -84,19 +87,20 @@ PyObject* ring_blend(PyObject*, PyObject* args) {
     if (!modulus_fits(modulus) || shift < 0 || shift > 49) return wrong_length("modulus and shift");
     return run([&] {
         const u8* given = values.size() == 0 ? nullptr : values.data();
-        tc::ring_blend(rows.data(), words.data(), given, count, static_cast<unsigned>(shift), modulus, out.out());
+        dispatch(use).ring.blend(rows.data(), words.data(), given, count, static_cast<unsigned>(shift), modulus, out.out());
     });
 }
 
 PyObject* ring_add(PyObject*, PyObject* args) {
+    unsigned int use;
     Buffer a, b, out;
     unsigned long long modulus;
-    if (!PyArg_ParseTuple(args, "y*y*Kw*", &a.view, &b.view, &modulus, &out.view)) return nullptr;
+    if (!PyArg_ParseTuple(args, "Iy*y*Kw*", &use, &a.view, &b.view, &modulus, &out.view)) return nullptr;
     const std::size_t count = a.size() / 8;
     if (!modulus_fits(modulus) || !a.holds(count, 8) || !b.holds(count, 8) || !out.holds(count, 8)) {
         return wrong_length("summands");
     }
-    return run([&] { return tc::ring_add(a.data(), b.data(), count, modulus, out.out()); });
+    return run([&] { return dispatch(use).ring.add(a.data(), b.data(), count, modulus, out.out()); });
 }
 
 }  // namespace

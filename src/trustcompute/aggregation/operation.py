@@ -31,6 +31,7 @@ MATCHED: Final = "matched"
 NAMES: Final = frozenset({"spec", "parties", "session", "columns", "min_group"})
 ROLES: Final = frozenset({"aggregator", "aggregator_key", "holder"})
 LEAST_PARTIES: Final = 3
+MAX_MESSAGES: Final = 2**30
 NOTHING: Final = Sizes(0, 0)
 """What an aggregator brings."""
 
@@ -83,7 +84,8 @@ def _check(names: frozenset[str], params: Params, sizes: Sizes) -> dict[str, Any
             raise ParameterError(_ONE_READER)
         if roles.holder == roles.aggregator:
             raise ParameterError(f"{roles.holder} would add up and open: name another key holder")
-    if "under" in names and params["under"] not in KEYED:
+        _check_memory(20 * round_of(params).spec.slots)
+    if "under" in names and params["under"] not in [*KEYED]:
         raise ParameterError(f"under must be one of {', '.join(KEYED)}")
     return dict(params)
 
@@ -170,12 +172,20 @@ def _bound(params: Params, sizes: Sizes) -> Usage:
     return Usage(calls=1, bytes=masked.message_bytes(about.spec, len(about.parties)), rho=_rho(about))
 
 
+def _check_memory(size: int) -> None:
+    """Under keys a vector is one message, and everybody's lie in memory together where all receive them."""
+    if size > MAX_MESSAGES:
+        raise ParameterError(
+            f"this scheme would send {size:,} bytes, more than {MAX_MESSAGES:,}: use 'masked', which sends pieces"
+        )
+
+
 def _check_threshold(params: Params, sizes: Sizes) -> dict[str, Any]:
     canonical = _check(NAMES, params, sizes)
     about = round_of(params)
     if about.spec.reveal != "aggregator":
         raise ParameterError(_ONE_READER)
-    threshold.suite_of(about.spec, len(about.parties))
+    _check_memory(threshold.message_bytes(about.spec, len(about.parties)))
     return canonical
 
 

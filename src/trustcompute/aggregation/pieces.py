@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Final
 
 import numpy as np
 
@@ -22,8 +21,6 @@ from trustcompute.primitives.masks import TAGS, Stream, Tagger
 from trustcompute.protocol.message import Column, Message
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
-
-ASK: Final = {"piece": Column("i8", (1,))}
 
 Masks = Callable[[], tuple[list[Stream], list[Stream]]]
 """Streams to add and to take off, from their start."""
@@ -79,7 +76,7 @@ def send_all(masked: Masked, who: str, passes: int) -> Party[None]:
         del piece
         if len(parts) == 1:
             return
-        asked = int((yield from receive("next", **ASK))["piece"][0])
+        asked = int((yield from receive("next", piece=Column("i8", (1,))))["piece"][0])
         if asked == at + 1 == len(parts):
             return
         if asked not in (0, at + 1):

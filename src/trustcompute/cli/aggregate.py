@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from trustcompute import node
 from trustcompute.aggregation import Bounds, Noise, Spec
@@ -16,7 +15,7 @@ from trustcompute.aggregation.plan import SCHEMES
 from trustcompute.cli.ask import WRITERS
 from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, Purpose, Scenario, State
 from trustcompute.cli.output import print_fields, print_json, print_table, working
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.settings import read_text, read_toml
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity
 
@@ -154,11 +153,4 @@ def parse_matched(text: str) -> tuple[str, str]:
 
 def load_spec(path: Path) -> Spec:
     """Raises ``ParameterError`` naming the setting that is wrong."""
-    try:
-        return SpecSettings.model_validate(tomllib.loads(read_text(path))).spec()
-    except tomllib.TOMLDecodeError as error:
-        raise ParameterError(f"{path} is not TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ParameterError(f"{path}: {where}: {first['msg']}") from error
+    return read_toml(path, SpecSettings).spec()
