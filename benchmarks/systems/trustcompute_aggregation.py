@@ -96,7 +96,7 @@ def _rlwe(job: Job) -> Call:
 
     def encrypt() -> int:
         for piece in pieces:
-            rlwe.encrypt(key, piece, rng).pack()
+            rlwe.encrypt_packed(key, piece, rng)
         return job.rows
 
     def decrypt() -> int:

@@ -22,7 +22,7 @@ GRANT = {
         "aggregation.masked.v1": GrantBounds(min_group=3),
         "aggregation.rlwe-threshold.v1": GrantBounds(min_group=3),
     },
-    "outputs": [OutputForm.AGGREGATE, OutputForm.MATCHED_IDS, OutputForm.DP_RELEASE],
+    "outputs": [OutputForm.AGGREGATE, OutputForm.MATCHED_IDS, OutputForm.COUNT, OutputForm.DP_RELEASE],
     "limits": {"calls": Limit(total=50), "rho": Limit(total=10**12)},
 }
 

@@ -16,7 +16,7 @@ all: what ``decrypt`` returns is rounded. Constant time in secrets on the compil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import e, exp, isqrt, log2, pi
 from typing import Final
@@ -26,7 +26,7 @@ import numpy as np
 from trustcompute import kernels
 from trustcompute.errors import ParameterError, RemoteProtocolError
 from trustcompute.kernels import NOISE_BITS
-from trustcompute.kernels.arrays import I64, U64
+from trustcompute.kernels.arrays import I64, U8, U64
 from trustcompute.primitives import ring
 from trustcompute.primitives.ring import BITS
 from trustcompute.primitives.rng import Rng
@@ -186,30 +186,64 @@ def encrypt(key: SecretKey | PublicKey, values: I64, rng: Rng) -> Ciphertext:
     IND-CPA under ring-LWE. Raises ``ParameterError`` for a value beyond the limit.
     """
     suite = key.suite
+    _check(values, suite)
+    body = np.empty((suite.polynomials(len(values)), suite.size), dtype=np.uint64)
+    if isinstance(key, SecretKey):
+        seed = rng.bytes(SEED)
+        for rows, first in _under_secret(key, values, seed, rng):
+            body[rows] = first
+        return Ciphertext(suite, len(values), body, seed)
+    other = np.empty_like(body)
+    for rows, first, second in _under_public(key, values, rng):
+        body[rows], other[rows] = first, second
+    return Ciphertext(suite, len(values), body, other)
+
+
+def encrypt_packed(key: SecretKey | PublicKey, values: I64, rng: Rng) -> U8:
+    """The same as the bytes that ``Ciphertext.pack`` makes, uint8[packed_size], written as they are made."""
+    suite = key.suite
+    _check(values, suite)
+    seeded, unit = isinstance(key, SecretKey), suite.size * BITS // 8
+    out = np.empty(packed_size(suite, len(values), seeded=seeded), dtype=np.uint8)
+    half = suite.polynomials(len(values)) * unit
+    if isinstance(key, SecretKey):
+        seed = rng.bytes(SEED)
+        for rows, first in _under_secret(key, values, seed, rng):
+            out[rows.start * unit : rows.stop * unit] = ring.pack(first)
+        out[half:] = np.frombuffer(seed, dtype=np.uint8)
+        return out
+    for rows, first, second in _under_public(key, values, rng):
+        out[rows.start * unit : rows.stop * unit] = ring.pack(first)
+        out[half + rows.start * unit : half + rows.stop * unit] = ring.pack(second)
+    return out
+
+
+def _check(values: I64, suite: Suite) -> None:
     if values.dtype != np.int64 or values.ndim != 1:
         raise ParameterError("values must be a flat int64 array")
     if len(values) and max(int(values.max()), -int(values.min())) > suite.limit:
         raise ParameterError(f"a value is beyond ±{suite.limit}: what {suite.name} holds for a sum")
-    polynomials = suite.polynomials(len(values))
-    body = np.empty((polynomials, suite.size), dtype=np.uint64)
-    if isinstance(key, SecretKey):
-        seed = rng.bytes(SEED)
-        stream = _uniform_stream(seed)
-        for rows in _steps(body):
-            drawn = ring.uniform(stream, suite.size, len(body[rows]), MODULUS)
-            masks = kernels.ntt(kernels.ntt_mul(drawn, key.transformed, MODULUS), MODULUS, inverse=True)
-            body[rows] = _sealed(masks, rng, values, suite, rows)
-        return Ciphertext(suite, len(values), body, seed)
-    other = np.empty_like(body)
-    base = uniform(key.seed, suite, 1)
-    for rows in _steps(body):
-        count = len(body[rows])
+
+
+def _under_secret(key: SecretKey, values: I64, seed: bytes, rng: Rng) -> Iterator[tuple[slice, U64]]:
+    """Rows of polynomials, and the bodies of these."""
+    suite, stream = key.suite, _uniform_stream(seed)
+    for rows in _steps(suite.polynomials(len(values)), suite):
+        drawn = ring.uniform(stream, suite.size, rows.stop - rows.start, MODULUS)
+        masks = kernels.ntt(kernels.ntt_mul(drawn, key.transformed, MODULUS), MODULUS, inverse=True)
+        yield rows, _sealed(masks, rng, values, suite, rows)
+
+
+def _under_public(key: PublicKey, values: I64, rng: Rng) -> Iterator[tuple[slice, U64, U64]]:
+    """Rows of polynomials, and the bodies and second polynomials of these."""
+    suite, base = key.suite, uniform(key.seed, key.suite, 1)
+    for rows in _steps(suite.polynomials(len(values)), suite):
+        count = rows.stop - rows.start
         blind = kernels.ntt(_ternary(rng, suite, count), MODULUS)
         first = kernels.ntt(kernels.ntt_mul(blind, key.transformed, MODULUS), MODULUS, inverse=True)
-        body[rows] = _sealed(first, rng, values, suite, rows)
+        body = _sealed(first, rng, values, suite, rows)
         second = kernels.ntt(kernels.ntt_mul(blind, base, MODULUS), MODULUS, inverse=True)
-        other[rows] = ring.blend(second, ring.words(rng, suite.size, count), MODULUS)
-    return Ciphertext(suite, len(values), body, other)
+        yield rows, body, ring.blend(second, ring.words(rng, suite.size, count), MODULUS)
 
 
 def expand(ciphertext: Ciphertext) -> Ciphertext:
@@ -242,7 +276,7 @@ def decrypt(secret: SecretKey, ciphertext: Ciphertext) -> I64:
     if ciphertext.suite != suite:
         raise ParameterError("the ciphertext is of another suite than the key")
     other = _written(ciphertext)
-    for rows in _steps(values):
+    for rows in _steps(len(values), suite):
         product = ring.product(other[rows], secret.transformed, MODULUS)
         values[rows] = _rounded(ring.minus(ciphertext.body[rows], product, MODULUS), suite)
     return values.reshape(-1)[: ciphertext.count]
@@ -291,9 +325,9 @@ def _written(ciphertext: Ciphertext) -> U64:
     return other
 
 
-def _steps(rows: U64 | I64) -> list[slice]:
-    step = STEP // rows.shape[1]
-    return [slice(at, min(at + step, len(rows))) for at in range(0, len(rows), step)]
+def _steps(polynomials: int, suite: Suite) -> list[slice]:
+    step = STEP // suite.size
+    return [slice(at, min(at + step, polynomials)) for at in range(0, polynomials, step)]
 
 
 def _unpacked(data: bytes | memoryview, suite: Suite, polynomials: int) -> U64:
