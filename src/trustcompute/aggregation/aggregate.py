@@ -63,15 +63,19 @@ def aggregate(
     binding = Binding("", star.id, params, "aggregator", "contributor")
     try:
         run = run_star(star.coordinator, star.parties, binding)
-        errors = run.errors
     except TooFew as error:
-        errors = error.errors
-    # The others could have gone on; in one process nobody wants a sum without a table it passed.
-    if unusable := {name: error for name, error in errors.items() if isinstance(error, InputError)}:
-        raise unusable[min(unusable)]
+        _raise_unusable(error.errors)
+        raise
+    _raise_unusable(run.errors)
     sums, names = run.result
     costs = {name: cost for name, cost in run.costs.items() if name in by_name}
     return Aggregate(spec, sums, names, run.reasons, star.id, costs, star.leakage)
+
+
+def _raise_unusable(errors: Mapping[str, BaseException]) -> None:
+    """The others could go on; in one process nobody wants a sum without a table that was passed."""
+    if unusable := {name: error for name, error in errors.items() if isinstance(error, InputError)}:
+        raise unusable[min(unusable)]
 
 
 @dataclass(frozen=True)
