@@ -22,7 +22,11 @@
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
+    vector = "seats"                 # a column whose rows may be added up row by row; optional
     least_parties = 3                # the fewest parties whose sum this dataset takes part in
+    least_matched = 20               # the fewest rows of a sum over matched rows, and by which two such sums differ
+    key_holders = ["keys.example"]   # under whose keys it may be encrypted; optional
+    opens = false                    # whether sums are opened here under grants for it; then it needs no source
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
@@ -45,7 +49,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -59,6 +63,8 @@ from trustcompute.primitives.identity import peer_key
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
 from trustcompute.verification.table import LEAST_IN_BUCKET
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class UnitSettings(BaseModel):
@@ -104,7 +110,9 @@ class DatasetSettings(BaseModel):
     personal: bool = False
     evaluated: str | None = None
     aggregates: list[str] = []
+    vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
     key_holders: list[str] = []
     opens: bool = False
     stored: str | None = None
@@ -168,9 +176,13 @@ class NodeSettings(BaseModel):
 
 def load_settings(path: Path) -> NodeSettings:
     """Read a node's file. Raises ``ParameterError`` naming the setting that is wrong."""
+    return read_toml(path, NodeSettings, folder=path.parent)
+
+
+def read_toml(path: Path, form: type[Form], **more: object) -> Form:
+    """A TOML file in the form of a model; more: fields that are not in it. Raises ``ParameterError``."""
     try:
-        document = tomllib.loads(read_text(path))
-        return NodeSettings.model_validate(document | {"folder": path.parent})
+        return form.model_validate(tomllib.loads(read_text(path)) | more)
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:

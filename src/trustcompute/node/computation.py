@@ -34,14 +34,14 @@ class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
     cut: where a job may have several runs, how many, the party of each, and what its data are.
-    asked_by: refuses parameters that are not for the peer of that name and key.
+    check_asker: refuses parameters that are not for the peer of that name and key.
     """
 
     operation: Operation
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
-    asked_by: Callable[[Params, str, VerifyKey], None] | None = None
+    check_asker: Callable[[Params, str, VerifyKey], None] | None = None
 
     def runs(self, params: Params) -> int:
         return 1 if self.cut is None else self.cut.runs(params)
@@ -145,7 +145,7 @@ COMPUTATIONS: Final = (
             aggregates.operation_of(under),
             contribution.rows,
             contribution.under_key(under),
-            asked_by=aggregates.check_asker,
+            check_asker=aggregates.check_asker,
         )
         for under in aggregates.KEYED
     ),
@@ -153,7 +153,7 @@ COMPUTATIONS: Final = (
         aggregates.operation_of(aggregates.HOLDER),
         contribution.holder_rows,
         contribution.provide_opening,
-        asked_by=aggregates.check_asker,
+        check_asker=aggregates.check_asker,
     ),
 )
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.members import Member
+from trustcompute.aggregation.rowsets import RowSets
 from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
@@ -50,7 +51,11 @@ class Dataset:
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
                  offered.
+    vector:      a column whose rows, in order, take part as one vector: sums show a value for every row. Grants that
+                 bound columns name it ``value``, as specifications do.
     least_parties: the fewest parties whose sum this dataset takes part in, or is opened under it.
+    least_matched: the fewest rows that are added up, without noise, where an aggregate is over matched rows only, and
+                 the fewest by which two such sets differ.
     key_holders: names of those under whose key it may be encrypted for a sum; without any, masks alone.
     opens:       whether this node makes keys and opens sums under grants for this dataset (``aggregation.holder.v1``):
                  one for every pool of data, so that sums over almost the same parties are refused. Where it is nothing
@@ -73,7 +78,9 @@ class Dataset:
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
     aggregates: Sequence[str] = ()
+    vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
     key_holders: Sequence[str] = ()
     opens: bool = False
 
@@ -83,12 +90,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Contributor:
-    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, and the sums
-    for which it gave its decryption share."""
+    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, the sums
+    for which it gave its decryption share, and the sets of matched rows it added up."""
 
     member: Member
     cohorts: Cohorts
     given: Given
+    rows: RowSets
 
 
 class HeldDataset:
@@ -97,16 +105,15 @@ class HeldDataset:
     def __init__(
         self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
     ) -> None:
-        if not (
-            dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates or dataset.opens
-        ):
+        summed = dataset.aggregates or dataset.vector or dataset.opens
+        if not (dataset.key_choices() or dataset.unit or dataset.verified or summed):
             raise ParameterError(
                 f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, takes part in no"
                 " aggregates and opens none: nobody could ask anything of it"
             )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
-        self.table.check_columns(dataset.aggregates)
+        self.table.check_columns([*dataset.aggregates, *([dataset.vector] if dataset.vector else [])])
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
         self.matches: Matches | None = None  # what finished jobs found, at a node
@@ -133,6 +140,10 @@ class HeldDataset:
         if self.dataset.stored is not None and choices:
             return self.keys(choices[0]).rows  # counting a large CSV file would be a pass more
         return tables.row_count(self.table)
+
+    @property
+    def rows(self) -> int:
+        return self._rows
 
     def asked_by(self, asker: str) -> HeldDataset:
         """The same, as a computation gets it that this name asked for."""
@@ -219,6 +230,7 @@ class HeldDataset:
             "unit": None if d.unit is None else _unit_entry(d.unit),
             "predicates": self.verification.entries(),
             "aggregates": list(d.aggregates),
+            "vector": d.vector,
         }
 
 

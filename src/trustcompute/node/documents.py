@@ -93,6 +93,7 @@ class CatalogEntry(Document):
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
+    vector: Name | None = None
 
 
 class Catalog(Document):
