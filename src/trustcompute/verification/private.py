@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 
 import numpy as np
 
@@ -116,7 +116,7 @@ def consumer(
     if public is not None:
         seed = bytes.fromhex(said.seed)
         more = (pir.prepare(public.hint, seed, shape.columns, rng, executor=executor) for _ in repeat(None))
-        ready = [one for one, _ in zip(chain(prepared, more), range(len(questions)), strict=False)]
+        ready = list(islice(chain(prepared, more), len(questions)))
         asked = np.stack([pir.query(one, int(j)) for one, j in zip(ready, numbers, strict=True)])
     else:  # nothing can come of it, and uniform words look like any query
         asked = rng.array(4 * len(questions) * shape.columns).view("<u4").reshape(-1, shape.columns)
