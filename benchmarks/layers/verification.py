@@ -22,7 +22,10 @@ from benchmarks.systems import trustcompute_verification
 def prepare(folder: Path, task: str, rows: int) -> None:
     """A table for whole questions, made once; for the rest each process draws its inputs before the clock starts."""
     if task == "private":
-        print(f"private: a table of {rows:,} random evaluations, of the shape and cost of real ones", file=sys.stderr)
+        print(
+            f"private: a table of {rows:,} random evaluations, of the shape and cost of real ones",
+            file=sys.stderr,
+        )
         trustcompute_verification.make_table(folder / "table", rows)
 
 

@@ -26,7 +26,7 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.verification import proof
 from trustcompute.verification.table import Table
 
-BUCKET, PRIVATE = "verify.bucket.v1", "verify.private.v1"
+BUCKET, PRIVATE, DOWNLOAD = "verify.bucket.v1", "verify.private.v1", "verify.download.v1"
 ASKED = ["N3", "N25", "absent"]
 CODES = ["mismatch", "match", "no record"]
 
@@ -35,12 +35,15 @@ class VerificationWorld(World):
     """The world of intersections, its dataset answering predicates."""
 
     version, directory_name = "2013", "verification"
+    download = True
     predicates = ("seats >= 20", "present", "match(seats)")
 
     def start(self):
         super().start()
         self.node.close()
-        published = Published(self.predicates, "tailnum", self.directory / self.directory_name)
+        published = Published(
+            self.predicates, "tailnum", self.directory / self.directory_name, download=self.download
+        )
         dataset = Dataset("planes", PLANES, version="2013", keys=["tailnum"], verified=published)
         self.node = Node(REGISTRY, self.broker, [dataset])
 
@@ -57,7 +60,7 @@ class VerificationWorld(World):
 
 @pytest.fixture
 def world(tmp_path):
-    made = VerificationWorld(tmp_path, operations={BUCKET: Bounds(), PRIVATE: Bounds()})
+    made = VerificationWorld(tmp_path, operations={BUCKET: Bounds(), PRIVATE: Bounds(), DOWNLOAD: Bounds()})
     yield made
     made.stop()
 
@@ -98,6 +101,37 @@ def test_the_hint_travels_once_and_prepared_questions_are_taken(world, tmp_path)
     assert second.cost.bytes_received == third.cost.bytes_received < first.cost.bytes_received / 50
     with pytest.raises(ParameterError, match="no hint yet"):
         world.session().prepare_verification("planes", "present")
+
+
+def test_a_batch_is_padded_and_charged_as_it_is_seen(world):
+    session = world.session()
+    found = session.verify("planes", "seats >= 20", keys=ASKED, check=world.check(), mode="batch")
+    assert found.codes == CODES and found.plan.questions == 16
+    assert "at most" in found.leakage.provider
+    assert found.receipt.verify(world.broker.log_key).fields["usage"]["rows"] == "16"
+
+
+def test_a_masked_table_travels_once_and_only_where_the_holder_gives_it(world, tmp_path):
+    with world.session(state=tmp_path / "state") as session:
+        first = session.verify("planes", "seats >= 20", keys=ASKED, mode="download")
+        second = session.verify("planes", "seats >= 20", keys=["N25"], mode="download")
+    with world.session(state=tmp_path / "state") as session:  # another process
+        third = session.verify("planes", "seats >= 20", keys=ASKED, mode="download")
+    assert (first.codes, second.codes, third.codes) == (CODES, ["match"], CODES)
+    assert third.cost.bytes_received < first.cost.bytes_received / 2
+    assert first.answers[0].proof.verify(REGISTRY.key.public).text == "mismatch"
+    [cells] = (tmp_path / "state").glob("*.cells")
+    cells.write_bytes(b"\1" + cells.read_bytes()[1:])
+    with (
+        world.session(state=tmp_path / "state") as session,
+        pytest.raises(VerificationError, match="altered"),
+    ):
+        session.verify("planes", "seats >= 20", keys=ASKED, mode="download")
+    used = world.used()
+    world.node._datasets["planes"].dataset.verified.__dict__["download"] = False
+    with pytest.raises(Refused) as refused:
+        world.session().verify("planes", "seats >= 20", keys=ASKED, mode="download")
+    assert (refused.value.rule, world.used()) == ("download", used)
 
 
 def test_a_grant_says_which_predicates_and_a_delegated_one_names_no_more(world):

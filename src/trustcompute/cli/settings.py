@@ -78,6 +78,7 @@ class VerifiedSettings(BaseModel):
     directory: str
     epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
     least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+    download: bool = False
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})

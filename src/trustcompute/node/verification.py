@@ -21,8 +21,8 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.verification import bucket, operation, private, table, truth
-from trustcompute.verification.operation import BUCKET, PRIVATE
+from trustcompute.verification import bucket, download, operation, private, table, truth
+from trustcompute.verification.operation import BUCKET, DOWNLOAD, PRIVATE
 from trustcompute.verification.table import LEAST_IN_BUCKET, About, Table
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Published:
 
     predicates: texts as ``verification.parse`` takes them. subject: the key columns that name a record. directory:
     where tables and their secrets are kept. epoch: of the keys; counted up to make all tables anew under other ones.
-    least_in_bucket: records that a bucket of bucket mode holds at least.
+    least_in_bucket: records that a bucket of bucket mode holds at least. download: whether whole masked tables are
+    given to those whose grants name ``verify.download.v1``.
     """
 
     predicates: Sequence[str]
@@ -43,6 +44,7 @@ class Published:
     directory: Path | str | None = None
     epoch: int = 1
     least_in_bucket: int = LEAST_IN_BUCKET
+    download: bool = False
 
     def __post_init__(self) -> None:
         texts = [str(verification.parse(text)) for text in self.predicates]
@@ -127,7 +129,15 @@ def private_provider(
     return private.provider(found, sizes.consumer, params["fetch"], rng, signer, executor=executor)
 
 
-PROVIDERS: Final = {BUCKET: bucket_provider, PRIVATE: private_provider}
+def download_provider(
+    held: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+) -> Party[None]:
+    """The provider's party of ``verify.download.v1``."""
+    found, signer = _table(DOWNLOAD, held, params), held.verification.signer
+    return download.provider(found, sizes.consumer, params["fetch"], rng, signer)
+
+
+PROVIDERS: Final = {BUCKET: bucket_provider, PRIVATE: private_provider, DOWNLOAD: download_provider}
 
 
 def _table(protocol: str, held: HeldDataset, params: Params) -> Table:
@@ -140,6 +150,14 @@ def _table(protocol: str, held: HeldDataset, params: Params) -> Table:
             field="params.predicate",
             owner="the node's operator",
             fix=f"ask one that is published: {known}",
+        )
+    if protocol == DOWNLOAD and not (held.dataset.verified and held.dataset.verified.download):
+        raise Refused(
+            f"dataset {name!r} does not give its masked tables away",
+            rule="download",
+            field="operation",
+            owner="the node's operator",
+            fix="ask in bucket or private mode",
         )
     found = published.get(params["table"])
     wanted = None if found is None else operation.parameters(protocol, found.descriptor, found.id)

@@ -20,21 +20,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import chain, islice, repeat
+from itertools import islice
 
 import numpy as np
 
 from trustcompute.errors import VerificationError
-from trustcompute.kernels.arrays import U8
 from trustcompute.primitives import merkle
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.message import Column, Message
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.verification import answer, layout, pir, statement
-from trustcompute.verification.answer import Evaluated, Questions, Shown, VerifiedAnswer
+from trustcompute.verification.answer import Evaluated, Questions, VerifiedAnswer
 from trustcompute.verification.bucket import Promise
-from trustcompute.verification.cells import U32, U64, Place
+from trustcompute.verification.cells import U32, U64
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.lwe import DIMENSION
 from trustcompute.verification.pir import Prepared
@@ -115,8 +114,9 @@ def consumer(
         numbers = layout.column_of(found.tags, public.splitters)
     if public is not None:
         seed = bytes.fromhex(said.seed)
-        more = (pir.prepare(public.hint, seed, shape.columns, rng, executor=executor) for _ in repeat(None))
-        ready = list(islice(chain(prepared, more), len(questions)))
+        ready = list(islice(prepared, len(questions)))
+        missing = len(questions) - len(ready)
+        ready += pir.prepare_many(public.hint, seed, shape.columns, rng, missing, executor=executor)
         asked = np.stack([pir.query(one, int(j)) for one, j in zip(ready, numbers, strict=True)])
     else:  # nothing can come of it, and uniform words look like any query
         asked = rng.array(4 * len(questions) * shape.columns).view("<u4").reshape(-1, shape.columns)
@@ -134,7 +134,7 @@ def consumer(
         check.verify(one, word)
     columns = [pir.column_of(one, word) for one, word in zip(ready, got["word"], strict=True)]
     answers = [
-        answer.opened(promise.token, said, found, index, _shown(public, int(number), column))
+        answer.opened(promise.token, said, found, index, answer.in_tree(public.tree, int(number), column))
         for index, (number, column) in enumerate(zip(numbers, columns, strict=True))
     ]
     return Private(answers, public)
@@ -181,8 +181,3 @@ def _public(said: Descriptor, got: Message, problems: list[VerificationError]) -
     except VerificationError as error:
         problems.append(error)
         return None
-
-
-def _shown(public: Public, number: int, column: U8) -> Shown:
-    steps = b"".join(public.tree.inclusion_proof(number))
-    return Shown(Place.COLUMN, number, column, np.frombuffer(steps, dtype=np.uint8).reshape(-1, 32))
