@@ -104,7 +104,7 @@ def make_table(place: Path, records: int) -> None:
     many = truth.Truth(spec, keys, np.ones(records, dtype=bool), None, None, 0)
     about = table.About(dataset="held", version="1", subject=("id",), predicate=predicate, place=bytes(32))
     with ThreadPoolExecutor(2) as executor:
-        made = table._laid_out(
+        made = table.laid_out(
             about,
             many,
             _key(),

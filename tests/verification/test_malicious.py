@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -228,6 +230,34 @@ def test_what_is_sent_and_received_has_the_same_size_for_every_key(made):
             _, sent, _ = play(*parties(made, questions(made, [key])))
             shown.setdefault(parties, []).append(sent)
     assert all(one == seen[0] for seen in shown.values() for one in seen)
+
+
+@pytest.mark.parametrize("parties", [bucket_parties, private_parties, download_parties])
+def test_the_holder_does_the_same_for_every_key(made, parties):
+    """Calls its party makes, of Python's and compiled functions: a run's time cannot tell keys apart where the calls
+    and all sizes are the same, and kernels take the same for all data."""
+
+    def counted(party):
+        seen, value = [], None
+        while True:
+            sys.setprofile(lambda frame, event, argument: seen.append(event))
+            try:
+                step = party.send(value)
+            except StopIteration:
+                return
+            finally:
+                sys.setprofile(None)
+                calls.append(Counter(seen))
+            value = yield step
+
+    found = []
+    for key in ["N1", "N1", "N149", "absent"]:
+        calls = []
+        consumer, provider = parties(made, questions(made, [key]))
+        play(consumer, counted(provider))
+        found.append(calls[:])
+    assert found[1] == found[2] == found[3]
+    assert len(found[1]) >= 2 and sum(found[1][1].values()) > 20
 
 
 def test_a_hint_of_another_version_is_refused_when_it_is_loaded(made):

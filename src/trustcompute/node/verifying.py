@@ -143,7 +143,7 @@ def verify(
     job: str | None,
 ) -> MeteredVerification:
     """``Session.verify``."""
-    promise = _promise(session, dataset, predicate, match)
+    promise = _promise(session, dataset, predicate, match, check)
     if (keys is None) == (rows is None):
         raise ParameterError("pass keys= (a list), or rows= (a table with the key's columns)")
     kept, executor = session.kept, session.executor
@@ -221,8 +221,15 @@ def prepare(
     return len(ready)
 
 
-def _promise(session: Session, dataset: str, predicate: str | None, match: Sequence[str] | None) -> Promise:
-    """The descriptor of the predicate asked for, its signature checked."""
+def _promise(
+    session: Session,
+    dataset: str,
+    predicate: str | None,
+    match: Sequence[str] | None,
+    check: Check | None = None,
+) -> Promise:
+    """The descriptor of the predicate asked for, its signature checked. Of an earlier table, where it still answers
+    and the check is for it."""
     if (predicate is None) == (match is None):
         raise ParameterError("pass a predicate, or match= with the columns to compare")
     entry, holder = session.entry(dataset), _holder(session)
@@ -234,12 +241,15 @@ def _promise(session: Session, dataset: str, predicate: str | None, match: Seque
         wanted = str(match_of(tuple(match or ()), subject))
     for one in entries:
         if one.text == wanted:
-            said = descriptor.verify(one.descriptor, holder)
-            if (said.dataset, said.version, said.predicate) != (entry.id, entry.version, one.text):
+            tokens = [one.descriptor, *one.earlier]
+            token = next((t for t in tokens if check is not None and token_hash(t) == check.table), tokens[0])
+            said = descriptor.verify(token, holder)
+            version = entry.version if token == one.descriptor else said.version
+            if (said.dataset, said.version, said.predicate) != (entry.id, version, one.text):
                 raise RemoteProtocolError(
                     "the catalogue shows the descriptor of another dataset or predicate"
                 )
-            return Promise(one.descriptor, token_hash(one.descriptor), said, holder)
+            return Promise(token, token_hash(token), said, holder)
     known = ", ".join(one.text for one in entries)
     raise ParameterError(f"dataset {dataset!r} does not answer {wanted!r}; it answers: {known}")
 

@@ -94,6 +94,11 @@ def consumer(
     said, shape = promise.said, promise.said.columns.shape
     problems: list[VerificationError] = []
     blinded = answer.blind(questions, rng)
+    ready = list(islice(prepared, len(questions)))
+    seed, missing = bytes.fromhex(said.seed), len(questions) - len(ready)
+    coming = None
+    if missing == 1 and public is not None:  # computed while the holder evaluates
+        coming = pir.begin(public.hint, seed, shape.columns, rng, executor=executor)
     yield from send("asked", point=blinded.elements)
     if public is None:
         public = _public(said, (yield from _receive_public(said)), problems)
@@ -109,14 +114,13 @@ def consumer(
     except VerificationError as error:
         problems.append(error)
     numbers = np.zeros(len(questions), dtype=np.uint32)
-    ready: list[Prepared] = []
     if public is not None and found is not None:
         numbers = layout.column_of(found.tags, public.splitters)
     if public is not None:
-        seed = bytes.fromhex(said.seed)
-        ready = list(islice(prepared, len(questions)))
-        missing = len(questions) - len(ready)
-        ready += pir.prepare_many(public.hint, seed, shape.columns, rng, missing, executor=executor)
+        if coming is not None:
+            ready.append(coming())
+        else:
+            ready += pir.prepare_many(public.hint, seed, shape.columns, rng, missing, executor=executor)
         asked = np.stack([pir.query(one, int(j)) for one, j in zip(ready, numbers, strict=True)])
     else:  # nothing can come of it, and uniform words look like any query
         asked = rng.array(4 * len(questions) * shape.columns).view("<u4").reshape(-1, shape.columns)
