@@ -38,6 +38,9 @@
     subject = "tailnum"              # the key columns that name a record
     predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
     directory = "verification"       # where tables and their secrets are kept
+    epoch = 1                        # of the keys; counted up, all tables are made anew under other ones
+    earlier = 1                      # tables of each predicate, replaced by later ones, that still answer
+    download = false                 # whether masked tables are given to those whose grants name verify.download.v1
 
     [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
     total = 1_000_000_000_000
@@ -84,6 +87,8 @@ class VerifiedSettings(BaseModel):
     directory: str
     epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
     least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+    download: bool = False
+    earlier: Annotated[int, Field(ge=0, le=8)] = 1
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})

@@ -165,6 +165,7 @@ class HeldDataset:
             limits=d.limits,
             epoch=d.epoch,
             per_recipient=d.per_recipient,
+            tables=tuple(sorted(self.verification.by_id)),
         )
 
     def keys(self, columns: Sequence[str]) -> tables.KeySet:

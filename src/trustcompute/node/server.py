@@ -336,10 +336,24 @@ class Node:
             )
         raise Conflict(f"the job is {record.state}: start a new one")
 
-    def _hold(self, held: HeldDataset) -> None:
+    def renew(self, dataset: Dataset) -> None:
+        """Offer another version of a dataset, without an outage: the one before answers until this one is ready, and
+        jobs that run go on with it; of its verification tables some answer longer (``Published.earlier``).
+
+        Raises as the start of a node does; then nothing has changed.
+        """
+        if dataset.id not in self._datasets:
+            raise ParameterError(f"the node offers no dataset {dataset.id!r} to renew")
+        held = HeldDataset(dataset, self._executor, signer=self.identity.key)
+        if dataset.verified is not None:
+            before = self._datasets[dataset.id].verification
+            held.verification = held.verification.after(before, dataset.verified.earlier)
+        self._hold(held, again=True)
+
+    def _hold(self, held: HeldDataset, *, again: bool = False) -> None:
         """Digest a dataset and describe it once, so that what cannot be offered is found at the start."""
         name = held.dataset.id
-        if name in self._datasets:
+        if name in self._datasets and not again:
             raise ParameterError(f"there are two datasets {name!r}: give each an id of its own")
         try:
             documents.CatalogEntry.model_validate(held.describe())
