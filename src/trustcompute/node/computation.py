@@ -31,13 +31,15 @@ Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any
 class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
-    cut: where a job may have several runs, how many, the party of each, and what its data are.
+    cut: where a job may have several runs, how many, the party of each, and what its data are. one_turn: all that
+    leaves the provider is one answer: nothing is told before the charge, so the job is charged without being armed.
     """
 
     operation: Operation
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
+    one_turn: bool = False
 
     def runs(self, params: Params) -> int:
         return 1 if self.cut is None else self.cut.runs(params)
@@ -127,7 +129,7 @@ COMPUTATIONS: Final = (
         )
         for one in INTERSECTIONS
     ),
-    Computation(lookup.OPERATION, _lookup_rows, _lookup),
+    Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(

@@ -263,6 +263,7 @@ class Node:
                 usage=operation.bound(claims.params, sizes),
                 deliver=partial(self._deliver, claims.jti, claims.san, claims.dataset),
                 runs=runs,
+                arms=not computation.one_turn,
                 released=[release.run for release in record.releases],
                 source=source,
             )
