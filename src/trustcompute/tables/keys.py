@@ -141,6 +141,7 @@ def keys(
     for found, valid in batches:
         collected.append(found, rows + np.flatnonzero(valid))
         rows += len(valid)
+    pa.default_memory_pool().release_unused()  # the batches are gone: a protocol will want their memory
     digests, codes, first_rows = collected.finish(rows)
     for array in (digests, codes, first_rows):
         array.setflags(write=False)
