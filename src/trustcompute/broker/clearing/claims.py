@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from trustcompute.broker.grant import (
     Amount,
     Count,
     Digest,
-    Document,
     Label,
     Name,
-    PublicKey,
+    SelfSigned,
     Time,
-    explain_validation,
-    read_claims,
+    read_signed,
+    stated,
 )
-from trustcompute.errors import GrantError, ParameterError, VerificationError
+from trustcompute.errors import GrantError
 from trustcompute.primitives import signing
-from trustcompute.primitives.signing import SigningKey, VerifyKey
+from trustcompute.primitives.signing import SigningKey
 
 DISPUTE_TYPE: Final = "tc-dispute+jwt"
 REVENUE_TYPE: Final = "tc-revenue+jwt"
@@ -40,7 +39,7 @@ def _ascending(entries: tuple[int, ...]) -> tuple[int, ...]:
     return entries
 
 
-class DisputeClaim(Document):
+class DisputeClaim(SelfSigned):
     """entries: indexes in the log of the node ``aud``; reason: in words, which the log only commits to."""
 
     aud: Name
@@ -51,10 +50,9 @@ class DisputeClaim(Document):
     ]
     reason: Label
     iat: Time
-    key: PublicKey
 
 
-class RevenueClaim(Document):
+class RevenueClaim(SelfSigned):
     """amount: minor units of the plan's currency that the grantee made with the grant from start to end."""
 
     aud: Name
@@ -63,7 +61,6 @@ class RevenueClaim(Document):
     end: Time
     amount: Amount
     iat: Time
-    key: PublicKey
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -74,12 +71,10 @@ class RevenueClaim(Document):
 
 def dispute(*, audience: str, entries: Sequence[int], reason: str, key: SigningKey, now: int) -> str:
     """A token that disputes uses. Raises ``ParameterError`` naming the claim."""
-    try:
+    with stated("dispute"):
         claims = DisputeClaim(
             aud=audience, entries=tuple(sorted(entries)), reason=reason, iat=now, key=key.public.x
         )
-    except ValidationError as error:
-        raise ParameterError(explain_validation(error, "dispute")[0]) from error
     return signing.sign(DISPUTE_TYPE, claims.to_document(), key)
 
 
@@ -87,25 +82,16 @@ def revenue(
     *, audience: str, grant: str, start: int, end: int, amount: int, key: SigningKey, now: int
 ) -> str:
     """A token that declares revenue. grant: the hash. Raises ``ParameterError`` naming the claim."""
-    try:
+    with stated("revenue"):
         claims = RevenueClaim(
             aud=audience, grant=grant, start=start, end=end, amount=amount, iat=now, key=key.public.x
         )
-    except ValidationError as error:
-        raise ParameterError(explain_validation(error, "revenue")[0]) from error
     return signing.sign(REVENUE_TYPE, claims.to_document(), key)
 
 
 def verify(token: str, header_type: str, model: type[Signed], audience: str) -> tuple[Signed, str]:
     """The claims and the signer's thumbprint. Raises ``GrantError`` with the field."""
-    claims, unverified = read_claims(token, header_type, model)
-    try:
-        key = VerifyKey.from_x(claims.key)
-        unverified.verify(key)
-    except signing.TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
+    claims, key = read_signed(token, header_type, model)
     if claims.aud != audience:
         raise GrantError(f"it is addressed to {claims.aud}, this node is {audience}", "aud")
     return claims, key.thumbprint
