@@ -33,7 +33,8 @@ Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any
 class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
-    cut: where a job may have several runs, how many, the party of each, and what its data are.
+    cut: where a job may have several runs, how many, the party of each, and what its data are. one_turn: all that
+    leaves the provider is one answer: nothing is told before the charge, so the job is charged without being armed.
     check_asker: refuses parameters that are not for the peer of that name and key.
     """
 
@@ -41,6 +42,7 @@ class Computation:
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
+    one_turn: bool = False
     check_asker: Callable[[Params, str, VerifyKey], None] | None = None
 
     def runs(self, params: Params) -> int:
@@ -131,7 +133,7 @@ COMPUTATIONS: Final = (
         )
         for one in INTERSECTIONS
     ),
-    Computation(lookup.OPERATION, _lookup_rows, _lookup),
+    Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
