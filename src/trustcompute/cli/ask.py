@@ -84,6 +84,10 @@ def intersect(
     protocol: Annotated[
         str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1, ...")
     ] = "auto",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of theirs to learn of keys that match; repeat for more."),
+    ] = None,
     purpose: Annotated[
         str | None, typer.Option(help="One of the grant's purposes, if it names several.")
     ] = None,
@@ -114,7 +118,7 @@ def intersect(
         )
     if ids is not None and (out is None or (output, reveal) != ("rows", "both")):
         raise ParameterError("--ids is for matched rows that go to --out, with --reveal both")
-    if out is not None and job is None and (output, reveal) == ("rows", "consumer"):
+    if out is not None and job is None and not label and (output, reveal) == ("rows", "consumer"):
         files.intersect(
             table,
             out,
@@ -152,6 +156,7 @@ def intersect(
             output=_one_of("output", output, ("rows", "count")),
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
             protocol=_one_of("protocol", protocol, ("auto", *OUTPUTS_OF)),
+            labels=label or [],
             purpose=purpose,
             scenario=scenario,
             job=job,

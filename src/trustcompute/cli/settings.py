@@ -23,6 +23,7 @@
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
     least_parties = 3                # the fewest parties whose sum this dataset takes part in
+    labels = {seats = 8}             # columns told of keys that match, and the most bytes of a value; optional
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
@@ -105,6 +106,7 @@ class DatasetSettings(BaseModel):
     evaluated: str | None = None
     aggregates: list[str] = []
     least_parties: int = 3
+    labels: dict[str, int] = {}
     stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None

@@ -91,7 +91,7 @@ def intersect_file(
     check_writable(file, out)
     spec = key_spec(key_choice(session._entry(asked.dataset), theirs))
     with _Kept.of(session, asked.dataset, file, ours, theirs) as kept:
-        job = kept.job()
+        job = _standing(session, kept)
         if asked.resume and not kept.begun:
             raise ParameterError(
                 "there is nothing to go on with for this file: its job is finished, or was never begun;"
@@ -129,6 +129,15 @@ def intersect_file(
         job=matched.job,
         receipt=Receipt.from_json(receipt),
     )
+
+
+def _standing(session: Session, kept: _Kept) -> str | None:
+    """The job kept for the file, if it can go on or is finished; one whose giving up was cut off is given up here."""
+    job = kept.job()
+    if job is None or session._states.has(job) or session._states.finished(job):
+        return job
+    kept.end()
+    return None
 
 
 def cancel_file(session: Session, dataset: str, file: Path, *, on: On) -> str | None:

@@ -12,7 +12,7 @@ from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import contribution, planned, release, verification
+from trustcompute.node import contribution, labels, planned, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -65,6 +65,7 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
     keys = dataset.keys(params["columns"])
     if keys.spec.digest != params["keys"]:
         raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
+    labels.check(dataset, params)
     return len(keys)
 
 
@@ -73,7 +74,15 @@ def _intersection(protocol: str) -> Provide:
         dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[MatchedRows | None]:
         keys = dataset.keys(params["columns"])
-        party = parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        party = parties.provider(
+            protocol,
+            params,
+            sizes,
+            keys.digests,
+            rng,
+            executor=executor,
+            labelled=labels.labelled(dataset, params),
+        )
         return _matched_rows(party, keys)
 
     return provide

@@ -18,6 +18,7 @@ from trustcompute.aggregation.members import Member
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
+from trustcompute.node import labels
 from trustcompute.node.aligned import Matches
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
@@ -48,6 +49,8 @@ class Dataset:
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
                  offered.
     least_parties: the fewest parties whose sum this dataset takes part in.
+    labels:      columns that an asker may learn of keys that match, where its grant says so (``matched_labels``), and
+                 the most bytes that a value of each takes: 8 for all but text and binary. Longer ones end the start.
     """
 
     id: str
@@ -67,6 +70,7 @@ class Dataset:
     verified: Published | None = None
     aggregates: Sequence[str] = ()
     least_parties: int = 3
+    labels: Mapping[str, int] = field(default_factory=dict)
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
@@ -95,6 +99,7 @@ class HeldDataset:
         self.table = tables.open_table(dataset.source)
         self.table.check_columns(dataset.aggregates)
         self.columns = tables.describe(self.table)
+        self.labels = labels.offered(self.table, dataset.labels)
         self.contributor: Contributor | None = None  # the node's part
         self.matches: Matches | None = None  # what finished jobs found, at a node
         self.asker = ""  # who asks, where it is held for one asker's job
@@ -206,6 +211,7 @@ class HeldDataset:
             "unit": None if d.unit is None else _unit_entry(d.unit),
             "predicates": self.verification.entries(),
             "aggregates": list(d.aggregates),
+            "labels": labels.entries(self.labels),
         }
 
 

@@ -80,6 +80,14 @@ class PredicateEntry(Document):
     descriptor: Token
 
 
+class LabelEntry(Document):
+    """A column that may be learnt of keys that match: what its values are, and how many bytes one may take."""
+
+    name: Name
+    kind: Annotated[str, Field(max_length=32)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+
+
 class CatalogEntry(Document):
     """A dataset as its holder describes it: names, kinds and counts, no values but those of public knowledge."""
 
@@ -93,6 +101,7 @@ class CatalogEntry(Document):
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
+    labels: Annotated[list[LabelEntry], Field(max_length=64)] = []
 
 
 class Catalog(Document):

@@ -14,6 +14,7 @@ import numpy as np
 from trustcompute import psi, tables
 from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, RemoteProtocolError, TableError
+from trustcompute.node import labels
 from trustcompute.node.documents import CatalogEntry, KeyChoice
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives.rng import Rng
@@ -22,7 +23,7 @@ from trustcompute.protocol.party import Party
 from trustcompute.psi import buckets, lookup, parties, planner
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import On, rows_found, split_on
-from trustcompute.psi.operation import INTERSECTIONS, named
+from trustcompute.psi.operation import INTERSECTIONS, VOLE, named
 
 if TYPE_CHECKING:
     from trustcompute.node.client import Computed
@@ -47,6 +48,7 @@ def intersect(
     reveal: str,
     protocol: planner.Protocol,
     runs: int,
+    labelled: Sequence[str],
     purpose: str | None,
     scenario: str | None,
     job: str | None,
@@ -54,12 +56,14 @@ def intersect(
     """See ``Session.intersect``."""
     ours, theirs = split_on(on)
     table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
-    choice = key_choice(session._entry(dataset), theirs)
+    entry = session._entry(dataset)
+    choice = key_choice(entry, theirs)
     spec = key_spec(choice)
     keys = tables.keys(table, ours, spec=spec, executor=session._executor)
 
     sizes = Sizes(len(keys), choice.distinct)
     asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal, "runs": runs}
+    asked |= labels.asked(entry, labelled)
     operation = named(planned(session, sizes, asked, job) if protocol == "auto" else protocol)
     done: Computed[Any]
     if runs == 1:
@@ -99,6 +103,9 @@ def intersect(
         left=table,
         left_keys=keys,
         left_order=None if done.output is None else done.output.order,
+        labels=None
+        if done.output is None or done.output.labels is None
+        else labels.received(done.output.labels, labels.form_in(entry, labelled)),
         job=done.job,
         receipt=done.receipt,
     )
@@ -141,6 +148,8 @@ def planned(session: Session, sizes: Sizes, asked: Params, job: str | None) -> s
     """The protocol an interrupted job began with, or the one to begin a new one with."""
     if job is not None:
         return str(session._states.load(job).asked["operation"])
+    if "labels" in asked:
+        return VOLE
     offered = set((session._catalog or session.catalog()).operations) & {op.id for op in INTERSECTIONS}
     found = planner.plan(
         sizes.consumer,

@@ -160,6 +160,7 @@ class Session(Client):
         reveal: Literal["consumer", "provider", "both"] = "consumer",
         protocol: planner.Protocol = "auto",
         runs: int = 1,
+        labels: str | Sequence[str] = (),
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -170,6 +171,8 @@ class Session(Client):
         output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
         protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
         runs: into how many buckets to cut the job, each a run of its own; for rows that only we learn.
+        labels: columns of theirs to learn of keys that match, of those the catalogue offers and the grant allows;
+            ``table()`` has them beside our rows (``psi.vole.v1``).
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
@@ -185,6 +188,7 @@ class Session(Client):
             reveal=reveal,
             protocol=protocol,
             runs=runs,
+            labelled=[labels] if isinstance(labels, str) else list(labels),
             purpose=purpose,
             scenario=scenario,
             job=job,
