@@ -84,6 +84,9 @@ def intersect(
     protocol: Annotated[
         str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1, ...")
     ] = "auto",
+    pad_to: Annotated[
+        str | None, typer.Option(help="Hide how many keys we have: power-of-two, or a number to fill up to.")
+    ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(help="A column of theirs to learn of keys that match; repeat for more."),
@@ -134,6 +137,7 @@ def intersect(
             scenario=scenario,
             resume=resume,
             runs=runs,
+            pad_to=_padding(pad_to),
         )
         return
     if out is not None:
@@ -157,6 +161,7 @@ def intersect(
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
             protocol=_one_of("protocol", protocol, ("auto", *OUTPUTS_OF)),
             labels=label or [],
+            pad_to=_padding(pad_to),
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -236,6 +241,10 @@ def _write(matched: pa.Table, path: Path) -> None:
     except pa.ArrowException as error:
         temporary.unlink(missing_ok=True)
         raise ParameterError(f"{path.suffix} cannot hold this table: {error}") from error
+
+
+def _padding(text: str | None) -> Any:
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Any:

@@ -23,6 +23,7 @@
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
     least_parties = 3                # the fewest parties whose sum this dataset takes part in
+    pad_to = "power-of-two"          # what sets of keys are filled up to, or a number; optional
     labels = {seats = 8}             # columns told of keys that match, and the most bytes of a value; optional
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
@@ -46,7 +47,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -107,6 +108,7 @@ class DatasetSettings(BaseModel):
     aggregates: list[str] = []
     least_parties: int = 3
     labels: dict[str, int] = {}
+    pad_to: int | Literal["power-of-two"] | None = None
     stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None

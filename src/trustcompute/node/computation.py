@@ -17,7 +17,7 @@ from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, parties
+from trustcompute.psi import buckets, lookup, padding
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
@@ -66,7 +66,7 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
     if keys.spec.digest != params["keys"]:
         raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
     labels.check(dataset, params)
-    return len(keys)
+    return dataset.declared(params["columns"])
 
 
 def _intersection(protocol: str) -> Provide:
@@ -74,7 +74,7 @@ def _intersection(protocol: str) -> Provide:
         dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[MatchedRows | None]:
         keys = dataset.keys(params["columns"])
-        party = parties.provider(
+        party = padding.provider(
             protocol,
             params,
             sizes,
@@ -95,8 +95,7 @@ def _bucket(protocol: str) -> Callable[[int], Provide]:
         ) -> Party[None]:
             of = buckets.runs_of(params)
             _, digests = dataset.keys(params["columns"]).part(run, of)
-            bucket = buckets.padded(digests, buckets.capacity(sizes.provider, of), rng)
-            yield from parties.provider(protocol, params, sizes, bucket, rng, executor=executor)
+            yield from padding.provider(protocol, params, sizes, digests, rng, executor=executor)
 
         return provide
 

@@ -24,6 +24,7 @@ from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
+from trustcompute.psi.padding import PadTo, padded_rows
 from trustcompute.psi.table import EvaluatedTable, evaluated
 from trustcompute.tables.stored import load, store
 
@@ -49,6 +50,8 @@ class Dataset:
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
                  offered.
     least_parties: the fewest parties whose sum this dataset takes part in.
+    pad_to:      a number of keys, or ``power-of-two``: to what every set of distinct keys is filled up, so that askers
+                 do not learn how many there are. Not with ``evaluated``.
     labels:      columns that an asker may learn of keys that match, where its grant says so (``matched_labels``), and
                  the most bytes that a value of each takes: 8 for all but text and binary. Longer ones end the start.
     """
@@ -71,6 +74,7 @@ class Dataset:
     aggregates: Sequence[str] = ()
     least_parties: int = 3
     labels: Mapping[str, int] = field(default_factory=dict)
+    pad_to: PadTo = None
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
@@ -94,6 +98,10 @@ class HeldDataset:
             raise ParameterError(
                 f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, and takes part in no"
                 " aggregates: nobody could ask anything of it"
+            )
+        if dataset.pad_to is not None and dataset.evaluated is not None:
+            raise ParameterError(
+                f"dataset {dataset.id!r} pads its sets, and an evaluated table tells their size: leave one out"
             )
         self.dataset = dataset
         self.table = tables.open_table(dataset.source)
@@ -135,6 +143,7 @@ class HeldDataset:
     def asset(self) -> Asset:
         """What the broker's policy knows of it."""
         d = self.dataset
+        padded = () if d.pad_to is None else d.key_choices()
         return Asset(
             id=d.id,
             version=d.version,
@@ -142,7 +151,7 @@ class HeldDataset:
             classification=d.classification,
             grade=d.grade,
             personal=d.personal,
-            rows=self._rows,
+            rows=max([self._rows, *(self.declared(choice) for choice in padded)]),
             limits=d.limits,
             epoch=d.epoch,
             per_recipient=d.per_recipient,
@@ -158,6 +167,10 @@ class HeldDataset:
             if choice not in self._digested:
                 self._digested[choice] = self._digest(choice)
             return self._digested[choice]
+
+    def declared(self, columns: Sequence[str]) -> int:
+        """How many distinct keys an asker is told there are: padded, where the holder wants it so."""
+        return padded_rows(len(self.keys(columns)), self.dataset.pad_to)
 
     def _digest(self, choice: tuple[str, ...]) -> tables.KeySet:
         on, folded, stored = list(choice), self.dataset.casefold, self.dataset.stored
@@ -203,7 +216,7 @@ class HeldDataset:
                 {
                     "columns": list(choice),
                     "spec": keys.spec.to_json(),
-                    "distinct": len(keys),
+                    "distinct": self.declared(choice),
                     "table": None if d.evaluated is None else self.evaluated(choice).id,
                 }
                 for choice, keys in choices
@@ -212,6 +225,7 @@ class HeldDataset:
             "predicates": self.verification.entries(),
             "aggregates": list(d.aggregates),
             "labels": labels.entries(self.labels),
+            "padded": d.pad_to is not None,
         }
 
 

@@ -102,6 +102,7 @@ class CatalogEntry(Document):
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
     labels: Annotated[list[LabelEntry], Field(max_length=64)] = []
+    padded: bool = False  # the numbers of distinct keys are what the sets are filled up to
 
 
 class Catalog(Document):

@@ -20,7 +20,7 @@ from trustcompute.node.runs import JobRuns
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, parties, planner
+from trustcompute.psi import buckets, lookup, padding, planner
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import On, rows_found, split_on
 from trustcompute.psi.operation import INTERSECTIONS, VOLE, named
@@ -49,6 +49,7 @@ def intersect(
     protocol: planner.Protocol,
     runs: int,
     labelled: Sequence[str],
+    pad_to: padding.PadTo,
     purpose: str | None,
     scenario: str | None,
     job: str | None,
@@ -61,7 +62,7 @@ def intersect(
     spec = key_spec(choice)
     keys = tables.keys(table, ours, spec=spec, executor=session._executor)
 
-    sizes = Sizes(len(keys), choice.distinct)
+    sizes = Sizes(padding.padded_rows(len(keys), pad_to), choice.distinct)
     asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal, "runs": runs}
     asked |= labels.asked(entry, labelled)
     operation = named(planned(session, sizes, asked, job) if protocol == "auto" else protocol)
@@ -72,7 +73,7 @@ def intersect(
             dataset,
             asked,
             sizes,
-            lambda params, rng: parties.consumer(
+            lambda params, rng: padding.consumer(
                 operation.id, params, sizes, keys.digests, rng, executor=session._executor
             ),
             input_digest=_digest(keys),
@@ -99,7 +100,7 @@ def intersect(
         left_rows=rows_found(done.output, keys),
         protocol=operation.id,
         cost=done.cost,
-        leakage=done.leakage,
+        leakage=padding.leakage(done.leakage, consumer=pad_to is not None, provider=entry.padded),
         left=table,
         left_keys=keys,
         left_order=None if done.output is None else done.output.order,
@@ -131,15 +132,13 @@ def bucket_party(session: Session, operation: Operation, sizes: Sizes, keys: tab
     def party(run: int, params: Params, rng: Rng) -> Party[Found]:
         of = buckets.runs_of(params)
         _, digests = keys.part(run, of)
-        bucket = buckets.padded(digests, buckets.capacity(sizes.consumer, of), rng)
-        found = yield from parties.consumer(
-            operation.id, params, sizes, bucket, rng, executor=session._executor
+        found = yield from padding.consumer(
+            operation.id, params, sizes, digests, rng, executor=session._executor
         )
         assert found is not None and found.mask is not None, (
             "a job of several runs finds rows, for the consumer"
         )
-        mask = buckets.found_in(found.mask, len(digests))
-        return Found(int(mask.sum()), mask)
+        return found
 
     return party
 

@@ -17,7 +17,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import alignment, matching, operation, parties, planner
+from trustcompute.psi import alignment, matching, operation, padding, planner
 from trustcompute.psi.alignment import Duplicates
 from trustcompute.psi.ecdh import Found
 from trustcompute.tables import labels as label_rows
@@ -205,6 +205,7 @@ def intersect(
     reveal: Literal["left", "right", "both"] = "left",
     protocol: planner.Protocol = "auto",
     labels: str | Sequence[str] = (),
+    pad_to: padding.PadTo = None,
     casefold: bool = False,
     executor: Executor | None = None,
 ) -> Intersection:
@@ -218,6 +219,8 @@ def intersect(
     protocol: ``psi.ecdh.v1``, ``psi.dh.v1`` and ``psi.vole.v1`` (rows only), or ``auto``: what ``psi.plan`` says.
     labels: columns of the right table that the left side learns of keys that match (``psi.vole.v1``); where rows repeat
         a key, of the first.
+    pad_to: a number of keys, or ``power-of-two``: to what both sets are filled up with keys that match nothing, so that
+        neither side learns the other's size.
     casefold: compare text without regard to case.
 
     Nulls and blanks never match. Raises ``TableError`` for tables and columns that cannot be used.
@@ -235,7 +238,7 @@ def intersect(
     if len(left_keys) and len(right_keys):  # an empty table may not know the type of its columns
         left_keys.spec.check_matches(right_keys.spec, left_on, right_on)
 
-    sizes = Sizes(len(left_keys), len(right_keys))
+    sizes = Sizes(*(padding.padded_rows(len(keys), pad_to) for keys in (left_keys, right_keys)))
     role = {"left": "consumer", "right": "provider"}.get(reveal, reveal)
     asked: dict[str, Any] = {
         "columns": right_on,
@@ -258,15 +261,15 @@ def intersect(
         op = operation.named(protocol)
     params = op.check(asked, sizes)
     run = run_local(
-        parties.consumer(op.id, params, sizes, left_keys.digests, Rng.from_os(), executor=executor),
-        parties.provider(
+        padding.consumer(op.id, params, sizes, left_keys.digests, Rng.from_os(), executor=executor),
+        padding.provider(
             op.id,
             params,
             sizes,
             right_keys.digests,
             Rng.from_os(),
             executor=executor,
-            labelled=lambda: label_rows.encode(right, right_keys.first_rows, form),
+            labelled=(lambda: label_rows.encode(right, right_keys.first_rows, form)) if form else None,
         ),
         Binding("", op.id, params, op.consumer, op.provider),
     )
@@ -276,7 +279,7 @@ def intersect(
         right_rows=rows_found(run.provider, right_keys),
         protocol=op.id,
         cost=run.cost,
-        leakage=op.leakage(params),
+        leakage=padding.leakage(op.leakage(params), consumer=pad_to is not None, provider=pad_to is not None),
         left=left,
         right=right,
         left_keys=left_keys,

@@ -16,6 +16,7 @@ from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
 from trustcompute.psi import buckets, ecdh, matching, vole, vole_malicious
 
+SIZE: Final = "the number of distinct keys of the other side"
 MAX_KEY_COLUMNS: Final = 16
 MAX_LABELS: Final = 64
 MAX_LABEL_BYTES: Final = 4096  # of all labels of a key
@@ -124,17 +125,16 @@ def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
 
 def leakage(params: Params) -> Leakage:
     """In words, what each side learns beyond its own table."""
-    size = "the number of distinct keys of the other side"
     what = (
         "which of its own keys the other side holds"
         if params["output"] == "rows"
         else "how many keys both sides hold"
     )
-    learns = f"{what}, and {size}"
+    learns = f"{what}, and {SIZE}"
     labels = f"; of keys that match also {', '.join(params['labels'])}" if "labels" in params else ""
     return Leakage(
-        consumer=size if params["reveal"] == "provider" else learns + labels,
-        provider=size if params["reveal"] == "consumer" else learns,
+        consumer=SIZE if params["reveal"] == "provider" else learns + labels,
+        provider=SIZE if params["reveal"] == "consumer" else learns,
     )
 
 
