@@ -17,8 +17,10 @@ import pytest
 
 from trustcompute import errors
 from trustcompute.broker.audit import read_log
+from trustcompute.broker.broker import Broker
 from trustcompute.cli import main
 from trustcompute.cli.app import EXIT_CODES, exit_code
+from trustcompute.primitives.identity import Identity
 
 NODE = """
 identity = "identity"
@@ -33,6 +35,10 @@ version = "2013"
 keys = ["tailnum"]
 labels = {seats = 8}
 """
+
+
+TO_AIRLINE = ["--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
+TO_AIRLINE += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md"]
 
 
 def run(capsys, *arguments):
@@ -62,8 +68,7 @@ def space(tmp_path_factory):
         pa.table({"tail": ["N1", "N5", "X1", None], "n": [1, 2, 3, 4]}), root / "airline/flights.parquet"
     )
     do("identity", "create", "partner/identity", "--name", "partner.example", "--authority", "authority")
-    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
-    issue += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md", "--output", "matched_ids"]
+    issue = ["grant", "issue", *TO_AIRLINE, "--output", "matched_ids"]
     do(*issue, "--limit", "calls=50", "--out", "grant.jwt")
     do(*issue, "--limit", "calls=0", "--out", "spent.jwt")
     do(*issue, "--output", "matched_labels", "--operation", "psi.vole.v1", "--out", "labels.jwt")
@@ -233,14 +238,10 @@ def test_missing_tables_and_files(asking, capsys):
     ],
 )
 def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says):
-    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
-    issue += [
-        "--dataset",
-        "planes",
-        "--purpose",
-        "check",
-        "--plan",
-        "plan.md",
+    issue = [
+        "grant",
+        "issue",
+        *TO_AIRLINE,
         "--out",
         "bad.jwt",
         "--currency",
@@ -252,14 +253,10 @@ def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says)
 
 
 def test_a_price_needs_a_currency(asking, capsys):
-    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
-    issue += [
-        "--dataset",
-        "planes",
-        "--purpose",
-        "check",
-        "--plan",
-        "plan.md",
+    issue = [
+        "grant",
+        "issue",
+        *TO_AIRLINE,
         "--out",
         "bad.jwt",
         "--per-call",
@@ -425,27 +422,7 @@ def test_orders_reach_a_running_node(asking, capsys):
 
 
 def test_a_preset_is_signed_shown_in_words_and_used(asking, capsys):
-    made = [
-        "grant",
-        "new",
-        "match-rows",
-        "--identity",
-        "registry/identity",
-        "--to",
-        "airline/identity/certificate.pem",
-    ]
-    made += [
-        "--dataset",
-        "planes",
-        "--purpose",
-        "check",
-        "--plan",
-        "plan.md",
-        "--out",
-        "preset.jwt",
-        "--review",
-        "30",
-    ]
+    made = ["grant", "new", "match-rows", *TO_AIRLINE, "--out", "preset.jwt", "--review", "30"]
     code, printed, _ = run(capsys, *made)
     assert (code, "which of the keys it brings are in the dataset" in printed) == (0, True)
     assert run(capsys, "grant", "explain", "preset.jwt")[1] == printed
@@ -458,7 +435,10 @@ def test_a_stopped_nodes_book_gets_a_new_key(asking, capsys):
     Path("registry/old.toml").write_text(NODE.replace('book = "book"', 'book = "turned"'))
     made = ["identity", "create", "registry/next", "--name", "registry.example", "--authority", "authority"]
     assert run(capsys, *made)[0] == 0
-    assert run(capsys, "statement", "registry/old.toml", "--start", "2026-01-01")[0] == 0  # makes the book
+    shown = "statement", "registry/old.toml", "--start", "2026-01-01"
+    assert run(capsys, *shown)[0] == 7, "who only looks makes no book"
+    Broker.open(Path("registry/turned"), Identity.load("registry/identity")).close()
+    assert run(capsys, *shown)[0] == 0
     code, printed, _ = run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")
     assert (code, "new key" in printed) == (0, True)
     assert run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")[0] == 7

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.members import Member
+from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
@@ -49,7 +52,11 @@ class Dataset:
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
                  offered.
-    least_parties: the fewest parties whose sum this dataset takes part in.
+    least_parties: the fewest parties whose sum this dataset takes part in, or is opened under it.
+    key_holders: names of those under whose key it may be encrypted for a sum; without any, masks alone.
+    opens:       whether this node makes keys and opens sums under grants for this dataset (``aggregation.holder.v1``):
+                 one for every pool of data, so that sums over almost the same parties are refused. Where it is nothing
+                 else, its source is None.
     pad_to:      a number of keys, or ``power-of-two``: to what every set of distinct keys is filled up, so that askers
                  do not learn how many there are. Not with ``evaluated``.
     labels:      columns that an asker may learn of keys that match, where its grant says so (``matched_labels``), and
@@ -73,6 +80,8 @@ class Dataset:
     verified: Published | None = None
     aggregates: Sequence[str] = ()
     least_parties: int = 3
+    key_holders: Sequence[str] = ()
+    opens: bool = False
     labels: Mapping[str, int] = field(default_factory=dict)
     pad_to: PadTo = None
 
@@ -82,10 +91,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Contributor:
-    """What a node takes part in aggregates with: who it is, and the sets of parties it has helped to open."""
+    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, and the sums
+    for which it gave its decryption share."""
 
     member: Member
     cohorts: Cohorts
+    given: Given
 
 
 class HeldDataset:
@@ -94,17 +105,19 @@ class HeldDataset:
     def __init__(
         self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
     ) -> None:
-        if not (dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates):
+        if not (
+            dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates or dataset.opens
+        ):
             raise ParameterError(
-                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, and takes part in no"
-                " aggregates: nobody could ask anything of it"
+                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, takes part in no"
+                " aggregates and opens none: nobody could ask anything of it"
             )
         if dataset.pad_to is not None and dataset.evaluated is not None:
             raise ParameterError(
                 f"dataset {dataset.id!r} pads its sets, and an evaluated table tells their size: leave one out"
             )
         self.dataset = dataset
-        self.table = tables.open_table(dataset.source)
+        self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
         self.table.check_columns(dataset.aggregates)
         self.columns = tables.describe(self.table)
         self.labels = labels.offered(self.table, dataset.labels)

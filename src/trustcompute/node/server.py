@@ -227,6 +227,8 @@ class Node:
         params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
         if params != claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
+        if computation.asked_by is not None:
+            computation.asked_by(params, claims.san, request.key)
         record = self.broker.reserve(request, computation.operation)
         held = self._dataset(claims.dataset, request.grant)
         try:
@@ -346,7 +348,7 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
-        if held.dataset.aggregates:
+        if held.dataset.aggregates or held.dataset.opens:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         held.matches = self._matches
