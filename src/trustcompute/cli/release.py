@@ -14,7 +14,7 @@ from trustcompute.cli.output import print_fields, print_json, print_table, worki
 from trustcompute.cli.settings import read_text
 from trustcompute.errors import ParameterError
 from trustcompute.node import MeteredRelease, connect
-from trustcompute.node.session import MeteredReleaseQuote
+from trustcompute.node.releasing import MeteredReleaseQuote
 from trustcompute.primitives.identity import Identity
 
 FORMS = (

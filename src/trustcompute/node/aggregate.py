@@ -28,7 +28,8 @@ from trustcompute.protocol.operation import Sizes
 from trustcompute.protocol.star import PATIENCE, Hub, TooFew
 
 if TYPE_CHECKING:
-    from trustcompute.node.session import Computed, Session
+    from trustcompute.node.client import Computed
+    from trustcompute.node.session import Session
 
 
 @dataclass(frozen=True)
