@@ -262,12 +262,7 @@ def _uniform_stream(seed: bytes) -> Rng:
 
 
 def _draw_uniform(stream: Rng, suite: Suite, polynomials: int) -> U64:
-    """By rejection of 50-bit words: one in 2³⁶ is drawn again."""
-    wanted = polynomials * suite.size
-    words = stream.array(8 * wanted).view("<u8") & _MASK
-    while (bad := words >= MODULUS).any():
-        words[bad] = stream.array(8 * int(bad.sum())).view("<u8") & _MASK
-    return words.reshape(polynomials, suite.size)
+    return draw_uniform(stream, suite.size, polynomials, MODULUS)
 
 
 def _noise(rng: Rng, suite: Suite, polynomials: int) -> U64:
@@ -301,9 +296,7 @@ def _lifted(values: I64, suite: Suite, rows: slice) -> U64:
 
 
 def _rounded(residues: U64, suite: Suite) -> I64:
-    signed = residues.view(np.int64)
-    centred = signed - (((_HALF - signed) >> 63) & MODULUS)
-    rounded: I64 = (centred + (1 << (suite.shift - 1))) >> suite.shift
+    rounded: I64 = (_centred(residues) + (1 << (suite.shift - 1))) >> suite.shift
     return rounded
 
 
@@ -339,3 +332,27 @@ def failure_bits(suite: Suite) -> float:
     variance = suite.parties * (2 * suite.size * NOISE_BITS // 3 + NOISE_BITS // 2 + 1)
     reach = 2.0 ** (suite.shift - 1)
     return -log2(max(2 * exp(-min(reach * reach / (2 * variance), 700)), 1e-300))
+
+
+def draw_uniform(stream: Rng, size: int, polynomials: int, modulus: int) -> U64:
+    """Uniform residues, uint64[polynomials, size], by rejection of 50-bit words: of the first modulus, one in 2³⁶."""
+    words = stream.array(8 * polynomials * size).view("<u8") & _MASK
+    while (bad := words >= modulus).any():
+        words[bad] = stream.array(8 * int(bad.sum())).view("<u8") & _MASK
+    return words.reshape(polynomials, size)
+
+
+def draw_noise(rng: Rng, size: int, polynomials: int) -> I64:
+    """Centred binomial noise of every suite, int64[polynomials, size]: at most ±21, variance 10.5."""
+    return _centred(_noise(rng, Suite("", size), polynomials))
+
+
+def draw_ternary(rng: Rng, size: int, polynomials: int) -> I64:
+    """Uniform in -1, 0, 1: int64[polynomials, size]."""
+    return _centred(_ternary(rng, Suite("", size), polynomials))
+
+
+def _centred(residues: U64) -> I64:
+    signed = residues.view(np.int64)
+    centred: I64 = signed - (((_HALF - signed) >> 63) & MODULUS)
+    return centred

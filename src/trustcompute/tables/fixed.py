@@ -118,7 +118,10 @@ def units_of(values: npt.NDArray[Any], bounds: Bounds, name: str) -> I64:
 
 def _decimal_units(column: pa.Array, bounds: Bounds, name: str) -> I64:
     try:
-        scaled = pc.multiply(column, pa.scalar(Decimal(bounds.scale)))
+        wide = column.cast(
+            pa.decimal256(column.type.precision, column.type.scale)
+        )  # 38 digits have no room to grow
+        scaled = pc.multiply(wide, pa.scalar(Decimal(bounds.scale)))
         return _numpy(pc.round(scaled, round_mode="half_to_even").cast(pa.int64()))
     except pa.ArrowException:  # more digits than an integer of 64 bits holds
         raise _outside(bounds, name) from None
