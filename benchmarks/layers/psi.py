@@ -5,7 +5,8 @@ protocol, and (``intersect``) write the matched keys to another. The provider re
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
 keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``; ``files`` is
 ``intersect`` for files of any size, whose keys lie on disk; ``workers`` is the same with both parties of a
-bucket in one worker, one or two of them; ``protocol`` begins and ends with digests in memory. A wrong result
+bucket in one worker, one or two of them; ``sum`` is the sum of a column of the provider's (Parquet) over shared keys;
+``protocol`` begins and ends with digests in memory. A wrong result
 fails the run.
 """
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+
+import pyarrow.parquet
 
 from benchmarks.layers.layer import Layer
 from benchmarks.peers import openmined, spu
@@ -31,11 +34,22 @@ def prepare(folder: Path, task: str, rows: int) -> int:
     numbers = random.Random(rows).sample(range(10**18), 2 * rows - shared)
     keys = [f"{number:018d}" for number in numbers]
     write_keys(folder / "consumer.csv", keys[:rows])
-    write_keys(folder / "provider.csv", sorted(keys[rows - shared :]))
+    theirs = sorted(keys[rows - shared :])
+    write_keys(folder / "provider.csv", theirs)
+    if task == "sum":
+        _prepare_sums(folder, theirs, set(keys[:rows]))
     if task == "lookup":
         write_keys(folder / "consumer.csv", keys[rows - 1 : rows])
         return 1
     return shared
+
+
+def _prepare_sums(folder: Path, keys: list[str], consumer: set[str]) -> None:
+    """The provider's table with a whole number for each key, and what those of the shared keys add up to."""
+    values = [place * STRIDE % 10**6 for place in range(len(keys))]
+    pyarrow.parquet.write_table(pyarrow.table({"id": keys, "value": values}), folder / "provider.parquet")
+    total = sum(value for key, value in zip(keys, values, strict=True) if key in consumer)
+    (folder / "sum.txt").write_text(str(total))
 
 
 def _prepare_files(folder: Path, rows: int, shared: int) -> None:
@@ -55,6 +69,7 @@ LAYER = Layer(
         "files": (2**20,),
         "workers": (2**20,),
         "cardinality": (2**14,),
+        "sum": (2**14,),
         "lookup": (2**14,),
         "protocol": (2**17,),
     },

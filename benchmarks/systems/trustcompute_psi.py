@@ -34,6 +34,7 @@ SYSTEM = System(
         "intersect": PROTOCOLS,
         "files": ("psi.vole.v1", "auto"),
         "cardinality": PROTOCOLS[:1],
+        "sum": ("psi.sum.v1",),
         "workers": WORKERS,
         "lookup": ("psi.lookup.v1",),
         "protocol": OPERATIONS,
@@ -57,9 +58,10 @@ def party(job: Job) -> Iterator[Call]:
 
 
 def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    from trustcompute import psi
     from trustcompute.broker.broker import Broker
     from trustcompute.broker.grant import AssetClaim, new_grant
-    from trustcompute.node import Dataset, Node
+    from trustcompute.node import Dataset, Node, Summable
     from trustcompute.primitives.identity import CertificateAuthority
     from trustcompute.protocol.operation import OutputForm
 
@@ -73,9 +75,9 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         subject=CONSUMER,
         subject_key=consumer.thumbprint,
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
-        operations=[*OPERATIONS, "psi.lookup.v1"],
+        operations=[*OPERATIONS, "psi.lookup.v1", "psi.sum.v1"],
         purposes=["benchmark"],
-        outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT],
+        outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT, OutputForm.AGGREGATE],
         contingency="0" * 64,
         now=int(time.time()),
     )
@@ -85,9 +87,10 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         evaluated = job.path("tables") if job.task == "lookup" else None
         dataset = Dataset(
             DATASET,
-            job.input("provider.csv"),
+            job.input("provider.parquet" if job.task == "sum" else "provider.csv"),
             version="1",
             keys=["id"],
+            sums=Summable({"value": psi.Bounds(0, 10**6)}) if job.task == "sum" else None,
             evaluated=evaluated,
             stored=job.path("digests") if job.task == "files" else None,
         )
@@ -160,6 +163,10 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         session = stack.enter_context(
             connect(url, identity=identity, grant=grant, state=state, executor=executor)
         )
+        if job.task == "sum":
+            summed = session.intersect_sum(DATASET, job.input("consumer.csv"), on="id", values=["value"])
+            assert summed.sum("value") == int(job.input("sum.txt").read_text()), "another sum"
+            return summed.count
         if state is not None:
             return session.intersect_file(
                 DATASET,

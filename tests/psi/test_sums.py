@@ -254,7 +254,9 @@ class Recorded:
         keys[:, 0] = [*range(n), *range(n // 2, n // 2 + m)]
         cells = np.ones((m, terms.slots), np.int64)
         self.consumer = parties.consumer(keys[:n], terms, self.sizes, Rng.from_os())
-        self.provider = parties.provider(parties.Holder(keys[n:], cells), terms, self.sizes, Rng.from_os())
+        self.provider = parties.provider(
+            lambda: parties.Holder(keys[n:], cells), terms, self.sizes, Rng.from_os()
+        )
 
     def run(self, change=lambda kind, columns: None):
         """Messages of both go through ``change``; returns what each side learnt."""

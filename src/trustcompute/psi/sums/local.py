@@ -67,7 +67,9 @@ def intersect_sum(
     params = OPERATION.check(asked, sizes)
     run = run_local(
         parties.consumer(left_keys.digests, terms, sizes, Rng.from_os(), executor),
-        parties.provider(parties.Holder(right_keys.digests, table), terms, sizes, Rng.from_os(), executor),
+        parties.provider(
+            lambda: parties.Holder(right_keys.digests, table), terms, sizes, Rng.from_os(), executor
+        ),
         Binding("", OPERATION.id, params, OPERATION.consumer, OPERATION.provider),
     )
     return IntersectionSum(

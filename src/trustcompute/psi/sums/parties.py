@@ -25,6 +25,7 @@ A consumer that deviates can choose other rows than those that match, and learn 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from math import prod
@@ -128,16 +129,17 @@ def consumer(
 
 
 def provider(
-    held_by: Holder, terms: Terms, sizes: Sizes, rng: Rng, executor: Executor | None = None
+    hold: Callable[[], Holder], terms: Terms, sizes: Sizes, rng: Rng, executor: Executor | None = None
 ) -> Party[Counted]:
-    """The party that holds the values, which it does not touch before the peer has spoken."""
+    """The party that holds the values. hold: called for its input once the peer has spoken."""
     n, m, of = sizes.consumer, sizes.provider, terms.shape(sizes.consumer, sizes.provider)
     asked = (yield from receive("asked", point=points(n)))["point"]
 
+    holder = hold()
     secret, key = ristretto255.random_scalars(rng, 1), chosen_sums.keygen(of, rng)  # k, s
     shuffled = rng.permutation(m)
-    held = ristretto255.hash_and_multiply(held_by.keys[shuffled], DST, secret, executor=executor)
-    seed, body = chosen_sums.encrypt(key, held_by.cells[shuffled], rng)
+    held = ristretto255.hash_and_multiply(holder.keys[shuffled], DST, secret, executor=executor)
+    seed, body = chosen_sums.encrypt(key, holder.cells[shuffled], rng)
     both = ristretto255.multiply_ahead(asked, secret, name="asked elements", executor=executor)
     yield from send("held", point=held)
     yield from send("table", seed=seed, body=body)

@@ -177,8 +177,9 @@ class Terms:
             values = [(name, Bounds(low, high, scale)) for name, low, high, scale in document["values"]]
             by, noise = document.get("by"), document.get("noise")
             if by is not None:
-                column, labels = by if isinstance(by, list) and isinstance(by[1], list) else ()
-                by = column, tuple(labels)
+                if not isinstance(by, list) or not isinstance(by[1], list):
+                    raise TypeError("by")
+                by = by[0], tuple(by[1])
             made = cls(
                 dict(values),
                 by,
