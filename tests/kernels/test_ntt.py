@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trustcompute import kernels
 from trustcompute.errors import KernelError, ParameterError
-from trustcompute.kernels.arrays import NTT_MODULI, NTT_SIZES, ntt_table
+from trustcompute.kernels.arrays import NTT_MODULI, ntt_table
 from trustcompute.kernels.dispatch import NAMES, load
 
 
@@ -28,7 +28,7 @@ each_backend = pytest.mark.parametrize(
     "backend", [one for _, one in BACKENDS], ids=[name for name, _ in BACKENDS]
 )
 each_modulus = pytest.mark.parametrize("modulus", NTT_MODULI)
-each_size = pytest.mark.parametrize("size", NTT_SIZES)
+each_size = pytest.mark.parametrize("size", [1024, 2048, 4096])
 
 
 def residues(seed, modulus, size, rows=3):
@@ -80,7 +80,7 @@ def test_inverse_undoes_forward_and_products_are_negacyclic(backend, modulus, si
 @given(
     seed=st.integers(0, 2**32),
     modulus=st.sampled_from(NTT_MODULI),
-    size=st.sampled_from(NTT_SIZES),
+    size=st.sampled_from([1024, 2048, 8192]),
     extreme=st.booleans(),
 )
 def test_backends_agree(seed, modulus, size, extreme):

@@ -23,7 +23,7 @@ one that the noise has no part in, and how likely a sum is rounded to a neighbou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isqrt, prod
 from typing import Final
@@ -34,8 +34,9 @@ import numpy.typing as npt
 from trustcompute import kernels
 from trustcompute.errors import ParameterError, RemoteProtocolError
 from trustcompute.kernels.arrays import I64, U8, U64
-from trustcompute.primitives import rlwe
-from trustcompute.primitives.rlwe import BITS, NOISE_BITS, STEP, TAIL_NATS
+from trustcompute.primitives import ring, rlwe
+from trustcompute.primitives.ring import BITS, NOISE_BITS
+from trustcompute.primitives.rlwe import STEP, TAIL_NATS
 from trustcompute.primitives.rng import Rng
 
 STATISTICAL_SECURITY: Final = 40
@@ -64,7 +65,7 @@ class Suite:
 
 SUITES: Final = (
     Suite("rlwe-4096-100", 4096, kernels.NTT_MODULI[:2]),
-    Suite("rlwe-8192-150", 8192, kernels.NTT_MODULI),
+    Suite("rlwe-8192-150", 8192, kernels.NTT_MODULI[:3]),
 )
 
 
@@ -145,7 +146,7 @@ class SecretKey:
 
 def keygen(of: Shape, rng: Rng) -> SecretKey:
     """A fresh key."""
-    return SecretKey(of, tuple(_transformed(of.suite, rlwe.draw_ternary(rng, of.suite.size, 1))))
+    return SecretKey(of, tuple(_small(of.suite, ring.ternary, rng)))
 
 
 def encrypt(key: SecretKey, table: I64, rng: Rng) -> tuple[U8, U8]:
@@ -159,11 +160,11 @@ def encrypt(key: SecretKey, table: I64, rng: Rng) -> tuple[U8, U8]:
     seed = rng.array(SEED)
     body = np.empty(of.table_shape, dtype=np.uint8)
     for rows, masks in _uniform(seed, suite, len(body)):
-        noise, messages = rlwe.draw_noise(rng, suite.size, len(masks[0])), _arranged(of, table, rows)
+        drawn, messages = ring.words(rng, suite.size, len(masks[0])), _arranged(of, table, rows)
         for at, modulus in enumerate(suite.moduli):
-            lifted = _plus(_lifted(messages, of.shift, modulus), _residues(noise, modulus), modulus)
+            lifted = ring.plus(_lifted(messages, of.shift, modulus), ring.noise(drawn, modulus), modulus)
             product = kernels.ntt_mul(masks[at], key.transformed[at], modulus)
-            body[rows, at] = _packed(_plus(product, kernels.ntt(lifted, modulus), modulus))
+            body[rows, at] = _packed(ring.plus(product, kernels.ntt(lifted, modulus), modulus))
     return seed, body
 
 
@@ -186,21 +187,18 @@ def choose(
     suite, (seed, body) = of.suite, encrypted
     if len(rows) > of.chosen:
         raise ParameterError(f"at most {of.chosen} rows can be chosen here, not {len(rows)}")
-    u, e = (
-        _transformed(suite, rlwe.draw_ternary(rng, suite.size, 1)),
-        _transformed(suite, rlwe.draw_noise(rng, suite.size, 1)),
-    )
+    u, e = (_small(suite, kind, rng) for kind in (ring.ternary, ring.noise))
     masks, mask = _draw_mask(of, open_slots, rng)
     sums = [[mask[at], e[at]] for at in range(len(suite.moduli))]
     for part, uniform in _uniform(seed, suite, len(body)):
         wanted = _selection(of, rows, part)
         for at, modulus in enumerate(suite.moduli):
-            by = kernels.ntt(_residues(wanted, modulus), modulus)
+            by = kernels.ntt(ring.residues(wanted, modulus), modulus)
             if part.start == 0:
                 by[0] = u[at][0]  # the public key's
             for place, factor in enumerate((_unpacked(body[part, at], suite, modulus), uniform[at])):
                 added = kernels.ntt_mul(factor, by, modulus).sum(axis=0, dtype=np.uint64, keepdims=True)
-                sums[at][place] = _plus(sums[at][place], added % np.uint64(modulus), modulus)
+                sums[at][place] = ring.plus(sums[at][place], added % np.uint64(modulus), modulus)
     out = np.empty(of.chosen_shape, dtype=np.uint8)
     for at in range(len(suite.moduli)):
         for place in range(2):
@@ -218,8 +216,7 @@ def decrypt(key: SecretKey, chosen: U8) -> list[int]:
     for at, modulus in enumerate(suite.moduli):
         first, second = (_unpacked(chosen[place, at][np.newaxis], suite, modulus) for place in range(2))
         product = kernels.ntt_mul(second, key.transformed[at], modulus)
-        negative = _residues(-product.view(np.int64), modulus)
-        phase = kernels.ntt(_plus(first, negative, modulus), modulus, inverse=True)
+        phase = kernels.ntt(ring.minus(first, product, modulus), modulus, inverse=True)
         coefficients.append(phase[0, : key.shape.slots].tolist())
     factors = [_crt_factor(suite, modulus) for modulus in suite.moduli]
     return [
@@ -291,7 +288,7 @@ def _draw_mask(of: Shape, open_slots: npt.NDArray[np.bool_], rng: Rng) -> tuple[
     ]
     polynomial = []
     for modulus in suite.moduli:
-        drawn = rlwe.draw_uniform(rng, suite.size, 1, modulus)
+        drawn = ring.uniform(rng, suite.size, 1, modulus)
         drawn[0, : of.slots] = [mask % modulus for mask in masks]
         polynomial.append(kernels.ntt(drawn, modulus))
     return masks, polynomial
@@ -317,14 +314,16 @@ def _uniform(seed: U8, suite: Suite, polynomials: int) -> Iterator[tuple[slice, 
         yield (
             part,
             [
-                rlwe.draw_uniform(stream, suite.size, part.stop - start, modulus)
+                ring.uniform(stream, suite.size, part.stop - start, modulus)
                 for stream, modulus in zip(streams, suite.moduli, strict=True)
             ],
         )
 
 
-def _transformed(suite: Suite, small: I64) -> list[U64]:
-    return [kernels.ntt(_residues(small, modulus), modulus) for modulus in suite.moduli]
+def _small(suite: Suite, kind: Callable[[U64, int], U64], rng: Rng) -> list[U64]:
+    """A small polynomial, transformed for each modulus."""
+    drawn = ring.words(rng, suite.size, 1)
+    return [kernels.ntt(kind(drawn, modulus), modulus) for modulus in suite.moduli]
 
 
 def _lifted(messages: I64, shift: int, modulus: int) -> U64:
@@ -332,35 +331,22 @@ def _lifted(messages: I64, shift: int, modulus: int) -> U64:
     parts = ((messages & (2**_LOW - 1), shift), (messages >> _LOW, shift + _LOW))
     low, high = (
         kernels.ntt_mul(
-            _residues(part, modulus),
+            ring.residues(part, modulus),
             np.full((1, messages.shape[1]), pow(2, power, modulus), dtype=np.uint64),
             modulus,
         )
         for part, power in parts
     )
-    return _plus(low, high, modulus)
-
-
-def _residues(values: I64, modulus: int) -> U64:
-    """Integers within ±modulus."""
-    return (values + (values >> 63 & modulus)).view(np.uint64)
-
-
-def _plus(a: U64, b: U64, modulus: int) -> U64:
-    total = (a + b).view(np.int64) - modulus
-    return (total + (total >> 63 & modulus)).view(np.uint64)
+    return ring.plus(low, high, modulus)
 
 
 def _packed(rows: U64) -> U8:
     """uint64[n, N] -> uint8[n, N·50/8]: N is a multiple of 4, so that rows end with a byte."""
-    return kernels.bits_pack(rows.reshape(-1), BITS).reshape(len(rows), -1)
+    return ring.pack(rows).reshape(len(rows), -1)
 
 
 def _unpacked(packed: U8, suite: Suite, modulus: int) -> U64:
-    words = kernels.bits_unpack(np.ascontiguousarray(packed).reshape(-1), len(packed) * suite.size, BITS)
-    if len(words) and int(words.max()) >= modulus:
-        raise RemoteProtocolError("an encrypted table or sum has a residue beyond its modulus")
-    return words.reshape(-1, suite.size)
+    return ring.unpack(np.ascontiguousarray(packed).reshape(-1), suite.size, len(packed), modulus)
 
 
 def _crt_factor(suite: Suite, modulus: int) -> int:
