@@ -7,6 +7,7 @@ value. Rounding of floats and decimals to units is half to even.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,6 +26,8 @@ from trustcompute.tables.table import without_views
 Label = str | int | bool
 
 _EXACT: Final = 2.0**53
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{0,40}(\.[0-9]{0,40}|/[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?\Z")
+"""What is read as a number: an exponent from a peer must not make an integer of a thousand digits."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,11 @@ class Bounds:
                 "bounds are integers or decimal strings, such as '0.25': floats are not exact"
             )
         try:
+            if isinstance(value, str) and not _NUMBER.match(value):
+                raise ValueError(value)
             units = Fraction(value) * self.scale
         except (ValueError, ZeroDivisionError):
-            raise ParameterError(f"{value!r} is not a decimal number") from None
+            raise ParameterError(f"{str(value)[:40]!r} is not a decimal number") from None
         if units.denominator != 1 or abs(units) > 2**62:
             raise ParameterError(
                 f"the bound {value} is not a whole number of units of 1/{self.scale}, below 2^62"

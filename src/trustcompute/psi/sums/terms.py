@@ -211,6 +211,8 @@ def _domain(column: object, labels: Sequence[Label]) -> tuple[str, tuple[Label, 
         )
     if len(set(labels)) < len(labels):
         raise ParameterError(f"the groups of {column!r} name a label twice")
+    if kinds == {int} and max(abs(int(label)) for label in labels) >= 2**63:
+        raise ParameterError(f"a label of {column!r} is a whole number below 2^63")
     if kinds == {str} and max(len(str(label)) for label in labels) > 256:
         raise ParameterError(f"a label of {column!r} has at most 256 characters")
     return column, tuple(labels)
