@@ -27,6 +27,7 @@ from trustcompute.cli import (
     rules,
     verify,
 )
+from trustcompute.cli.sum import sum_
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -58,6 +59,7 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("sum")(sum_)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
