@@ -25,6 +25,7 @@ from trustcompute.cli import (
     record,
     release,
     rules,
+    statistics,
     verify,
 )
 
@@ -61,6 +62,7 @@ app.command("intersect")(ask.intersect)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
+verify.app.command("statistics")(statistics.statistics)
 app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")

@@ -9,6 +9,7 @@ from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import MeteredRelease, Session, connect
+from trustcompute.node.statistics import MeteredStatistics
 from trustcompute.node.verification import Published
 from trustcompute.node.verifying import MeteredVerification
 
@@ -18,6 +19,7 @@ __all__ = [
     "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",
+    "MeteredStatistics",
     "MeteredVerification",
     "Node",
     "ProviderResult",

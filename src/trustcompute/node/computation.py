@@ -12,7 +12,7 @@ from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import contribution, planned, release, verification
+from trustcompute.node import contribution, planned, release, statistics, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -23,6 +23,7 @@ from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.tables import KeySet
 from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
+from trustcompute.verification.statistical.operation import OPERATION as STATISTICS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -134,8 +135,9 @@ COMPUTATIONS: Final = (
         Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
+    Computation(STATISTICS, statistics.rows, statistics.provide),
     *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
 )
 
-UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *AGGREGATES))
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *AGGREGATES, STATISTICS))
 """Operations that match no keys: who may ask for these alone is not told how many keys there are."""

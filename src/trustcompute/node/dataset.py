@@ -23,6 +23,8 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.psi.table import EvaluatedTable, evaluated
 from trustcompute.tables.stored import load, store
+from trustcompute.verification.statistical.rules import Rules
+from trustcompute.verification.statistical.tabulator import Tabulator
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Dataset:
                  encrypted, and are found again at the next start if the file is the same.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
+    statistics:  what may be counted and added up by group (``verify.statistics.v1``), and by which rules.
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
@@ -63,6 +66,7 @@ class Dataset:
     stored: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
+    statistics: Rules | None = None
     aggregates: Sequence[str] = ()
     least_parties: int = 3
 
@@ -84,16 +88,18 @@ class HeldDataset:
     def __init__(
         self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
     ) -> None:
-        if not (dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates):
+        d = dataset
+        if not (d.key_choices() or d.unit or d.verified or d.statistics or d.aggregates):
             raise ParameterError(
-                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, and takes part in no"
-                " aggregates: nobody could ask anything of it"
+                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, and takes"
+                " part in no aggregates: nobody could ask anything of it"
             )
         self.dataset = dataset
         self.table = tables.open_table(dataset.source)
         self.table.check_columns(dataset.aggregates)
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
+        self.tabulator: Tabulator | None = None  # the node's too
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}
@@ -195,6 +201,7 @@ class HeldDataset:
             ],
             "unit": None if d.unit is None else _unit_entry(d.unit),
             "predicates": self.verification.entries(),
+            "statistics": None if self.tabulator is None else self.tabulator.token,
             "aggregates": list(d.aggregates),
         }
 

@@ -92,6 +92,7 @@ class CatalogEntry(Document):
     keys: Annotated[list[KeyChoice], Field(max_length=64)]
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
+    statistics: Token | None = None
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
 
 

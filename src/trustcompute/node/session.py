@@ -42,7 +42,7 @@ from trustcompute.errors import (
     TrustcomputeError,
     VerificationError,
 )
-from trustcompute.node import authority, bulk, intersection, planned
+from trustcompute.node import authority, bulk, intersection, planned, statistics
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.documents import (
@@ -61,6 +61,7 @@ from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.link import Link
 from trustcompute.node.release import declared_types
 from trustcompute.node.state import JobState, StateStore
+from trustcompute.node.statistics import MeteredStatistics
 from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.checkpoint import NoteKey
@@ -510,6 +511,24 @@ class Session:
         process.
         """
         return prepare(self, dataset, predicate, match, count)
+
+    def statistics(
+        self,
+        dataset: str,
+        sums: str | Sequence[str] = (),
+        *,
+        by: str | Sequence[str] = (),
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredStatistics:
+        """Count rows, and add up columns, by none to two columns of the node's; sensitive cells are suppressed.
+
+        sums: columns to add up, each with the number of its values and so its mean. Every cell says by which rule it is
+        suppressed, if it is. Raises as ``intersect`` does; ``Refused`` (``overlap``) where this table and those told
+        before could be subtracted; ``VerificationError`` for an answer that contradicts itself.
+        """
+        return statistics.ask(self, dataset, sums, by, purpose=purpose, scenario=scenario, job=job)
 
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""

@@ -11,6 +11,10 @@ from trustcompute.verification.operation import OPERATIONS
 from trustcompute.verification.planner import Plan, plan
 from trustcompute.verification.predicate import Predicate, parse
 from trustcompute.verification.proof import Check
+from trustcompute.verification.statistical.answer import Statistics
+from trustcompute.verification.statistical.query import statistics
+from trustcompute.verification.statistical.rules import Rules
+from trustcompute.verification.statistical.tabulator import Tabulator
 from trustcompute.verification.verify import Verification, verify
 
 __all__ = [
@@ -20,9 +24,13 @@ __all__ = [
     "Plan",
     "Predicate",
     "Proof",
+    "Rules",
+    "Statistics",
+    "Tabulator",
     "Verification",
     "VerifiedAnswer",
     "parse",
     "plan",
+    "statistics",
     "verify",
 ]
