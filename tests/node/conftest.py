@@ -7,9 +7,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import airlines as several
 import world as worlds
 
-from trustcompute.node import session as sessions
+from trustcompute.node import client
 
 
 @pytest.fixture
@@ -22,4 +23,12 @@ def world(tmp_path):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Sessions try again at once."""
-    monkeypatch.setattr(sessions, "RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr(client, "RETRY_SECONDS", (0, 0))
+
+
+@pytest.fixture
+def airlines(tmp_path):
+    made = several.Airlines(tmp_path)
+    yield made
+    for name in list(made.nodes):
+        made.stop(name)

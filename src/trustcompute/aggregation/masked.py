@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -31,7 +31,6 @@ from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import add_noise, in_range
 from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
 from trustcompute.aggregation.roster import (
-    FIXED,
     KEY,
     SIGNATURE,
     Advert,
@@ -41,6 +40,7 @@ from trustcompute.aggregation.roster import (
     array,
     checked_advert,
     make_roster,
+    new_advert,
     places,
     roster_columns,
     roster_shapes,
@@ -58,6 +58,7 @@ from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.masked.v1"
 SEED: Final = 32
+FORM: Final = {"mask_key": KEY, "box_key": KEY, "commitment": 32}
 SECRETS: Final = (
     3 * SEED
 )  # what a box holds: a share of the seed, a share of the mask key, a part of the tag key
@@ -82,9 +83,10 @@ def contributor(
     yield from send("advertise", releases=False, **advert_columns(_advertise(about, member, secrets)))
 
     roster = verified_roster(
-        (yield from receive("roster", releases=False, **roster_shapes(len(about.parties)))),
+        (yield from receive("roster", releases=False, **roster_shapes(len(about.parties), FORM))),
         about,
         member.recognise,
+        FORM,
     )
     _check_own(roster, me, secrets)
     boxes, own = _seal(roster, me, secrets, rng)
@@ -125,7 +127,8 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
     enough, everyone = about.threshold, about.parties
     adverts = yield from gather(
         "advertise", everyone, at_least=enough,
-        take=lambda name, got: checked_advert(about, recognise, name, got), releases=False, **advert_shapes(),
+        take=lambda name, got: checked_advert(about, recognise, name, got, FORM), releases=False,
+        **advert_shapes(FORM),
     )  # fmt: skip
     shown = {about.place(name): one for name, one in adverts.items()}
     roster = make_roster(
@@ -199,14 +202,12 @@ class _Secrets:
 
 
 def _advertise(about: Round, member: Member, secrets: _Secrets) -> Advert:
-    shown = Advert(
-        member.certificate,
-        secrets.mask.public_key().public_bytes_raw(),
-        secrets.box.public_key().public_bytes_raw(),
-        _commitment(about, secrets.seed),
-        b"",
-    )
-    return replace(shown, signature=member.key.sign(shown.statement(about)))
+    shown = {
+        "mask_key": secrets.mask.public_key().public_bytes_raw(),
+        "box_key": secrets.box.public_key().public_bytes_raw(),
+        "commitment": _commitment(about, secrets.seed),
+    }
+    return new_advert(about, member, shown)
 
 
 def _commitment(about: Round, seed: bytes) -> bytes:
@@ -218,8 +219,8 @@ def _check_own(roster: Roster, me: int, secrets: _Secrets) -> None:
     mine = roster.adverts.get(me)
     if (
         mine is None
-        or mine.mask_key != secrets.mask.public_key().public_bytes_raw()
-        or (mine.box_key != secrets.box.public_key().public_bytes_raw())
+        or mine["mask_key"] != secrets.mask.public_key().public_bytes_raw()
+        or (mine["box_key"] != secrets.box.public_key().public_bytes_raw())
     ):
         raise RemoteProtocolError("the roster does not show our own keys")
 
@@ -232,7 +233,7 @@ def _check_enough(about: Round, me: int, places: Sequence[int]) -> None:
 
 
 def _box_key(roster: Roster, own: X25519PrivateKey, sender: int, recipient: int, peer: int) -> bytes:
-    agreed = _agree(own, roster.adverts[peer].box_key)
+    agreed = _agree(own, roster.adverts[peer]["box_key"])
     info = roster.about.statement(b"box", roster.digest, bytes([sender, recipient]))
     return HKDF(hashes.SHA512(), length=32, salt=None, info=info).derive(agreed)
 
@@ -300,8 +301,8 @@ def _masks(
     roster: Roster, me: int, sharing: Sequence[int], secrets: _Secrets
 ) -> tuple[list[Stream], list[Stream]]:
     """Streams that one party adds to its vector, and that it takes off it."""
-    about, public = roster.about, roster.adverts[me].mask_key
-    pairs = {j: _pair(about, secrets.mask, public, roster.adverts[j].mask_key) for j in sharing if j != me}
+    about, public = roster.about, roster.adverts[me]["mask_key"]
+    pairs = {j: _pair(about, secrets.mask, public, roster.adverts[j]["mask_key"]) for j in sharing if j != me}
     added = [_self(about, secrets.seed)] + [stream for j, stream in pairs.items() if j > me]
     return added, [stream for j, stream in pairs.items() if j < me]
 
@@ -372,16 +373,16 @@ def _unmask(
     added: list[Stream] = []
     for row, place in enumerate(survivors):
         seed = recovery.recover(np.stack([shares[holder]["seed"][row] for holder in holders]))
-        if not hmac.compare_digest(_commitment(about, seed), roster.adverts[place].commitment):
+        if not hmac.compare_digest(_commitment(about, seed), roster.adverts[place]["commitment"]):
             raise _wrong_shares(about, place)
         taken.append(_self(about, seed))
     for row, place in enumerate(gone):
         secret = recovery.recover(np.stack([shares[holder]["key"][row] for holder in holders]))
-        own, public = X25519PrivateKey.from_private_bytes(secret), roster.adverts[place].mask_key
+        own, public = X25519PrivateKey.from_private_bytes(secret), roster.adverts[place]["mask_key"]
         if own.public_key().public_bytes_raw() != public:
             raise _wrong_shares(about, place)
         for other in survivors:  # who added what it shares with the one that is gone, or took it off
-            stream = _pair(about, own, public, roster.adverts[other].mask_key)
+            stream = _pair(about, own, public, roster.adverts[other]["mask_key"])
             (taken if other < place else added).append(stream)
     masks.apply(total, added, taken)
 
@@ -405,7 +406,7 @@ def _verified(about: Round, survivors: Sequence[int], tag_key: bytes, opened: I6
 
 def message_bytes(spec: Spec, parties: int) -> int:
     """The most bytes of message bodies of one contributor's exchange: a function of what is declared."""
-    advert = MAX_CERTIFICATE + sum(FIXED.values())
+    advert = MAX_CERTIFICATE + sum(FORM.values()) + SIGNATURE
     width = 8 * (spec.slots + (TAGS if spec.reveal == "everyone" else 0))
     per_party = (advert + 9) + 2 * BOX + 1 + 1 + (1 + SIGNATURE) + KEY + SEED
     opened = 8 * (spec.slots + TAGS) if spec.reveal == "everyone" else 0

@@ -1,20 +1,21 @@
 """The roster of a round: what every party shows the others first, and that everybody was shown the same.
 
-Called by ``masked``. An advert is signed by its party under a certificate that the others recognise; the digest of
-all adverts goes into every later key and signature of the round.
+Called by ``masked`` and ``threshold``, whose parties show fixed lengths of different things: a *form*. An advert
+is signed by its party under a certificate that the others recognise; the digest of all adverts
+goes into every later key and signature of the round.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from trustcompute.aggregation import members
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Recognise, Round, subset
+from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
 from trustcompute.kernels.arrays import U8
 from trustcompute.primitives.signing import VerifyKey
@@ -22,21 +23,30 @@ from trustcompute.protocol.message import AtMost, Column, Message
 
 KEY: Final = 32
 SIGNATURE: Final = 64
-FIXED: Final = {"mask_key": KEY, "box_key": KEY, "commitment": 32, "signature": SIGNATURE}
+
+Form = Mapping[str, int]
+"""Names and lengths of what a party shows."""
 
 
 @dataclass(frozen=True)
 class Advert:
-    """What a party shows the others: certificate, public keys for masks and for boxes, a commitment to its seed."""
+    """What a party shows the others: its certificate, and in the order of the form what the scheme asks for."""
 
     certificate: bytes
-    mask_key: bytes
-    box_key: bytes
-    commitment: bytes
+    shown: Mapping[str, bytes]
     signature: bytes
 
+    def __getitem__(self, name: str) -> bytes:
+        return self.shown[name]
+
     def statement(self, about: Round) -> bytes:
-        return about.statement(b"advertise", self.certificate, self.mask_key, self.box_key, self.commitment)
+        return about.statement(b"advertise", self.certificate, *self.shown.values())
+
+
+def new_advert(about: Round, member: Member, shown: Mapping[str, bytes]) -> Advert:
+    """Our own, signed."""
+    made = Advert(member.certificate, shown, b"")
+    return replace(made, signature=member.key.sign(made.statement(about)))
 
 
 @dataclass(frozen=True)
@@ -49,22 +59,26 @@ class Roster:
     digest: bytes
 
 
-def _fields(advert: Advert) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    return (advert.certificate, advert.mask_key, advert.box_key, advert.commitment, advert.signature)
+def _fixed(form: Form) -> dict[str, int]:
+    return {**form, "signature": SIGNATURE}
 
 
-def advert_shapes() -> dict[str, Column]:
-    fixed = {name: Column("u1", (size,)) for name, size in FIXED.items()}
+def advert_shapes(form: Form) -> dict[str, Column]:
+    fixed = {name: Column("u1", (size,)) for name, size in _fixed(form).items()}
     return {"certificate": Column("u1", (AtMost(MAX_CERTIFICATE),))} | fixed
 
 
 def advert_columns(advert: Advert) -> dict[str, U8]:
-    return {name: array(getattr(advert, name)) for name in ("certificate", *FIXED)}
+    whole = {"certificate": advert.certificate, **advert.shown, "signature": advert.signature}
+    return {name: array(value) for name, value in whole.items()}
 
 
-def checked_advert(about: Round, recognise: Recognise, name: str, got: Message) -> tuple[Advert, VerifyKey]:
+def checked_advert(
+    about: Round, recognise: Recognise, name: str, got: Message, form: Form
+) -> tuple[Advert, VerifyKey]:
     """An advert of the peer of that name, its signature verified."""
-    advert = Advert(*(got[column].tobytes() for column in ("certificate", *FIXED)))
+    shown = {column: got[column].tobytes() for column in form}
+    advert = Advert(got["certificate"].tobytes(), shown, got["signature"].tobytes())
     place, key = _recognised(about, recognise, advert)
     if place != about.place(name):
         raise RemoteProtocolError(f"{name} shows the certificate of another party")
@@ -83,7 +97,10 @@ def _recognised(about: Round, recognise: Recognise, advert: Advert) -> tuple[int
 
 def make_roster(about: Round, adverts: Mapping[int, Advert], keys: Mapping[int, VerifyKey]) -> Roster:
     ordered = {place: adverts[place] for place in sorted(adverts)}
-    parts = [bytes([place]) + b"".join(_fields(one)[1:]) + one.certificate for place, one in ordered.items()]
+    parts = [
+        bytes([place]) + b"".join(one.shown.values()) + one.signature + one.certificate
+        for place, one in ordered.items()
+    ]
     return Roster(about, ordered, dict(keys), hashlib.sha256(about.statement(b"roster", *parts)).digest())
 
 
@@ -95,23 +112,24 @@ def roster_columns(roster: Roster) -> dict[str, np.ndarray[Any, Any]]:
         "length": np.array([len(one.certificate) for one in adverts], dtype=np.int64),
         "certificate": array(joined),
     }
-    return columns | {name: np.stack([array(getattr(one, name)) for one in adverts]) for name in FIXED}
+    shown = {name: np.stack([array(one[name]) for one in adverts]) for name in adverts[0].shown}
+    return columns | shown | {"signature": np.stack([array(one.signature) for one in adverts])}
 
 
-def roster_shapes(count: int) -> dict[str, Column]:
+def roster_shapes(count: int, form: Form) -> dict[str, Column]:
     return {
         "member": Column("u1", (AtMost(count),)),
         "length": Column("i8", (AtMost(count),)),
         "certificate": Column("u1", (AtMost(count * MAX_CERTIFICATE),)),
-    } | {name: Column("u1", (AtMost(count), size)) for name, size in FIXED.items()}
+    } | {name: Column("u1", (AtMost(count), size)) for name, size in _fixed(form).items()}
 
 
-def verified_roster(got: Message, about: Round, recognise: Recognise) -> Roster:
-    """Every advert verified: names, certificates, signatures, different keys, enough of them."""
+def verified_roster(got: Message, about: Round, recognise: Recognise, form: Form) -> Roster:
+    """Every advert verified: names, certificates, signatures, enough of them, and no two show the same."""
     listed = subset(got["member"].tolist(), range(len(about.parties)), "the roster")
     if len(listed) < about.threshold:
         raise RemoteProtocolError(f"the roster has {len(listed)} parties, and {about.threshold} are needed")
-    if any(len(got[name]) != len(listed) for name in ("length", *FIXED)):
+    if any(len(got[name]) != len(listed) for name in ("length", *_fixed(form))):
         raise RemoteProtocolError("the roster's columns are not equally long")
     lengths = got["length"].tolist()
     if min(lengths) < 0 or max(lengths) > MAX_CERTIFICATE or sum(lengths) != len(got["certificate"]):
@@ -120,12 +138,13 @@ def verified_roster(got: Message, about: Round, recognise: Recognise) -> Roster:
     adverts, keys = {}, {}
     for row, place in enumerate(listed):
         certificate = got["certificate"][ends[row] : ends[row + 1]].tobytes()
-        advert = Advert(certificate, *(got[name][row].tobytes() for name in FIXED))
+        shown = {name: got[name][row].tobytes() for name in form}
+        advert = Advert(certificate, shown, got["signature"][row].tobytes())
         found, keys[place] = _recognised(about, recognise, advert)
         if found != place:
             raise RemoteProtocolError("the roster gives a party another's place")
         adverts[place] = advert
-    every = [key for one in adverts.values() for key in (one.mask_key, one.box_key)]
+    every = [value for one in adverts.values() for value in one.shown.values()]
     if len(set(every)) < len(every):
         raise RemoteProtocolError("two parties of the roster have one key")
     return make_roster(about, adverts, keys)

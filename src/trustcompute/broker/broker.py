@@ -619,6 +619,10 @@ class Broker:
         self._prune()
         return ended
 
+    def now(self) -> int:
+        """The time by which leases run out, in seconds since 1970."""
+        return self._writer.now()
+
     def job(self, job: str) -> JobRecord | None:
         """What the book says of a job, ``None`` if nothing."""
         with self._writer.view() as (reader, _):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +12,23 @@ import typer
 
 from trustcompute import tables
 from trustcompute.cli import files
-from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, On, Url, parse_on
+from trustcompute.cli.options import (
+    AsJson,
+    GrantFile,
+    IdentityDir,
+    Job,
+    On,
+    Purpose,
+    Scenario,
+    State,
+    Url,
+    parse_on,
+)
 from trustcompute.cli.output import err, money, print_fields, print_json, print_table, working
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.session import session_of
 from trustcompute.errors import ParameterError
-from trustcompute.node import MeteredIntersection, connect
+from trustcompute.node import MeteredIntersection
 from trustcompute.node.documents import Quote
-from trustcompute.primitives.identity import Identity
 from trustcompute.psi.operation import OUTPUTS_OF
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")]
@@ -28,7 +36,7 @@ DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in
 
 def catalog(url: Url, identity: IdentityDir, grant: GrantFile, as_json: AsJson = False) -> None:
     """Show what a node offers under a grant."""
-    with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
+    with session_of(url, identity, grant) as session:
         found = session.catalog()
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -50,7 +58,7 @@ def quote(
     as_json: AsJson = False,
 ) -> None:
     """Ask what a computation would cost, and what is left. Spends nothing."""
-    with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
+    with session_of(url, identity, grant) as session:
         found = session.quote(operation, dataset, rows=rows)
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -84,15 +92,14 @@ def intersect(
     protocol: Annotated[
         str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1, ...")
     ] = "auto",
-    purpose: Annotated[
-        str | None, typer.Option(help="One of the grant's purposes, if it names several.")
-    ] = None,
-    scenario: Annotated[
-        str | None, typer.Option(help="One of the grant's scenarios, if it names several.")
-    ] = None,
+    purpose: Purpose = None,
+    scenario: Scenario = None,
     out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
-    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
-    job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
+    ids: Annotated[
+        str | None, typer.Option(help="With --reveal both: number the matched keys in this column of --out.")
+    ] = None,
+    state: State = Path("jobs"),
+    job: Job = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="With --out: go on with the job kept for this table.")
     ] = False,
@@ -109,6 +116,8 @@ def intersect(
         raise ParameterError(
             "--resume and --runs are for a table whose matched rows go to --out, without --job"
         )
+    if ids is not None and (out is None or (output, reveal) != ("rows", "both")):
+        raise ParameterError("--ids is for matched rows that go to --out, with --reveal both")
     if out is not None and job is None and (output, reveal) == ("rows", "consumer"):
         files.intersect(
             table,
@@ -128,16 +137,9 @@ def intersect(
         )
         return
     if out is not None:
-        _try_to_write(table, out)
+        _try_to_write(table, out, ids)
     with (
-        ThreadPoolExecutor(os.cpu_count()) as executor,
-        connect(
-            url,
-            identity=Identity.load(identity),
-            grant=read_text(grant).strip(),
-            state=state,
-            executor=executor,
-        ) as session,
+        session_of(url, identity, grant, state) as session,
         working(f"intersecting with {dataset}"),
     ):
         found = session.intersect(
@@ -155,7 +157,7 @@ def intersect(
         err.print("nothing is written: we did not learn which rows match")
         out.unlink()
     elif out is not None:
-        _write(found.table(), out)
+        _write(found.table(ids=ids), out)
     receipt = state / f"{found.job}.receipt.json"
     if as_json:
         print_json(_document(found, receipt, out))
@@ -206,8 +208,10 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
 
 
-def _try_to_write(table: Path, path: Path) -> None:
+def _try_to_write(table: Path, path: Path, ids: str | None) -> None:
     """Find out before anything is spent whether the result can be written: the table, without its rows."""
+    if ids is not None and ids in tables.open_table(table).names:
+        raise ParameterError(f"the table has a column {ids!r} already: call --ids otherwise")
     if path.suffix not in WRITERS:
         raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {path.suffix!r}")
     _write(tables.take(table, []), path)

@@ -9,12 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from trustcompute.cli.ask import WRITERS, DatasetName
-from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Url
+from trustcompute.cli.options import (
+    AnswerFile,
+    AsJson,
+    GrantFile,
+    IdentityDir,
+    Job,
+    Purpose,
+    Scenario,
+    State,
+    Url,
+)
 from trustcompute.cli.output import print_fields, print_json, print_table, working
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.session import session_of
 from trustcompute.errors import ParameterError
-from trustcompute.node import MeteredStatistics, connect
-from trustcompute.primitives.identity import Identity
+from trustcompute.node import MeteredStatistics
 
 
 def statistics(
@@ -24,21 +33,17 @@ def statistics(
     dataset: DatasetName,
     sums: Annotated[list[str], typer.Option("--sum", help="Column to add up; repeat for more.")] = [],
     by: Annotated[list[str], typer.Option(help="Column to group by; one more at most.")] = [],
-    purpose: Annotated[str | None, typer.Option(help="One of the grant's purposes.")] = None,
-    scenario: Annotated[str | None, typer.Option(help="One of the grant's scenarios.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the table here: .parquet or .csv.")] = None,
-    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
-    job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
+    purpose: Purpose = None,
+    scenario: Scenario = None,
+    out: AnswerFile = None,
+    state: State = Path("jobs"),
+    job: Job = None,
     as_json: AsJson = False,
 ) -> None:
     """Count and add up by group. A cell that is not shown says by which rule."""
     if out is not None and out.suffix not in WRITERS:
         raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
-    token = read_text(grant).strip()
-    with (
-        connect(url, identity=Identity.load(identity), grant=token, state=state) as session,
-        working(f"asking {dataset}"),
-    ):
+    with session_of(url, identity, grant, state) as session, working(f"asking {dataset}"):
         found = session.statistics(dataset, sums, by=by, purpose=purpose, scenario=scenario, job=job)
     if out is not None:
         WRITERS[out.suffix](found.to_arrow(), out)

@@ -1,7 +1,8 @@
-"""``aggregate``: one sum over the datasets of several nodes, each asked under its own grant. A star of metered jobs.
+"""``aggregate`` over the datasets of several nodes, each asked under its own grant. A star of metered jobs.
 
-Every contributor's exchange is an ordinary job of the session with it, on a thread of its own; a hub couples them
-(``protocol.star``). Its request names the specification, the session and all parties, so each receipt names the others.
+Every contributor's exchange is an ordinary job of the session with it, on a thread of its own, and so is the key
+holder's; a hub couples them (``protocol.star``). Its request names the specification, the session and all
+parties, so each receipt names the others.
 """
 
 from __future__ import annotations
@@ -13,37 +14,47 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from trustcompute.aggregation import masked, members
+from trustcompute.aggregation import keyed, masked, members, threshold
+from trustcompute.aggregation.keyed import Roles
 from trustcompute.aggregation.members import Round
-from trustcompute.aggregation.operation import OPERATIONS, parameters
+from trustcompute.aggregation.operation import HOLDER, KEYED, NOTHING, operation_of, parameters
+from trustcompute.aggregation.plan import IDS, SCHEMES, Scheme, cipher_of
 from trustcompute.aggregation.result import Aggregate
 from trustcompute.aggregation.spec import MAX_SPEC, Spec
 from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, TrustcomputeError
 from trustcompute.kernels.arrays import I64
 from trustcompute.primitives import canonical
-from trustcompute.protocol.operation import Sizes
-from trustcompute.protocol.star import PATIENCE, Hub, TooFew
+from trustcompute.protocol.operation import Operation
+from trustcompute.protocol.star import PATIENCE, Coordinator, Hub, TooFew
 
 if TYPE_CHECKING:
-    from trustcompute.node.session import Computed, Session
+    from trustcompute.node.client import Computed
+    from trustcompute.node.session import Session
 
 
 @dataclass(frozen=True)
 class MeteredAggregate(Aggregate):
-    """An aggregate over nodes. session: its id, in every contributor's request; jobs, receipts: by contributor."""
+    """An aggregate over nodes. session: its id, in every contributor's request; jobs, receipts: by contributor.
+
+    key_holder: who opened it, of a scheme under a key, and the receipt for that.
+    """
 
     session: str
     jobs: Mapping[str, str]
     receipts: Mapping[str, Receipt] = field(repr=False)
+    key_holder: str = ""
+    opening: Receipt | None = field(repr=False, default=None)
 
 
 def aggregate(
     sessions: Sequence[Session],
     spec: Spec,
     *,
+    scheme: Scheme = "masked",
+    key_holder: Session | None = None,
     purpose: str | None = None,
     scenario: str | None = None,
     patience: float = PATIENCE,
@@ -51,7 +62,9 @@ def aggregate(
     """Add up what the datasets of several nodes hold, with none of them opened by itself.
 
     sessions: one with each contributor; the dataset is the one its grant is for. We are the aggregator: we learn
-    the sums, and bring nothing. purpose, scenario: as for other computations, the same at every contributor.
+    the sums, and bring nothing. scheme: ``masked`` or ``rlwe-threshold``; or ``rlwe``, ``rlwe-4096``, ``paillier``,
+    ``bfv`` or ``ckks``, with a key_holder: a session of its own with the node that makes the key and opens the sum,
+    never our own; it may be one of the contributors. purpose, scenario: as for other computations, everywhere.
     patience: seconds everyone has for one message; whoever takes longer has dropped out.
 
     Contributors that refuse or vanish are named in ``dropped``; the sum is over the others, as long as the threshold is
@@ -65,68 +78,117 @@ def aggregate(
         )
         raise ParameterError(f"{twice} would contribute twice: every contributor takes part once")
     about = Round(spec, tuple(sorted(by_name)), os.urandom(16))
-    params = parameters(about)
-    if len(canonical.dumps(params["spec"])) > MAX_SPEC:
+    if scheme in _COORDINATORS and key_holder is not None:
+        raise ParameterError(f"nobody holds a key in the scheme {scheme!r}: leave key_holder out")
+    plan = (
+        _together(about, by_name, scheme)
+        if scheme in _COORDINATORS
+        else _under_key(about, by_name, scheme, key_holder)
+    )
+    if len(canonical.dumps(spec.to_document())) > MAX_SPEC:
         raise ParameterError(f"over nodes a specification has at most {MAX_SPEC:,} bytes: name fewer groups")
-    star = _Star(about, params, by_name, purpose=purpose, scenario=scenario, patience=patience)
+    star = _Star(plan, purpose=purpose, scenario=scenario, patience=patience)
     sums, survivors = star.run()
     done = {name: star.computed[name] for name in survivors if name in star.computed}
+    opened = star.computed.get(keyed.LEG)
+    operation = operation_of(IDS[scheme])
     return MeteredAggregate(
         spec,
         sums,
         survivors,
         dict(star.hub.reasons),
-        OPERATIONS[0].id,
+        operation.id,
         {name: one.cost for name, one in done.items()},
-        OPERATIONS[0].leakage(params),
+        operation.leakage(plan.legs[about.parties[0]].params),
         session=about.session.hex(),
         jobs={name: one.job for name, one in done.items()},
         receipts={name: one.receipt for name, one in done.items()},
+        key_holder=key_holder.grant.aud if key_holder is not None else "",
+        opening=None if opened is None else opened.receipt,
     )
+
+
+@dataclass(frozen=True)
+class _Leg:
+    """One peer of the star: the session with it, and what it is asked for."""
+
+    session: Session
+    operation: Operation
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    about: Round
+    legs: Mapping[str, _Leg]
+    coordinator: Coordinator[tuple[I64, tuple[str, ...]]]
+
+
+_COORDINATORS: Final = {"masked": masked.aggregator, "rlwe-threshold": threshold.aggregator}
+
+
+def _together(about: Round, sessions: Mapping[str, Session], scheme: Scheme) -> _Plan:
+    """Contributors open the sum together."""
+    operation = operation_of(IDS[scheme])
+    params = operation.check(parameters(about), NOTHING)
+    legs = {name: _Leg(session, operation, params) for name, session in sessions.items()}
+    recognise = partial(members.recognised, next(iter(sessions.values())).authority)
+    return _Plan(about, legs, _COORDINATORS[scheme](about, recognise))
+
+
+def _under_key(
+    about: Round, sessions: Mapping[str, Session], scheme: Scheme, holder: Session | None
+) -> _Plan:
+    if IDS.get(scheme) not in KEYED:
+        raise ParameterError(f"scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
+    if holder is None:
+        raise ParameterError(f"somebody has to open what is encrypted by {scheme!r}: pass key_holder=")
+    if any(holder is session for session in sessions.values()):
+        raise ParameterError("the key holder needs a session of its own, also where it contributes")
+    me = holder._identity
+    if any(session._identity.key.public != me.key.public for session in sessions.values()):
+        raise ParameterError("all sessions of one aggregate must have one identity: the aggregator's")
+    roles = Roles(me.name, me.key.public.x, holder.grant.aud)
+    params, operation = parameters(about, roles), operation_of(IDS[scheme])
+    legs = {name: _Leg(session, operation, params) for name, session in sessions.items()}
+    opening = parameters(about, roles, under=operation.id)
+    legs[keyed.LEG] = _Leg(holder, operation_of(HOLDER), opening)
+    recognise = partial(members.recognised, holder.authority)
+    return _Plan(about, legs, keyed.aggregator(about, roles, cipher_of(scheme, about.spec), recognise))
 
 
 class _Star:
     """The jobs of one aggregate, each on a thread."""
 
-    def __init__(
-        self,
-        about: Round,
-        params: dict[str, object],
-        sessions: Mapping[str, Session],
-        *,
-        purpose: str | None,
-        scenario: str | None,
-        patience: float,
-    ) -> None:
-        self.hub: Hub[tuple[I64, tuple[str, ...]]] = Hub(about.parties, patience=patience)
+    def __init__(self, plan: _Plan, *, purpose: str | None, scenario: str | None, patience: float) -> None:
+        self.hub: Hub[tuple[I64, tuple[str, ...]]] = Hub(list(plan.legs), patience=patience)
         self.computed: dict[str, Computed[None]] = {}
-        self._about, self._params, self._sessions = about, params, sessions
-        self._purpose, self._scenario = purpose, scenario
+        self._plan, self._purpose, self._scenario = plan, purpose, scenario
 
     def run(self) -> tuple[I64, tuple[str, ...]]:
-        authority = next(iter(self._sessions.values()))._identity.authority
-        recognise = partial(members.recognised, authority)
-        with ThreadPoolExecutor(len(self._sessions), thread_name_prefix="trustcompute-aggregate") as pool:
-            for name in self._sessions:
-                pool.submit(self._leg, name)
+        legs = self._plan.legs
+        with ThreadPoolExecutor(len(legs), thread_name_prefix="trustcompute-aggregate") as pool:
+            for name in legs:
+                pool.submit(self._drive, name)
             try:
-                return self.hub.run(masked.aggregator(self._about, recognise))
+                return self.hub.run(self._plan.coordinator)
             except TooFew:
-                causes = list(self.hub.errors.values())
-                if len(causes) == 1:
-                    raise _named(next(iter(self.hub.errors)), causes[0]) from causes[0]
+                causes = self.hub.errors
+                decisive = keyed.LEG if keyed.LEG in causes else next(iter(causes), "")
+                if len(causes) == 1 or decisive == keyed.LEG:
+                    raise _named(decisive, causes[decisive]) from causes[decisive]
                 raise
 
-    def _leg(self, name: str) -> None:
-        session, began = self._sessions[name], list[str]()
+    def _drive(self, name: str) -> None:
+        leg, began = self._plan.legs[name], list[str]()
         try:
-            self.computed[name] = session.compute(
-                OPERATIONS[0],
-                session.grant.asset.id,
-                self._params,
-                Sizes(0, 0),
+            self.computed[name] = leg.session.compute(
+                leg.operation,
+                leg.session.grant.asset.id,
+                leg.params,
+                NOTHING,
                 lambda params, rng: self.hub.leg(name),
-                input_digest=hashlib.sha256(self._about.session).digest(),
+                input_digest=hashlib.sha256(self._plan.about.session).digest(),
                 purpose=self._purpose,
                 scenario=self._scenario,
                 began=began.append,
@@ -135,7 +197,7 @@ class _Star:
             self.hub.failed(name, error)
             if began:
                 with contextlib.suppress(TrustcomputeError):
-                    session.cancel(began[0])
+                    leg.session.cancel(began[0])
 
 
 def _named(name: str, error: BaseException) -> BaseException:

@@ -25,7 +25,8 @@ from trustcompute.psi.intersection import On, rows_found, split_on
 from trustcompute.psi.operation import INTERSECTIONS, named
 
 if TYPE_CHECKING:
-    from trustcompute.node.session import Computed, Session
+    from trustcompute.node.client import Computed
+    from trustcompute.node.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def intersect(
         leakage=done.leakage,
         left=table,
         left_keys=keys,
+        left_order=None if done.output is None else done.output.order,
         job=done.job,
         receipt=done.receipt,
     )

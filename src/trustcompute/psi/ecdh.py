@@ -57,10 +57,15 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a party learnt: how many keys match and, unless it is a count only, which of its own (bool[keys])."""
+    """What a party learnt: how many keys match and, unless it is a count only, which of its own (bool[keys]).
+
+    order: int64[count], those keys in an order that both sides have, where both learn which: that of the table that
+    was sent, so of pseudorandom values of this run's secret.
+    """
 
     count: int
     mask: npt.NDArray[np.bool_] | None
+    order: npt.NDArray[np.int64] | None = None
 
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
@@ -72,12 +77,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     evaluated = (yield from receive("evaluated", releases=True, point=points(p.receiver_rows)))["point"]
 
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
-    matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(values, table)
-    matched = where >= 0
-    if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+    return (yield from concluded(values, table, p, executor))
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -93,12 +93,28 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     order, table = matching.in_order(values)
     yield from send("table", value=table)
     yield from send("evaluated", releases=True, point=evaluated)
+    return (yield from told(order, p))
 
+
+def concluded(values: U8, table: U8, p: Params, executor: Executor | None = None) -> Party[Found]:
+    """How a receiver ends: its values looked up in the table and, where ``p.answer``, the answer sent."""
+    matching.check_width(table, p.receiver_rows, p.sender_rows)
+    where = matching.found_in_order(values, table, executor=executor)
+    mask = where >= 0
+    mine = np.flatnonzero(mask)
+    if not p.answer:
+        return Found(len(mine), mask)
+    yield from send("matched", releases=True, bits=found_bits(where[mine], p))
+    return Found(len(mine), mask, mine[np.argsort(where[mine])])
+
+
+def told(order: npt.NDArray[np.int64], p: Params) -> Party[Found | None]:
+    """How a sender ends: where ``p.answer``, it hears which rows of its table match. order: the key of each row."""
     if not p.answer:
         return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+    mask, mine = np.zeros(p.sender_rows, dtype=np.bool_), order[(yield from matched_rows(p))]
+    mask[mine] = True
+    return Found(len(mine), mask, mine)
 
 
 def found_bits(rows: npt.NDArray[np.int64], p: Params) -> U8:
