@@ -104,8 +104,8 @@ class HeldDataset:
         d = dataset
         if not (d.key_choices() or d.unit or d.verified or d.statistics or d.aggregates or d.opens):
             raise ParameterError(
-                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, takes part"
-                " in no aggregates and opens none: nobody could ask anything of it"
+                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, takes"
+                " part in no aggregates and opens none: nobody could ask anything of it"
             )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)

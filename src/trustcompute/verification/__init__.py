@@ -6,6 +6,7 @@
 """
 
 from trustcompute.verification.answer import Proof, VerifiedAnswer
+from trustcompute.verification.arbiter import Disputed, Evidence, Judgement, judge
 from trustcompute.verification.cells import Code
 from trustcompute.verification.operation import OPERATIONS
 from trustcompute.verification.planner import Plan, plan
@@ -21,6 +22,9 @@ __all__ = [
     "OPERATIONS",
     "Check",
     "Code",
+    "Disputed",
+    "Evidence",
+    "Judgement",
     "Plan",
     "Predicate",
     "Proof",
@@ -29,6 +33,7 @@ __all__ = [
     "Tabulator",
     "Verification",
     "VerifiedAnswer",
+    "judge",
     "parse",
     "plan",
     "statistics",
