@@ -10,6 +10,7 @@ from trustcompute import __version__
 from trustcompute.cli import (
     aggregate,
     agreement,
+    arbiter,
     ask,
     certificate,
     credit,
@@ -25,6 +26,7 @@ from trustcompute.cli import (
     record,
     release,
     rules,
+    statistics,
     verify,
 )
 from trustcompute.cli.sum import sum_
@@ -63,6 +65,8 @@ app.command("sum")(sum_)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
+verify.app.command("statistics")(statistics.statistics)
+verify.app.command("arbiter")(arbiter.arbiter)
 app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")

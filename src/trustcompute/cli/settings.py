@@ -49,6 +49,14 @@
     values = {seats = {low = 0, high = 500}}      # what one key adds lies within these bounds
     by = {manufacturer = ["AIRBUS", "BOEING"]}    # groups that may be asked for
 
+    [dataset.statistics]             # optional: what may be counted and added up by group
+    by = ["engine", "manufacturer"]  # or {engine = ["Turbo-fan", "Turbo-jet"]}: the values that name groups
+    columns = ["seats"]              # those that may be added up
+    contributor = "owner"            # whose contributions are protected; each row is one, if left out
+    min_frequency = 3
+    dominance = [1, 75]
+    p_percent = 10
+
     [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
     total = 1_000_000_000_000
 
@@ -74,6 +82,7 @@ from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
 from trustcompute.psi.sums.terms import MIN_GROUP
 from trustcompute.tables.fixed import Bounds
+from trustcompute.verification import Rules
 from trustcompute.verification.table import LEAST_IN_BUCKET
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -123,6 +132,23 @@ class SumsSettings(BaseModel):
         return Summable(values, self.by, self.min_group)
 
 
+class StatisticsSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    by: list[str] | dict[str, list[str | int | bool]]
+    columns: list[str] = []
+    signed: list[str] = []
+    contributor: str | None = None
+    min_frequency: int = Rules.min_frequency
+    dominance: Annotated[list[int], Field(min_length=2, max_length=2)] | None = list(Rules.dominance or ())
+    p_percent: int = Rules.p_percent
+
+    def rules(self) -> Rules:
+        by = self.by if isinstance(self.by, dict) else dict.fromkeys(self.by, ())
+        dominance = None if not self.dominance else (self.dominance[0], self.dominance[1])
+        return Rules(**self.model_dump() | {"by": by, "dominance": dominance})
+
+
 class LimitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -155,6 +181,7 @@ class DatasetSettings(BaseModel):
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None
     sums: SumsSettings | None = None
+    statistics: StatisticsSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
     def dataset(self, folder: Path) -> Dataset:
@@ -168,6 +195,7 @@ class DatasetSettings(BaseModel):
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         fields["verified"] = None if self.verified is None else self.verified.published(folder)
         fields["sums"] = None if self.sums is None else self.sums.summable()
+        fields["statistics"] = None if self.statistics is None else self.statistics.rules()
         return Dataset(**fields)
 
 

@@ -10,6 +10,7 @@ from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import Session, connect
+from trustcompute.node.statistics import MeteredStatistics
 from trustcompute.node.summing import MeteredSum
 from trustcompute.node.sums import Summable
 from trustcompute.node.verification import Published
@@ -21,6 +22,7 @@ __all__ = [
     "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",
+    "MeteredStatistics",
     "MeteredSum",
     "MeteredVerification",
     "Node",

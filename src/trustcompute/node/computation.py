@@ -13,7 +13,7 @@ from trustcompute.aggregation import operation as aggregates
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import contribution, labels, planned, release, verification
+from trustcompute.node import contribution, labels, planned, release, statistics, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.sums import HeldSums
 from trustcompute.primitives.rng import Rng
@@ -29,6 +29,7 @@ from trustcompute.psi.sums.operation import OPERATION as SUM
 from trustcompute.psi.sums.terms import Terms
 from trustcompute.tables import KeySet
 from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
+from trustcompute.verification.statistical.operation import OPERATION as STATISTICS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -182,6 +183,7 @@ COMPUTATIONS: Final = (
         Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
+    Computation(STATISTICS, statistics.rows, statistics.provide),
     Computation(aggregates.operation_of(masked.ID), contribution.rows, contribution.provide),
     Computation(aggregates.operation_of(threshold.ID), contribution.rows, contribution.provide_threshold),
     *(
@@ -201,5 +203,5 @@ COMPUTATIONS: Final = (
     ),
 )
 
-UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *aggregates.OPERATIONS))
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *aggregates.OPERATIONS, STATISTICS))
 """Operations that match no keys: who may ask for these alone is not told how many keys there are."""

@@ -32,6 +32,8 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.psi.padding import PadTo, padded_rows
 from trustcompute.psi.table import EvaluatedTable, evaluated
 from trustcompute.tables.stored import load, store
+from trustcompute.verification.statistical.rules import Rules
+from trustcompute.verification.statistical.tabulator import Tabulator
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Dataset:
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     sums:        what may be added up over keys that both sides hold (``psi.sum.v1``); none: not offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
+    statistics:  what may be counted and added up by group (``verify.statistics.v1``), and by which rules.
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
@@ -86,6 +89,7 @@ class Dataset:
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
     sums: Summable | None = None
+    statistics: Rules | None = None
     aggregates: Sequence[str] = ()
     vector: str | None = None
     least_parties: int = 3
@@ -116,11 +120,12 @@ class HeldDataset:
     def __init__(
         self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
     ) -> None:
-        summed = dataset.aggregates or dataset.vector or dataset.opens
-        if not (dataset.key_choices() or dataset.unit or dataset.verified or summed):
+        d = dataset
+        summed = d.aggregates or d.vector or d.opens
+        if not (d.key_choices() or d.unit or d.verified or d.statistics or summed):
             raise ParameterError(
-                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, takes part in no"
-                " aggregates and opens none: nobody could ask anything of it"
+                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, takes"
+                " part in no aggregates and opens none: nobody could ask anything of it"
             )
         if dataset.pad_to is not None and dataset.evaluated is not None:
             raise ParameterError(
@@ -132,6 +137,7 @@ class HeldDataset:
         self.columns = tables.describe(self.table)
         self.labels = labels.offered(self.table, dataset.labels)
         self.contributor: Contributor | None = None  # the node's part
+        self.tabulator: Tabulator | None = None  # the node's too
         self.matches: Matches | None = None  # what finished jobs found, at a node
         self.asker = ""  # who asks, where it is held for one asker's job
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
@@ -259,6 +265,7 @@ class HeldDataset:
             "unit": None if d.unit is None else _unit_entry(d.unit),
             "predicates": self.verification.entries(),
             "sums": None if d.sums is None else d.sums.entry(),
+            "statistics": None if self.tabulator is None else self.tabulator.token,
             "aggregates": list(d.aggregates),
             "vector": d.vector,
             "labels": labels.entries(self.labels),

@@ -128,6 +128,7 @@ class CatalogEntry(Document):
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
     sums: SumsEntry | None = None
+    statistics: Token | None = None
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
     vector: Name | None = None
     labels: Annotated[list[LabelEntry], Field(max_length=64)] = []

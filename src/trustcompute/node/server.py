@@ -42,6 +42,7 @@ from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
+from trustcompute.node.statistics import tabulator
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
 from trustcompute.protocol.message import Frame
@@ -361,6 +362,7 @@ class Node:
         name = held.dataset.id
         if name in self._datasets and not again:
             raise ParameterError(f"there are two datasets {name!r}: give each an id of its own")
+        held.tabulator = tabulator(held, self.identity, self.broker.outbox.directory.parent)
         try:
             documents.CatalogEntry.model_validate(held.describe())
         except ValidationError as error:

@@ -17,13 +17,14 @@ from trustcompute.broker import delegation
 from trustcompute.broker.request import ONE_PARTY, Parties
 from trustcompute.dp.groups import By
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import authority, bulk, intersection, planned, releasing, summing
+from trustcompute.node import authority, bulk, intersection, planned, releasing, statistics, summing
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.client import Client
 from trustcompute.node.documents import KeyChoice, Quote, QuoteRequest
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease, MeteredReleaseQuote
+from trustcompute.node.statistics import MeteredStatistics
 from trustcompute.node.summing import MeteredSum, SumAsked
 from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
@@ -434,6 +435,24 @@ class Session(Client):
         process.
         """
         return prepare(self, dataset, predicate, match, count)
+
+    def statistics(
+        self,
+        dataset: str,
+        sums: str | Sequence[str] = (),
+        *,
+        by: str | Sequence[str] = (),
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredStatistics:
+        """Count rows, and add up columns, by none to two columns of the node's; sensitive cells are suppressed.
+
+        sums: columns to add up, each with the number of its values and so its mean. Every cell says by which rule it
+        is suppressed, if it is. Raises as ``intersect`` does; ``Refused`` (``overlap``) where this table and those
+        told before could be subtracted; ``VerificationError`` for an answer that contradicts itself.
+        """
+        return statistics.ask(self, dataset, sums, by, purpose=purpose, scenario=scenario, job=job)
 
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""
