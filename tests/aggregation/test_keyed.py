@@ -13,11 +13,12 @@ from trustcompute import aggregation
 from trustcompute.aggregation import Bounds, Noise, Spec, keyed, seal
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import encode
-from trustcompute.aggregation.members import Round, in_process
 from trustcompute.aggregation.paillier import PaillierCipher
 from trustcompute.aggregation.plan import cipher_of
 from trustcompute.aggregation.rlwe import RlweCipher
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import ParameterError, Refused, RemoteProtocolError, TransportError
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.party import Send

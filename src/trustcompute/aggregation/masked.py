@@ -16,47 +16,53 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import add_noise, in_range
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
-from trustcompute.aggregation.roster import (
-    FIXED,
-    KEY,
-    SIGNATURE,
-    Advert,
-    Roster,
-    advert_columns,
-    advert_shapes,
-    array,
-    checked_advert,
-    make_roster,
-    places,
-    roster_columns,
-    roster_shapes,
-    verified_roster,
-)
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
 from trustcompute.kernels.arrays import I64, U8
 from trustcompute.primitives import masks, shamir
+from trustcompute.primitives import member as members
 from trustcompute.primitives.masks import TAGS, Stream
+from trustcompute.primitives.member import Member, Recognise, agree
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import AtMost, Column, Message
 from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.roster import (
+    SIGNATURE,
+    Advert,
+    Assembly,
+    Roster,
+    advert_bytes,
+    advert_shapes,
+    array,
+    check_own,
+    checked_advert,
+    make_roster,
+    places,
+    roster_bytes,
+    roster_columns,
+    roster_shapes,
+    signed_advert,
+    subset,
+    verified_roster,
+)
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.masked.v1"
+KEY: Final = 32
+SHOWN: Final = {"mask_key": KEY, "box_key": KEY, "commitment": 32}  # what a party advertises
 SEED: Final = 32
 SECRETS: Final = (
     3 * SEED
@@ -79,14 +85,16 @@ def contributor(
         raise LocalProtocolError("a contributor brings one integer for each slot")
     add_noise(vector, about.spec, about.threshold, rng)
     secrets = _Secrets.draw(rng)
-    yield from send("advertise", releases=False, **advert_columns(_advertise(about, member, secrets)))
+    mine = _advertise(about, member, secrets)
+    yield from send("advertise", releases=False, **mine.columns())
 
     roster = verified_roster(
-        (yield from receive("roster", releases=False, **roster_shapes(len(about.parties)))),
+        (yield from receive("roster", releases=False, **roster_shapes(len(about.parties), SHOWN))),
         about,
         member.recognise,
+        SHOWN,
     )
-    _check_own(roster, me, secrets)
+    check_own(roster, member.name, mine)
     boxes, own = _seal(roster, me, secrets, rng)
     yield from send("shares", box=boxes)
 
@@ -125,13 +133,11 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
     enough, everyone = about.threshold, about.parties
     adverts = yield from gather(
         "advertise", everyone, at_least=enough,
-        take=lambda name, got: checked_advert(about, recognise, name, got), releases=False, **advert_shapes(),
+        take=lambda name, got: checked_advert(about, recognise, SHOWN, name, got), releases=False,
+        **advert_shapes(SHOWN),
     )  # fmt: skip
-    shown = {about.place(name): one for name, one in adverts.items()}
-    roster = make_roster(
-        about, {at: advert for at, (advert, _) in shown.items()}, {at: key for at, (_, key) in shown.items()}
-    )
-    yield from scatter(dict.fromkeys(adverts, Message("roster", roster_columns(roster))))
+    roster = make_roster(about, adverts)
+    yield from scatter(dict.fromkeys(adverts, Message("roster", roster_columns(roster, SHOWN))))
 
     count = len(adverts)
     boxes = yield from gather(
@@ -199,29 +205,17 @@ class _Secrets:
 
 
 def _advertise(about: Round, member: Member, secrets: _Secrets) -> Advert:
-    shown = Advert(
-        member.certificate,
-        secrets.mask.public_key().public_bytes_raw(),
-        secrets.box.public_key().public_bytes_raw(),
-        _commitment(about, secrets.seed),
-        b"",
-    )
-    return replace(shown, signature=member.key.sign(shown.statement(about)))
+    shown = {
+        "mask_key": secrets.mask.public_key().public_bytes_raw(),
+        "box_key": secrets.box.public_key().public_bytes_raw(),
+        "commitment": _commitment(about, secrets.seed),
+    }
+    return signed_advert(about, member, shown)
 
 
-def _commitment(about: Round, seed: bytes) -> bytes:
+def _commitment(about: Assembly, seed: bytes) -> bytes:
     """Hiding, because a seed has 256 bits."""
     return hashlib.sha256(about.statement(b"seed", seed)).digest()
-
-
-def _check_own(roster: Roster, me: int, secrets: _Secrets) -> None:
-    mine = roster.adverts.get(me)
-    if (
-        mine is None
-        or mine.mask_key != secrets.mask.public_key().public_bytes_raw()
-        or (mine.box_key != secrets.box.public_key().public_bytes_raw())
-    ):
-        raise RemoteProtocolError("the roster does not show our own keys")
 
 
 def _check_enough(about: Round, me: int, places: Sequence[int]) -> None:
@@ -232,17 +226,9 @@ def _check_enough(about: Round, me: int, places: Sequence[int]) -> None:
 
 
 def _box_key(roster: Roster, own: X25519PrivateKey, sender: int, recipient: int, peer: int) -> bytes:
-    agreed = _agree(own, roster.adverts[peer].box_key)
+    agreed = agree(own, roster.adverts[peer]["box_key"])
     info = roster.about.statement(b"box", roster.digest, bytes([sender, recipient]))
     return HKDF(hashes.SHA512(), length=32, salt=None, info=info).derive(agreed)
-
-
-def _agree(own: X25519PrivateKey, public: bytes) -> bytes:
-    """RFC 7748 §6.1. Raises for a public key of low order."""
-    try:
-        return own.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise RemoteProtocolError("a party of the roster has a public key of low order") from error
 
 
 def _seal(roster: Roster, me: int, secrets: _Secrets, rng: Rng) -> tuple[U8, bytes]:
@@ -286,13 +272,13 @@ def _open(roster: Roster, sender: int, me: int, secrets: _Secrets, box: U8) -> b
         ) from None
 
 
-def _pair(about: Round, own: X25519PrivateKey, own_public: bytes, other: bytes) -> Stream:
+def _pair(about: Assembly, own: X25519PrivateKey, own_public: bytes, other: bytes) -> Stream:
     """The mask two parties agree on."""
     first, second = sorted([own_public, other])
-    return Stream(_agree(own, other), about.statement(b"pair", first, second))
+    return Stream(agree(own, other), about.statement(b"pair", first, second))
 
 
-def _self(about: Round, seed: bytes) -> Stream:
+def _self(about: Assembly, seed: bytes) -> Stream:
     return Stream(seed, about.statement(b"self"))
 
 
@@ -300,8 +286,8 @@ def _masks(
     roster: Roster, me: int, sharing: Sequence[int], secrets: _Secrets
 ) -> tuple[list[Stream], list[Stream]]:
     """Streams that one party adds to its vector, and that it takes off it."""
-    about, public = roster.about, roster.adverts[me].mask_key
-    pairs = {j: _pair(about, secrets.mask, public, roster.adverts[j].mask_key) for j in sharing if j != me}
+    about, public = roster.about, roster.adverts[me]["mask_key"]
+    pairs = {j: _pair(about, secrets.mask, public, roster.adverts[j]["mask_key"]) for j in sharing if j != me}
     added = [_self(about, secrets.seed)] + [stream for j, stream in pairs.items() if j > me]
     return added, [stream for j, stream in pairs.items() if j < me]
 
@@ -372,21 +358,21 @@ def _unmask(
     added: list[Stream] = []
     for row, place in enumerate(survivors):
         seed = recovery.recover(np.stack([shares[holder]["seed"][row] for holder in holders]))
-        if not hmac.compare_digest(_commitment(about, seed), roster.adverts[place].commitment):
+        if not hmac.compare_digest(_commitment(about, seed), roster.adverts[place]["commitment"]):
             raise _wrong_shares(about, place)
         taken.append(_self(about, seed))
     for row, place in enumerate(gone):
         secret = recovery.recover(np.stack([shares[holder]["key"][row] for holder in holders]))
-        own, public = X25519PrivateKey.from_private_bytes(secret), roster.adverts[place].mask_key
+        own, public = X25519PrivateKey.from_private_bytes(secret), roster.adverts[place]["mask_key"]
         if own.public_key().public_bytes_raw() != public:
             raise _wrong_shares(about, place)
         for other in survivors:  # who added what it shares with the one that is gone, or took it off
-            stream = _pair(about, own, public, roster.adverts[other].mask_key)
+            stream = _pair(about, own, public, roster.adverts[other]["mask_key"])
             (taken if other < place else added).append(stream)
     masks.apply(total, added, taken)
 
 
-def _wrong_shares(about: Round, place: int) -> VerificationError:
+def _wrong_shares(about: Assembly, place: int) -> VerificationError:
     return VerificationError(
         f"the shares of {about.parties[place]}'s secret do not fit what it had committed to: a party sent a wrong one"
     )
@@ -405,8 +391,8 @@ def _verified(about: Round, survivors: Sequence[int], tag_key: bytes, opened: I6
 
 def message_bytes(spec: Spec, parties: int) -> int:
     """The most bytes of message bodies of one contributor's exchange: a function of what is declared."""
-    advert = MAX_CERTIFICATE + sum(FIXED.values())
+    advert = advert_bytes(SHOWN)
     width = 8 * (spec.slots + (TAGS if spec.reveal == "everyone" else 0))
-    per_party = (advert + 9) + 2 * BOX + 1 + 1 + (1 + SIGNATURE) + KEY + SEED
+    per_party = 2 * BOX + 1 + 1 + (1 + SIGNATURE) + KEY + SEED
     opened = 8 * (spec.slots + TAGS) if spec.reveal == "everyone" else 0
-    return advert + parties * per_party + SIGNATURE + width + opened
+    return advert + roster_bytes(parties, SHOWN) + parties * per_party + SIGNATURE + width + opened

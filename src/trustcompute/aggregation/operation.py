@@ -12,7 +12,7 @@ import re
 from typing import Any, Final
 
 from trustcompute.aggregation import masked
-from trustcompute.aggregation.members import Round
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Sizes, Usage

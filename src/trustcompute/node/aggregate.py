@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trustcompute.aggregation import masked, members
-from trustcompute.aggregation.members import Round
+from trustcompute.aggregation import masked
 from trustcompute.aggregation.operation import OPERATIONS, parameters
 from trustcompute.aggregation.result import Aggregate
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import MAX_SPEC, Spec
 from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, TrustcomputeError
 from trustcompute.kernels.arrays import I64
 from trustcompute.primitives import canonical
+from trustcompute.primitives import member as members
 from trustcompute.protocol.operation import Sizes
 from trustcompute.protocol.star import PATIENCE, Hub, TooFew
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from trustcompute.aggregation import masked, members, operation
+from trustcompute.aggregation import masked, operation
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import encode
-from trustcompute.aggregation.members import Member, Round
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import ParameterError, Refused
 from trustcompute.kernels.arrays import I64
 from trustcompute.node.dataset import Contributor, HeldDataset
+from trustcompute.primitives import member as members
 from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.member import Member
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party

@@ -13,12 +13,12 @@ from typing import Any
 
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.members import Member
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
+from trustcompute.primitives.member import Member
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.psi.table import EvaluatedTable, evaluated
