@@ -5,7 +5,8 @@ protocol, and (``intersect``) write the matched keys to another. The provider re
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
 keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``; ``files`` is
 ``intersect`` for files of any size, whose keys lie on disk; ``workers`` is the same with both parties of a
-bucket in one worker, one or two of them; ``protocol`` begins and ends with digests in memory. A wrong result
+bucket in one worker, one or two of them; ``star`` is a consumer and two nodes in the provider's process, with keys of
+which a quarter is everywhere; ``protocol`` begins and ends with digests in memory. A wrong result
 fails the run.
 """
 
@@ -35,6 +36,9 @@ def prepare(folder: Path, task: str, rows: int) -> int:
     if task == "lookup":
         write_keys(folder / "consumer.csv", keys[rows - 1 : rows])
         return 1
+    if task == "star":
+        write_keys(folder / "second.csv", keys[rows - shared // 2 : 2 * rows - shared // 2])
+        return shared // 2
     return shared
 
 
@@ -57,6 +61,7 @@ LAYER = Layer(
         "cardinality": (2**14,),
         "lookup": (2**14,),
         "protocol": (2**17,),
+        "star": (2**18,),
     },
     roles=("provider", "consumer"),
     ours=trustcompute_psi.SYSTEM,

@@ -128,7 +128,7 @@ def intersect(
         )
         return
     if out is not None:
-        _try_to_write(table, out)
+        try_to_write(table, out)
     with (
         ThreadPoolExecutor(os.cpu_count()) as executor,
         connect(
@@ -155,7 +155,7 @@ def intersect(
         err.print("nothing is written: we did not learn which rows match")
         out.unlink()
     elif out is not None:
-        _write(found.table(), out)
+        write(found.table(), out)
     receipt = state / f"{found.job}.receipt.json"
     if as_json:
         print_json(_document(found, receipt, out))
@@ -206,14 +206,14 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
 
 
-def _try_to_write(table: Path, path: Path) -> None:
+def try_to_write(table: Path, path: Path) -> None:
     """Find out before anything is spent whether the result can be written: the table, without its rows."""
     if path.suffix not in WRITERS:
         raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {path.suffix!r}")
-    _write(tables.take(table, []), path)
+    write(tables.take(table, []), path)
 
 
-def _write(matched: pa.Table, path: Path) -> None:
+def write(matched: pa.Table, path: Path) -> None:
     """Write whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     try:

@@ -20,6 +20,7 @@ from trustcompute.cli import (
     files,
     grant,
     identity,
+    many,
     node,
     odrl,
     record,
@@ -58,6 +59,7 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("intersect-many")(many.intersect_many)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)

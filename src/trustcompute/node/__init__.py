@@ -7,6 +7,7 @@ from trustcompute.node.aggregate import MeteredAggregate, aggregate
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
+from trustcompute.node.many import MeteredStar, intersect_many
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import MeteredRelease, Session, connect
 from trustcompute.node.verification import Published
@@ -18,6 +19,7 @@ __all__ = [
     "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",
+    "MeteredStar",
     "MeteredVerification",
     "Node",
     "ProviderResult",
@@ -25,4 +27,5 @@ __all__ = [
     "Session",
     "aggregate",
     "connect",
+    "intersect_many",
 ]

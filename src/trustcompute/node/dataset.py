@@ -94,6 +94,7 @@ class HeldDataset:
         self.table.check_columns(dataset.aggregates)
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
+        self.member: Member | None = None  # the node, where it computes with others
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}

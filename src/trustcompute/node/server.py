@@ -43,6 +43,7 @@ from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.member import of_identity
 from trustcompute.protocol.message import Frame
 from trustcompute.protocol.operation import Sizes
 from trustcompute.protocol.run import Incoming, take_again
@@ -331,6 +332,7 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
+        held.member = of_identity(self.identity)
         if held.dataset.aggregates:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)

@@ -623,9 +623,17 @@ class Session:
         """A dataset in the node's catalogue. Raises ``ParameterError`` naming those there are."""
         return self._entry(dataset)
 
+    def unfinished(self) -> list[str]:
+        """Jobs of ours with this node that are kept and not finished, the oldest first."""
+        kept = self._states.unfinished()  # perhaps beside those with other nodes
+        return [job for job in kept if self._audience(job) == self.grant.aud]
+
     def begun(self, job: str) -> dict[str, Any]:
         """What an interrupted job of ours asked for."""
         return self._states.load(job).asked
+
+    def _audience(self, job: str) -> str:
+        return requests.read(self._states.load(job).request).aud
 
     def close(self) -> None:
         self._channel.close()

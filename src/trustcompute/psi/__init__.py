@@ -5,13 +5,14 @@
 2
 """
 
-from trustcompute.psi import lookup
+from trustcompute.psi import lookup, star_operation
 from trustcompute.psi.files import FileIntersection, intersect_files
 from trustcompute.psi.intersection import Intersection, intersect
+from trustcompute.psi.many import intersect_many
 from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.psi.planner import Plan, plan
 
-OPERATIONS = (*INTERSECTIONS, lookup.OPERATION)
+OPERATIONS = (*INTERSECTIONS, lookup.OPERATION, star_operation.OPERATION)
 
 __all__ = [
     "OPERATIONS",
@@ -20,5 +21,6 @@ __all__ = [
     "Plan",
     "intersect",
     "intersect_files",
+    "intersect_many",
     "plan",
 ]

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -58,20 +59,29 @@ HASH: Final = "aes128-davies-meyer"
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The sizes of everything, from the numbers of keys; its digest is the first thing the sides compare."""
+    """The sizes of everything, from the numbers of keys; its digest is the first thing the sides compare.
+
+    width: bytes of a value that is compared; id: the protocol that is built on it.
+    """
 
     store: OkvsShape
     vole: vole.Shape
     width: int
+    id: str
 
     @classmethod
     def of(cls, p: Params) -> Suite:
-        store = okvs.shape(p.receiver_rows)
-        return cls(store, vole.Shape.of(store.cells), p.width)
+        return cls.for_keys(p.receiver_rows, p.width, ID)
+
+    @classmethod
+    def for_keys(cls, count: int, width: int, protocol: str) -> Suite:
+        """For so many keys of the receiver's."""
+        store = okvs.shape(count)
+        return cls(store, vole.Shape.of(store.cells), width, protocol)
 
     def digest(self) -> U8:
         document = {
-            "suite": ID,
+            "suite": self.id,
             "code": vole.CODE,
             "noise": [vole.WEIGHT, self.vole.leaves],
             "store": [self.store.bins, self.store.sparse, self.store.dense, self.store.capacity],
@@ -101,10 +111,13 @@ class Suite:
 
 def message_bytes(p: Params) -> int:
     """Bytes of all message bodies of a run, but for an answer."""
-    suite = Suite.of(p)
+    return function_bytes(Suite.of(p)) + p.sender_rows * p.width
+
+
+def function_bytes(suite: Suite) -> int:
+    """Bytes of all message bodies but for what the sender evaluates, its digest of what it saw among them."""
     columns = [*suite.noise().values(), *suite.trees().values(), *suite.masked().values()]
-    fixed = 2 * DIGEST + 32 + TRANSFERS * 2 * 32
-    return fixed + p.sender_rows * p.width + sum(bytes_of(column) for column in columns)
+    return 2 * DIGEST + 32 + TRANSFERS * 2 * 32 + sum(bytes_of(column) for column in columns)
 
 
 def bytes_of(column: Column) -> int:
@@ -115,6 +128,48 @@ def bytes_of(column: Column) -> int:
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
     """The party that learns. keys: uint8[receiver_rows, 32], distinct digests."""
     suite = Suite.of(p)
+    values, sealing = yield from evaluated_obliviously(keys, suite, rng, executor)
+    values = values[:, : p.width]
+    answer = yield from receive(
+        "table", releases=True, value=Column("u1", (p.sender_rows, p.width)), seen=Column("u1", (DIGEST,))
+    )
+    table = answer["value"]
+    check_seen(answer["seen"], sealing(), table)
+    matching.check_width(table, p.receiver_rows, p.sender_rows)
+    where = matching.found_in_order(values, table, executor=executor)
+    matched = where >= 0
+    if p.answer:
+        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
+    return Found(int(matched.sum()), matched)
+
+
+def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
+    """The party that helps; it learns the result only where ``p.answer``.
+
+    keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken three times.
+    """
+    suite = Suite.of(p)
+    evaluate, sealing = yield from function_of_own(suite, rng, executor)
+    order, table = matching.in_order(map_rows(evaluate, keys, executor=executor, chunk=ROWS)[:, : p.width])
+    del evaluate
+    seen = np.frombuffer(seal(sealing(), table), dtype=np.uint8)
+    yield from send("table", releases=True, value=table, seen=seen)
+
+    if not p.answer:
+        return None
+    mask = np.zeros(p.sender_rows, dtype=np.bool_)
+    mask[order] = yield from matched_rows(p)
+    return Found(int(mask.sum()), mask)
+
+
+Sealing = Callable[[], bytes]
+"""Waits for the digest of every byte a side has seen and sent so far."""
+
+
+def evaluated_obliviously(
+    keys: U8, suite: Suite, rng: Rng, executor: Executor | None
+) -> Party[tuple[U8, Sealing]]:
+    """The receiver, as far as all protocols built on this function go: its values of ``keys``, uint8[n, 16]."""
     seed = rng.array(SEEDS)  # after the keys are fixed: they are this generator's argument
     encoding = ahead(executor, encoded, keys, seed, suite.store)
     noise = vole.Noise.draw(suite.vole, rng)
@@ -138,28 +193,14 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     del store
 
     look_up = partial(looked_up, seed=seed, outputs=regrowing(), shape=suite.store)
-    values = map_rows(look_up, keys, executor=executor, chunk=ROWS)[:, : p.width]
-    del look_up, regrowing
-    answer = yield from receive(
-        "table", releases=True, value=Column("u1", (p.sender_rows, p.width)), seen=Column("u1", (DIGEST,))
-    )
-    table = answer["value"]
-    if not hmac.compare_digest(seal(sealing(), table), answer["seen"].tobytes()):
-        raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
-    matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(values, table, executor=executor)
-    matched = where >= 0
-    if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+    return map_rows(look_up, keys, executor=executor, chunk=ROWS), sealing
 
 
-def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
-    """The party that helps; it learns the result only where ``p.answer``.
-
-    keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken three times.
-    """
-    suite = Suite.of(p)
+def function_of_own(
+    suite: Suite, rng: Rng, executor: Executor | None
+) -> Party[tuple[Callable[[U8], U8], Sealing]]:
+    """The sender, as far as all protocols built on this function go: its own function of keys, uint8[m, 32] ->
+    uint8[m, 16], which for a key of the receiver's gives what that has."""
     hello = yield from receive("hello", suite=Column("u1", (DIGEST,)), point=Column("u1", (1, 32)))
     if not np.array_equal(hello["suite"], suite.digest()):
         raise RemoteProtocolError("the peer runs another suite, or computed other sizes for it")
@@ -186,17 +227,13 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
         executor, seal, hello["point"], pairs, *noise.columns.values(), side, last, seed, difference
     )
     shift, shifted = vole.Correlation(delta, compressing()).shift(difference, executor=executor)
-    evaluate = partial(evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store)
-    order, table = matching.in_order(map_rows(evaluate, keys, executor=executor, chunk=ROWS)[:, : p.width])
-    del compressing, evaluate, shifted
-    seen = np.frombuffer(seal(sealing(), table), dtype=np.uint8)
-    yield from send("table", releases=True, value=table, seen=seen)
+    return partial(evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store), sealing
 
-    if not p.answer:
-        return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+
+def check_seen(seen: U8, sealed: bytes, *parts: U8) -> None:
+    """Raises ``RemoteProtocolError`` where the sides did not see the same bytes."""
+    if not hmac.compare_digest(seal(sealed, *parts), seen.tobytes()):
+        raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
 
 
 _NO_MASK: Final[U8] = np.zeros(16, dtype=np.uint8)
