@@ -5,12 +5,7 @@
 
 #include <immintrin.h>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("aes,sse4.1"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("aes,sse4.1")
-#endif
+TC_TARGET_PUSH("aes,sse4.1")
 
 namespace tc {
 namespace {
@@ -105,10 +100,6 @@ const Aes128Functions kAes128Ni = {schedule, encrypt, davies_meyer};
 
 }  // namespace tc
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+TC_TARGET_POP
 
 #endif

@@ -5,12 +5,7 @@
 
 #include <immintrin.h>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("vaes,avx2"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("vaes,avx2")
-#endif
+TC_TARGET_PUSH("vaes,avx2")
 
 namespace tc {
 namespace {
@@ -53,10 +48,6 @@ const Aes128Functions kAes128Vaes = {schedule, encrypt, davies_meyer};
 
 }  // namespace tc
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+TC_TARGET_POP
 
 #endif

@@ -5,6 +5,7 @@
 #include <Python.h>
 
 #include <new>
+#include <type_traits>
 
 #include "kernels.h"
 
@@ -56,7 +57,7 @@ inline PyObject* outcome(i64 row) {
     return PyLong_FromLongLong(row);
 }
 
-// Run a kernel without the GIL. Allocation is all that can fail in one.
+// Run a kernel without the GIL. Allocation is all that can fail in one; one that returns nothing finds no row at fault.
 template <class Kernel>
 PyObject* run(Kernel kernel) {
     i64 row = kFine;
@@ -64,7 +65,11 @@ PyObject* run(Kernel kernel) {
     {
         const ReleasedGil released;
         try {
-            row = kernel();
+            if constexpr (std::is_void_v<decltype(kernel())>) {
+                kernel();
+            } else {
+                row = kernel();
+            }
         } catch (const std::bad_alloc&) {
             out_of_memory = true;
         }
@@ -72,7 +77,11 @@ PyObject* run(Kernel kernel) {
     return out_of_memory ? PyErr_NoMemory() : outcome(row);
 }
 
-// Functions of psi.vole's kernels, ended by an empty one.
+// A row of a module's table: the function is known to Python by its own name. Tables end with an empty row.
+#define TC_METHOD(name) {#name, name, METH_VARARGS, nullptr}
+constexpr PyMethodDef kNoMoreMethods = {nullptr, nullptr, 0, nullptr};
+
+// Functions of psi.vole's kernels.
 extern PyMethodDef kVoleMethods[];
 // Functions of ring learning with errors.
 extern PyMethodDef kNttMethods[];

@@ -155,31 +155,11 @@ struct PowerLadder {
     F to_11;   // z^11
 };
 
-// The part that the two exponents below share, for an Fe or an FePair.
-template <class F>
-PowerLadder<F> power_ladder(const F& z) {
-    const F z2 = squared(z), z9 = squared(z2, 2) * z, z11 = z9 * z2;
-    const F e5 = squared(z11) * z9;  // e<k> = z^(2^k - 1)
-    const F e10 = squared(e5, 5) * e5;
-    const F e20 = squared(e10, 10) * e10;
-    const F e40 = squared(e20, 20) * e20;
-    const F e50 = squared(e40, 10) * e10;
-    const F e100 = squared(e50, 50) * e50;
-    const F e200 = squared(e100, 100) * e100;
-    return {squared(e200, 50) * e50, z11};
-}
+namespace portable {
+#include "power_ladder.h"
+}  // namespace portable
 
-// 1/z = z^(p - 2), with 1/0 = 0.
-inline Fe inverted(const Fe& z) {
-    const PowerLadder<Fe> ladder = power_ladder(z);
-    return squared(ladder.to_250, 5) * ladder.to_11;
-}
-
-// z^((p - 5)/8) = z^(2^252 - 3)
-template <class F>
-F root_power(const F& z) {
-    return squared(power_ladder(z).to_250, 2) * z;
-}
+inline Fe inverted(const Fe& z) { return portable::inverted(z); }
 
 constexpr Fe kD = {{0x34dca135978a3, 0x1a8283b156ebd, 0x5e7a26001c029, 0x739c663a03cbb, 0x52036cee2b6ff}};
 constexpr Fe k2D = {{0x69b9426b2f159, 0x35050762add7a, 0x3cf44c0038052, 0x6738cc7407977, 0x2406d9dc56dff}};
@@ -222,10 +202,10 @@ struct RootPair {
 };
 
 // The root of u/v, or of sqrt(-1)*u/v if u/v is not a square.
-inline Root sqrt_ratio_m1(const RootTask& task) { return task.finish(root_power(task.radicand)); }
+inline Root sqrt_ratio_m1(const RootTask& task) { return task.finish(portable::root_power(task.radicand)); }
 
 inline RootPair sqrt_ratio_m1(const RootTask& a, const RootTask& b) {
-    const FePair power = root_power(FePair{a.radicand, b.radicand});
+    const FePair power = portable::root_power(FePair{a.radicand, b.radicand});
     return {a.finish(power.a), b.finish(power.b)};
 }
 

@@ -263,24 +263,11 @@ inline Fe4Pair squared(Fe4Pair x, int count = 1) {
     return x;
 }
 
-template <class F>
-PowerLadder<F> power_ladder4(const F& z) {
-    const F z2 = squared(z), z9 = squared(z2, 2) * z, z11 = z9 * z2;
-    const F e5 = squared(z11) * z9;  // e<k> = z^(2^k - 1)
-    const F e10 = squared(e5, 5) * e5;
-    const F e20 = squared(e10, 10) * e10;
-    const F e40 = squared(e20, 20) * e20;
-    const F e50 = squared(e40, 10) * e10;
-    const F e100 = squared(e50, 50) * e50;
-    const F e200 = squared(e100, 100) * e100;
-    return {squared(e200, 50) * e50, z11};
-}
+namespace avx2 {
+#include "power_ladder.h"
+}  // namespace avx2
 
-// 1/z = z^(p - 2), with 1/0 = 0.
-inline Fe4 inverted(const Fe4& z) {
-    const PowerLadder<Fe4> ladder = power_ladder4(z);
-    return squared(ladder.to_250, 5) * ladder.to_11;
-}
+inline Fe4 inverted(const Fe4& z) { return avx2::inverted(z); }
 
 struct Root4 {
     Lanes is_square;  // mask
@@ -311,8 +298,7 @@ struct RootPair4 {
 };
 
 inline RootPair4 sqrt_ratio_m1(const RootTask4& a, const RootTask4& b) {
-    const Fe4Pair z = {a.radicand, b.radicand};
-    const Fe4Pair power = squared(power_ladder4(z).to_250, 2) * z;
+    const Fe4Pair power = avx2::root_power(Fe4Pair{a.radicand, b.radicand});
     return {a.finish(power.a), b.finish(power.b)};
 }
 

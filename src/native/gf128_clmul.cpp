@@ -5,12 +5,7 @@
 
 #include <immintrin.h>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("pclmul,ssse3"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("pclmul,ssse3")
-#endif
+TC_TARGET_PUSH("pclmul,ssse3")
 
 namespace tc {
 namespace {
@@ -59,10 +54,6 @@ const Gf128Functions kGf128Clmul = {mul, dot};
 
 }  // namespace tc
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+TC_TARGET_POP
 
 #endif

@@ -40,7 +40,7 @@ PyObject* ristretto255_mul_base(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "Iy*w*", &use, &scalars.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
     if (!out.holds(count, 32) || !scalars.holds(count, 32)) return wrong_length("scalars and results");
-    return run([&] { return tc::dispatch(use).curve.mul_base(scalars.data(), count, out.out()), tc::kFine; });
+    return run([&] { return tc::dispatch(use).curve.mul_base(scalars.data(), count, out.out()); });
 }
 
 PyObject* ristretto255_check(PyObject*, PyObject* args) {
@@ -52,12 +52,16 @@ PyObject* ristretto255_check(PyObject*, PyObject* args) {
     return run([&] { return tc::dispatch(use).curve.check(points.data(), count); });
 }
 
-PyObject* ristretto255_sub(PyObject*, PyObject* args) {
+// Of two rows of 32 bytes a third one.
+template <auto kKernel>
+PyObject* binary(PyObject*, PyObject* args) {
     Buffer a, b, out;
     if (!PyArg_ParseTuple(args, "y*y*w*", &a.view, &b.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
-    if (!out.holds(count, 32) || !a.holds(count, 32) || !b.holds(count, 32)) return wrong_length("points and results");
-    return run([&] { return tc::ristretto255_sub(a.data(), b.data(), count, out.out()); });
+    if (!out.holds(count, 32) || !a.holds(count, 32) || !b.holds(count, 32)) {
+        return wrong_length("operands and results");
+    }
+    return run([&] { return kKernel(a.data(), b.data(), count, out.out()); });
 }
 
 PyObject* ristretto255_multiscalar_vartime(PyObject*, PyObject* args) {
@@ -66,9 +70,7 @@ PyObject* ristretto255_multiscalar_vartime(PyObject*, PyObject* args) {
     const std::size_t count = points.size() / 32;
     if (!points.holds(count, 32) || !scalars.holds(count, 32)) return wrong_length("points and scalars");
     if (!out.holds(1, 32)) return wrong_length("the result");
-    return run([&] {
-        return tc::ristretto255_multiscalar_vartime(points.data(), scalars.data(), count, out.out());
-    });
+    return run([&] { return tc::ristretto255_multiscalar_vartime(points.data(), scalars.data(), count, out.out()); });
 }
 
 PyObject* ristretto255_from_uniform(PyObject*, PyObject* args) {
@@ -77,7 +79,7 @@ PyObject* ristretto255_from_uniform(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "Iy*w*", &use, &uniform.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
     if (!out.holds(count, 32) || !uniform.holds(count, 64)) return wrong_length("uniform bytes and results");
-    return run([&] { return tc::dispatch(use).curve.from_uniform(uniform.data(), count, out.out()), tc::kFine; });
+    return run([&] { return tc::dispatch(use).curve.from_uniform(uniform.data(), count, out.out()); });
 }
 
 PyObject* ristretto255_hash(PyObject*, PyObject* args) {
@@ -91,48 +93,54 @@ PyObject* ristretto255_hash(PyObject*, PyObject* args) {
     }
     if (!tag_fits(dst)) return wrong_length("the domain separation tag");
     return run([&] {
-        return tc::dispatch(use).curve.hash(messages.data(), bytes, dst.data(), dst.size(), count, out.out()), tc::kFine;
+        return tc::dispatch(use).curve.hash(messages.data(), bytes, dst.data(), dst.size(), count, out.out());
     });
 }
 
-PyObject* ristretto255_hash_mul(PyObject*, PyObject* args) {
-    unsigned int use;
+// Messages, each with its scalar.
+struct Hashing {
+    unsigned int use = 0;
     Buffer messages, dst, scalars, out;
-    Py_ssize_t width;
-    if (!PyArg_ParseTuple(args, "Iy*ny*y*w*", &use, &messages.view, &width, &dst.view, &scalars.view, &out.view)) {
-        return nullptr;
+    Py_ssize_t width = 0;
+    std::size_t count = 0, bytes = 0, step = 0;
+
+    // Sets an exception where what was passed does not fit together.
+    bool parse(PyObject* args) {
+        if (!PyArg_ParseTuple(args, "Iy*ny*y*w*", &use, &messages.view, &width, &dst.view, &scalars.view, &out.view)) {
+            return false;
+        }
+        count = out.size() / 32;
+        bytes = static_cast<std::size_t>(width);
+        if (width < 0 || !out.holds(count, 32) || !messages.holds(count, bytes)) {
+            wrong_length("messages and results");
+        } else if (!tag_fits(dst)) {
+            wrong_length("the domain separation tag");
+        } else if (!scalars_fit(scalars, count, step)) {
+            wrong_length("scalars");
+        } else {
+            return true;
+        }
+        return false;
     }
-    const std::size_t count = out.size() / 32, bytes = static_cast<std::size_t>(width);
-    std::size_t step;
-    if (width < 0 || !out.holds(count, 32) || !messages.holds(count, bytes)) {
-        return wrong_length("messages and results");
-    }
-    if (!tag_fits(dst)) return wrong_length("the domain separation tag");
-    if (!scalars_fit(scalars, count, step)) return wrong_length("scalars");
+};
+
+PyObject* ristretto255_hash_mul(PyObject*, PyObject* args) {
+    Hashing given;
+    if (!given.parse(args)) return nullptr;
     return run([&] {
-        tc::dispatch(use).curve.hash_mul(messages.data(), bytes, dst.data(), dst.size(), scalars.data(), step, count,
-                                  out.out());
-        return tc::kFine;
+        tc::dispatch(given.use).curve.hash_mul(given.messages.data(), given.bytes, given.dst.data(), given.dst.size(),
+                                               given.scalars.data(), given.step, given.count, given.out.out());
     });
 }
 
 PyObject* ristretto255_hash_blind(PyObject*, PyObject* args) {
-    unsigned int use;
-    Buffer messages, dst, scalars, out;
-    Py_ssize_t width;
-    if (!PyArg_ParseTuple(args, "Iy*ny*y*w*", &use, &messages.view, &width, &dst.view, &scalars.view, &out.view)) {
-        return nullptr;
-    }
-    const std::size_t count = out.size() / 32, bytes = static_cast<std::size_t>(width);
-    if (width < 0 || !out.holds(count, 32) || !messages.holds(count, bytes)) {
-        return wrong_length("messages and results");
-    }
-    if (!tag_fits(dst)) return wrong_length("the domain separation tag");
-    if (!scalars.holds(count, 32)) return wrong_length("scalars");
+    Hashing given;
+    if (!given.parse(args)) return nullptr;
+    if (given.step == 0) return wrong_length("scalars");
     return run([&] {
-        tc::dispatch(use).curve.hash_blind(messages.data(), bytes, dst.data(), dst.size(), scalars.data(), count,
-                                           out.out());
-        return tc::kFine;
+        tc::dispatch(given.use).curve.hash_blind(given.messages.data(), given.bytes, given.dst.data(),
+                                                 given.dst.size(), given.scalars.data(), given.count,
+                                                 given.out.out());
     });
 }
 
@@ -154,18 +162,7 @@ PyObject* scalar255_reduce(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "y*w*", &wide.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / 32;
     if (!out.holds(count, 32) || !wide.holds(count, 64)) return wrong_length("integers and results");
-    return run([&] { return tc::scalar255_reduce(wide.data(), count, out.out()), tc::kFine; });
-}
-
-template <void (*kKernel)(const u8*, const u8*, std::size_t, u8*)>
-PyObject* scalar255_binary(PyObject*, PyObject* args) {
-    Buffer a, b, out;
-    if (!PyArg_ParseTuple(args, "y*y*w*", &a.view, &b.view, &out.view)) return nullptr;
-    const std::size_t count = out.size() / 32;
-    if (!out.holds(count, 32) || !a.holds(count, 32) || !b.holds(count, 32)) {
-        return wrong_length("operands and results");
-    }
-    return run([&] { return kKernel(a.data(), b.data(), count, out.out()), tc::kFine; });
+    return run([&] { return tc::scalar255_reduce(wide.data(), count, out.out()); });
 }
 
 PyObject* scalar255_invert(PyObject*, PyObject* args) {
@@ -189,7 +186,6 @@ PyObject* expand_message_xmd(PyObject*, PyObject* args) {
     if (!tag_fits(dst)) return wrong_length("the domain separation tag");
     return run([&] {
         tc::expand_message_xmd(messages.data(), bytes, dst.data(), dst.size(), wanted, count, out.out());
-        return tc::kFine;
     });
 }
 
@@ -202,9 +198,7 @@ PyObject* oprf_finalize(PyObject*, PyObject* args) {
         return wrong_length("inputs and results");
     }
     if (!elements.holds(count, 32)) return wrong_length("elements");
-    return run([&] {
-        return tc::oprf_finalize(inputs.data(), bytes, elements.data(), count, out.out()), tc::kFine;
-    });
+    return run([&] { return tc::oprf_finalize(inputs.data(), bytes, elements.data(), count, out.out()); });
 }
 
 // One column: (tag, width or -1, offsets or b"", data).
@@ -252,24 +246,24 @@ PyObject* digest_columns(PyObject*, PyObject* args) {
 
 PyMethodDef kMethods[] = {
     {"detect", detect, METH_NOARGS, nullptr},
-    {"ristretto255_mul", ristretto255_mul, METH_VARARGS, nullptr},
-    {"ristretto255_mul_base", ristretto255_mul_base, METH_VARARGS, nullptr},
-    {"ristretto255_check", ristretto255_check, METH_VARARGS, nullptr},
-    {"ristretto255_sub", ristretto255_sub, METH_VARARGS, nullptr},
-    {"ristretto255_multiscalar_vartime", ristretto255_multiscalar_vartime, METH_VARARGS, nullptr},
-    {"ristretto255_from_uniform", ristretto255_from_uniform, METH_VARARGS, nullptr},
-    {"ristretto255_hash", ristretto255_hash, METH_VARARGS, nullptr},
-    {"ristretto255_hash_mul", ristretto255_hash_mul, METH_VARARGS, nullptr},
-    {"ristretto255_hash_blind", ristretto255_hash_blind, METH_VARARGS, nullptr},
-    {"ristretto255_unblind", ristretto255_unblind, METH_VARARGS, nullptr},
-    {"scalar255_reduce", scalar255_reduce, METH_VARARGS, nullptr},
-    {"scalar255_mul", scalar255_binary<tc::scalar255_mul>, METH_VARARGS, nullptr},
-    {"scalar255_sub", scalar255_binary<tc::scalar255_sub>, METH_VARARGS, nullptr},
-    {"scalar255_invert", scalar255_invert, METH_VARARGS, nullptr},
-    {"expand_message_xmd", expand_message_xmd, METH_VARARGS, nullptr},
-    {"oprf_finalize", oprf_finalize, METH_VARARGS, nullptr},
-    {"digest_columns", digest_columns, METH_VARARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    TC_METHOD(ristretto255_mul),
+    TC_METHOD(ristretto255_mul_base),
+    TC_METHOD(ristretto255_check),
+    {"ristretto255_sub", binary<tc::ristretto255_sub>, METH_VARARGS, nullptr},
+    TC_METHOD(ristretto255_multiscalar_vartime),
+    TC_METHOD(ristretto255_from_uniform),
+    TC_METHOD(ristretto255_hash),
+    TC_METHOD(ristretto255_hash_mul),
+    TC_METHOD(ristretto255_hash_blind),
+    TC_METHOD(ristretto255_unblind),
+    TC_METHOD(scalar255_reduce),
+    {"scalar255_mul", binary<tc::scalar255_mul>, METH_VARARGS, nullptr},
+    {"scalar255_sub", binary<tc::scalar255_sub>, METH_VARARGS, nullptr},
+    TC_METHOD(scalar255_invert),
+    TC_METHOD(expand_message_xmd),
+    TC_METHOD(oprf_finalize),
+    TC_METHOD(digest_columns),
+    kNoMoreMethods,
 };
 
 // FEATURES: ((name, bit), ...) of the instruction sets this build knows.

@@ -12,12 +12,7 @@
 
 #include <vector>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
+TC_TARGET_PUSH("avx2,fma")
 
 namespace tc {
 namespace {
@@ -190,10 +185,6 @@ const NttFunctions kNttFma = {forward, inverse, multiply};
 
 }  // namespace tc
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+TC_TARGET_POP
 
 #endif

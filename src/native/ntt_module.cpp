@@ -20,9 +20,7 @@ PyObject* ntt(PyObject*, PyObject* args) {
     if (!size_fits(size) || !modulus_fits(modulus) || scale >= modulus) return wrong_length("size and modulus");
     const std::size_t width = 8 * static_cast<std::size_t>(size), count = rows.size() / width;
     if (!rows.holds(count, width) || !roots.holds(1, width)) return wrong_length("rows and roots");
-    return run([&] {
-        return tc::ntt(dispatch(use), rows.out(), count, width / 8, modulus, roots.data(), scale), kFine;
-    });
+    return run([&] { return tc::ntt(dispatch(use), rows.out(), count, width / 8, modulus, roots.data(), scale); });
 }
 
 PyObject* ntt_mul(PyObject*, PyObject* args) {
@@ -35,7 +33,7 @@ PyObject* ntt_mul(PyObject*, PyObject* args) {
     }
     if (a.size() != 0 && (b.size() == 0 || a.size() % b.size() != 0)) return wrong_length("factors");
     return run([&] {
-        return tc::ntt_mul(dispatch(use), a.data(), b.data(), b.size() / 8, a.size() / 8, modulus, out.out()), kFine;
+        return tc::ntt_mul(dispatch(use), a.data(), b.data(), b.size() / 8, a.size() / 8, modulus, out.out());
     });
 }
 
@@ -50,7 +48,7 @@ PyObject* bits_pack(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "y*nw*", &values.view, &width, &out.view)) return nullptr;
     const std::size_t count = values.size() / 8;
     if (!values.holds(count, 8) || !packed_fits(count, width, out.size())) return wrong_length("values and bits");
-    return run([&] { return tc::bits_pack(values.data(), count, static_cast<unsigned>(width), out.out()), kFine; });
+    return run([&] { return tc::bits_pack(values.data(), count, static_cast<unsigned>(width), out.out()); });
 }
 
 PyObject* bits_unpack(PyObject*, PyObject* args) {
@@ -60,18 +58,18 @@ PyObject* bits_unpack(PyObject*, PyObject* args) {
     const std::size_t count = out.size() / 8;
     if (!out.holds(count, 8) || !packed_fits(count, width, packed.size())) return wrong_length("values and bits");
     return run([&] {
-        return tc::bits_unpack(packed.data(), packed.size(), count, static_cast<unsigned>(width), out.out()), kFine;
+        return tc::bits_unpack(packed.data(), packed.size(), count, static_cast<unsigned>(width), out.out());
     });
 }
 
 }  // namespace
 
 PyMethodDef kNttMethods[] = {
-    {"ntt", ntt, METH_VARARGS, nullptr},
-    {"ntt_mul", ntt_mul, METH_VARARGS, nullptr},
-    {"bits_pack", bits_pack, METH_VARARGS, nullptr},
-    {"bits_unpack", bits_unpack, METH_VARARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    TC_METHOD(ntt),
+    TC_METHOD(ntt_mul),
+    TC_METHOD(bits_pack),
+    TC_METHOD(bits_unpack),
+    kNoMoreMethods,
 };
 
 }  // namespace tc::bindings

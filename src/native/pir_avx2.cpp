@@ -9,12 +9,7 @@
 #include <new>
 #include <vector>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2")
-#endif
+TC_TARGET_PUSH("avx2")
 
 namespace tc {
 namespace {
@@ -180,10 +175,6 @@ const PirFunctions kPirAvx2 = {answer, multiply, dot};
 
 }  // namespace tc
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+TC_TARGET_POP
 
 #endif

@@ -24,7 +24,7 @@ PyObject* pir_answer(PyObject*, PyObject* args) {
         return wrong_length("database, query and results");
     }
     return run([&] {
-        return tc::pir_answer(dispatch(use), database.data(), rows, columns, words(query), words(out)), kFine;
+        return tc::pir_answer(dispatch(use), database.data(), rows, columns, words(query), words(out));
     });
 }
 
@@ -41,7 +41,7 @@ PyObject* pir_multiply(PyObject*, PyObject* args) {
         return wrong_length("database, matrix and results");
     }
     return run([&] {
-        return tc::pir_multiply(dispatch(use), database.data(), rows, columns, words(matrix), wide, words(out)), kFine;
+        return tc::pir_multiply(dispatch(use), database.data(), rows, columns, words(matrix), wide, words(out));
     });
 }
 
@@ -54,7 +54,7 @@ PyObject* word_product(PyObject*, PyObject* args) {
         return wrong_length("matrix, vector and results");
     }
     return run([&] {
-        return tc::word_product(dispatch(use), words(matrix), rows, columns, words(vector), words(out)), kFine;
+        return tc::word_product(dispatch(use), words(matrix), rows, columns, words(vector), words(out));
     });
 }
 
@@ -70,18 +70,18 @@ PyObject* lwe_product(PyObject*, PyObject* args) {
     }
     return run([&] {
         return tc::lwe_product(dispatch(use), keys.data(), count, static_cast<std::size_t>(rows), words(secret),
-                               dimension, words(out)), kFine;
+                               dimension, words(out));
     });
 }
 
 }  // namespace
 
 PyMethodDef kPirMethods[] = {
-    {"pir_answer", pir_answer, METH_VARARGS, nullptr},
-    {"pir_multiply", pir_multiply, METH_VARARGS, nullptr},
-    {"word_product", word_product, METH_VARARGS, nullptr},
-    {"lwe_product", lwe_product, METH_VARARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    TC_METHOD(pir_answer),
+    TC_METHOD(pir_multiply),
+    TC_METHOD(word_product),
+    TC_METHOD(lwe_product),
+    kNoMoreMethods,
 };
 
 }  // namespace tc::bindings

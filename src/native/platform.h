@@ -21,6 +21,17 @@
 #define TC_UNROLL _Pragma("GCC unroll 64")
 #endif
 
+// What stands between these, and only that, may use instruction sets that not every processor has. Includes come before:
+// what a header of the standard library compiles here would be shared with files that may not.
+#define TC_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define TC_TARGET_PUSH(sets) TC_PRAGMA(clang attribute push(__attribute__((target(sets))), apply_to = function))
+#define TC_TARGET_POP TC_PRAGMA(clang attribute pop)
+#else
+#define TC_TARGET_PUSH(sets) TC_PRAGMA(GCC push_options) TC_PRAGMA(GCC target(sets))
+#define TC_TARGET_POP TC_PRAGMA(GCC pop_options)
+#endif
+
 namespace tc {
 
 using u8 = std::uint8_t;

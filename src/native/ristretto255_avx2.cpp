@@ -9,13 +9,7 @@
 
 #include <immintrin.h>
 
-// After the includes: what follows, and only that, may use the instruction set.
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2")
-#endif
+TC_TARGET_PUSH("avx2")
 
 #include "point_avx2.h"
 
@@ -366,10 +360,6 @@ const CurveFunctions kCurveAvx2 = {mul, mul_base, check, from_uniform, hash, has
 
 }  // namespace tc
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+TC_TARGET_POP
 
 #endif

@@ -5,13 +5,7 @@
 
 #include <immintrin.h>
 
-// After the includes: what follows, and only that, may use the instruction sets.
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("sha,ssse3,sse4.1"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("sha,ssse3,sse4.1")
-#endif
+TC_TARGET_PUSH("sha,ssse3,sse4.1")
 
 namespace tc {
 namespace {
@@ -95,10 +89,6 @@ const Sha256Functions kSha256ShaNi = {compress, compress_two};
 
 }  // namespace tc
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+TC_TARGET_POP
 
 #endif

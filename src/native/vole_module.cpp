@@ -29,7 +29,7 @@ PyObject* aes128_ctr(PyObject*, PyObject* args) {
         (blocks == 0 ? out.size() != 0 : !out.holds(count, kBlockSize * whole(blocks)))) {
         return wrong_length("keys and results");
     }
-    return run([&] { return tc::aes128_ctr(dispatch(use), keys.data(), count, whole(blocks), out.out()), kFine; });
+    return run([&] { return tc::aes128_ctr(dispatch(use), keys.data(), count, whole(blocks), out.out()); });
 }
 
 PyObject* aes128_hash(PyObject*, PyObject* args) {
@@ -43,7 +43,7 @@ PyObject* aes128_hash(PyObject*, PyObject* args) {
         return wrong_length("rows and results");
     }
     return run([&] {
-        return tc::aes128_hash(dispatch(use), key.data(), rows.data(), whole(width), count, out.out()), kFine;
+        return tc::aes128_hash(dispatch(use), key.data(), rows.data(), whole(width), count, out.out());
     });
 }
 
@@ -53,9 +53,7 @@ PyObject* aes128_davies_meyer(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "Iy*y*w*", &use, &keys.view, &rows.view, &out.view)) return nullptr;
     const std::size_t count = out.size() / kBlockSize;
     if (!out.holds(count, 16) || !keys.holds(count, 16) || !rows.holds(count, 16)) return wrong_length("keys and rows");
-    return run([&] {
-        return tc::aes128_davies_meyer(dispatch(use), keys.data(), rows.data(), count, out.out()), kFine;
-    });
+    return run([&] { return tc::aes128_davies_meyer(dispatch(use), keys.data(), rows.data(), count, out.out()); });
 }
 
 PyObject* gf128_dot(PyObject*, PyObject* args) {
@@ -64,7 +62,7 @@ PyObject* gf128_dot(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "Iy*y*w*", &use, &a.view, &b.view, &out.view)) return nullptr;
     const std::size_t count = a.size() / kBlockSize;
     if (!out.holds(1, 16) || !a.holds(count, 16) || !b.holds(count, 16)) return wrong_length("factors and result");
-    return run([&] { return tc::gf128_dot(dispatch(use), a.data(), b.data(), count, out.out()), kFine; });
+    return run([&] { return tc::gf128_dot(dispatch(use), a.data(), b.data(), count, out.out()); });
 }
 
 PyObject* gf128_mul(PyObject*, PyObject* args) {
@@ -75,7 +73,7 @@ PyObject* gf128_mul(PyObject*, PyObject* args) {
     if (!out.holds(count, 16) || !a.holds(count, 16) || (step != 0 && !b.holds(count, 16))) {
         return wrong_length("factors and results");
     }
-    return run([&] { return tc::gf128_mul(dispatch(use), a.data(), b.data(), step, count, out.out()), kFine; });
+    return run([&] { return tc::gf128_mul(dispatch(use), a.data(), b.data(), step, count, out.out()); });
 }
 
 PyObject* okvs_encode(PyObject*, PyObject* args) {
@@ -116,7 +114,7 @@ PyObject* okvs_decode(PyObject*, PyObject* args) {
     if (!out.holds(keys, 16) || !hashes.holds(keys, 16) || !key.holds(1, 16)) return wrong_length("keys and results");
     if (!table.holds(shape.size() * shape.bins, 16)) return wrong_length("the store");
     return run([&] {
-        return tc::okvs_decode(dispatch(use), hashes.data(), keys, table.data(), key.data(), shape, out.out()), kFine;
+        return tc::okvs_decode(dispatch(use), hashes.data(), keys, table.data(), key.data(), shape, out.out());
     });
 }
 
@@ -134,7 +132,6 @@ PyObject* pprf_expand(PyObject*, PyObject* args) {
     }
     return run([&] {
         tc::pprf_expand(dispatch(use), roots.data(), trees, whole(leaves), keys.data(), out.out(), sums.out());
-        return kFine;
     });
 }
 
@@ -155,7 +152,6 @@ PyObject* pprf_puncture(PyObject*, PyObject* args) {
     return run([&] {
         tc::pprf_puncture(dispatch(use), sums.data(), points.data(), trees, whole(leaves), keys.data(), out.out(),
                           totals.out());
-        return kFine;
     });
 }
 
@@ -168,9 +164,7 @@ PyObject* sort_rows(PyObject*, PyObject* args) {
         !sorted.holds(count, whole(width)) || count >= (std::size_t{1} << 31)) {
         return wrong_length("rows and results");
     }
-    return run([&] {
-        return tc::sort_rows(rows.data(), count, whole(width), order.out(), sorted.out()), kFine;
-    });
+    return run([&] { return tc::sort_rows(rows.data(), count, whole(width), order.out(), sorted.out()); });
 }
 
 PyObject* match_sorted(PyObject*, PyObject* args) {
@@ -183,9 +177,7 @@ PyObject* match_sorted(PyObject*, PyObject* args) {
         rows >= (std::size_t{1} << 31)) {
         return wrong_length("rows and results");
     }
-    return run([&] {
-        return tc::match_sorted(values.data(), count, table.data(), rows, whole(width), out.out());
-    });
+    return run([&] { return tc::match_sorted(values.data(), count, table.data(), rows, whole(width), out.out()); });
 }
 
 PyObject* match_rows(PyObject*, PyObject* args) {
@@ -200,7 +192,6 @@ PyObject* match_rows(PyObject*, PyObject* args) {
     }
     return run([&] {
         tc::match_rows(values.data(), count, table.data(), rows, whole(width), salt.data(), out.out());
-        return kFine;
     });
 }
 
@@ -217,7 +208,7 @@ PyObject* code_convolve(PyObject*, PyObject* args) {
     if (!PyArg_ParseTuple(args, "Iy*w*", &use, &key.view, &vector.view)) return nullptr;
     if (!key.holds(1, 16) || !code_fits(vector)) return wrong_length("the key and the vector");
     return run([&] {
-        return tc::code_convolve(dispatch(use), key.data(), vector.out(), vector.size() / kBlockSize), kFine;
+        return tc::code_convolve(dispatch(use), key.data(), vector.out(), vector.size() / kBlockSize);
     });
 }
 
@@ -237,28 +228,27 @@ PyObject* code_expand(PyObject*, PyObject* args) {
     return run([&] {
         tc::code_expand(dispatch(use), vector.data(), size, systematic.data(), key.data(), whole(first), count,
                         out.out());
-        return kFine;
     });
 }
 
 }  // namespace
 
 PyMethodDef kVoleMethods[] = {
-    {"aes128_ctr", aes128_ctr, METH_VARARGS, nullptr},
-    {"aes128_hash", aes128_hash, METH_VARARGS, nullptr},
-    {"gf128_mul", gf128_mul, METH_VARARGS, nullptr},
-    {"okvs_encode", okvs_encode, METH_VARARGS, nullptr},
-    {"okvs_decode", okvs_decode, METH_VARARGS, nullptr},
-    {"pprf_expand", pprf_expand, METH_VARARGS, nullptr},
-    {"pprf_puncture", pprf_puncture, METH_VARARGS, nullptr},
-    {"match_rows", match_rows, METH_VARARGS, nullptr},
-    {"sort_rows", sort_rows, METH_VARARGS, nullptr},
-    {"match_sorted", match_sorted, METH_VARARGS, nullptr},
-    {"aes128_davies_meyer", aes128_davies_meyer, METH_VARARGS, nullptr},
-    {"gf128_dot", gf128_dot, METH_VARARGS, nullptr},
-    {"code_convolve", code_convolve, METH_VARARGS, nullptr},
-    {"code_expand", code_expand, METH_VARARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    TC_METHOD(aes128_ctr),
+    TC_METHOD(aes128_hash),
+    TC_METHOD(gf128_mul),
+    TC_METHOD(okvs_encode),
+    TC_METHOD(okvs_decode),
+    TC_METHOD(pprf_expand),
+    TC_METHOD(pprf_puncture),
+    TC_METHOD(match_rows),
+    TC_METHOD(sort_rows),
+    TC_METHOD(match_sorted),
+    TC_METHOD(aes128_davies_meyer),
+    TC_METHOD(gf128_dot),
+    TC_METHOD(code_convolve),
+    TC_METHOD(code_expand),
+    kNoMoreMethods,
 };
 
 }  // namespace tc::bindings

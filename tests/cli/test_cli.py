@@ -34,6 +34,10 @@ keys = ["tailnum"]
 """
 
 
+TO_AIRLINE = ["--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
+TO_AIRLINE += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md"]
+
+
 def run(capsys, *arguments):
     """(exit code, what was printed, what was complained about)."""
     code = main([str(argument) for argument in arguments])
@@ -61,8 +65,7 @@ def space(tmp_path_factory):
         pa.table({"tail": ["N1", "N5", "X1", None], "n": [1, 2, 3, 4]}), root / "airline/flights.parquet"
     )
     do("identity", "create", "partner/identity", "--name", "partner.example", "--authority", "authority")
-    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
-    issue += ["--dataset", "planes", "--purpose", "check", "--plan", "plan.md", "--output", "matched_ids"]
+    issue = ["grant", "issue", *TO_AIRLINE, "--output", "matched_ids"]
     do(*issue, "--limit", "calls=50", "--out", "grant.jwt")
     do(*issue, "--limit", "calls=0", "--out", "spent.jwt")
     do(*issue, "--limit", "calls=5", "--depth", "2", "--out", "parent.jwt")
@@ -208,14 +211,10 @@ def test_missing_tables_and_files(asking, capsys):
     ],
 )
 def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says):
-    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
-    issue += [
-        "--dataset",
-        "planes",
-        "--purpose",
-        "check",
-        "--plan",
-        "plan.md",
+    issue = [
+        "grant",
+        "issue",
+        *TO_AIRLINE,
         "--out",
         "bad.jwt",
         "--currency",
@@ -227,14 +226,10 @@ def test_grants_that_make_no_sense_are_not_signed(asking, capsys, options, says)
 
 
 def test_a_price_needs_a_currency(asking, capsys):
-    issue = ["grant", "issue", "--identity", "registry/identity", "--to", "airline/identity/certificate.pem"]
-    issue += [
-        "--dataset",
-        "planes",
-        "--purpose",
-        "check",
-        "--plan",
-        "plan.md",
+    issue = [
+        "grant",
+        "issue",
+        *TO_AIRLINE,
         "--out",
         "bad.jwt",
         "--per-call",
@@ -400,27 +395,7 @@ def test_orders_reach_a_running_node(asking, capsys):
 
 
 def test_a_preset_is_signed_shown_in_words_and_used(asking, capsys):
-    made = [
-        "grant",
-        "new",
-        "match-rows",
-        "--identity",
-        "registry/identity",
-        "--to",
-        "airline/identity/certificate.pem",
-    ]
-    made += [
-        "--dataset",
-        "planes",
-        "--purpose",
-        "check",
-        "--plan",
-        "plan.md",
-        "--out",
-        "preset.jwt",
-        "--review",
-        "30",
-    ]
+    made = ["grant", "new", "match-rows", *TO_AIRLINE, "--out", "preset.jwt", "--review", "30"]
     code, printed, _ = run(capsys, *made)
     assert (code, "which of the keys it brings are in the dataset" in printed) == (0, True)
     assert run(capsys, "grant", "explain", "preset.jwt")[1] == printed

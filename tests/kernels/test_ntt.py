@@ -55,6 +55,13 @@ def test_forward_evaluates_at_the_odd_powers_of_the_root(backend, modulus, size)
 
 
 @each_backend
+@pytest.mark.parametrize("inverse", [False, True])
+def test_no_rows_are_no_rows(backend, inverse):
+    empty = np.empty((0, 2048), dtype=np.uint64)
+    assert backend.ntt(empty, NTT_MODULI[0], inverse).shape == (0, 2048)
+
+
+@each_backend
 @each_modulus
 @each_size
 def test_inverse_undoes_forward_and_products_are_negacyclic(backend, modulus, size):

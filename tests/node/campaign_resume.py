@@ -29,10 +29,9 @@ from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import AssetClaim, Bounds
 from trustcompute.broker.outbox import Outbox
 from trustcompute.broker.writer import Writer
-from trustcompute.errors import Conflict, JobForfeited, JobInterrupted, ParameterError
-from trustcompute.node import Dataset, Node, bulk, connect, job
+from trustcompute.errors import Conflict, JobForfeited, JobInterrupted, ParameterError, TransportError
+from trustcompute.node import Dataset, Node, bulk, client, connect, job
 from trustcompute.node import runs as node_runs
-from trustcompute.node import session as sessions
 from trustcompute.node.state import StateStore
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 from trustcompute.protocol.operation import OutputForm
@@ -142,7 +141,7 @@ def be_consumer(inputs: Path, folder: Path, deadly: int, resume: bool) -> int:
     death.around(StateStore, "_write", "forget")
     death.around(bulk._Kept, "_write", "forget")
     death.around(bulk, "store", "write_rows")
-    sessions.RETRY_SECONDS = (0.05, 0.1)  # type: ignore[assignment,misc]
+    client.RETRY_SECONDS = (0.05, 0.1)  # type: ignore[assignment,misc]
     try:
         with connect(
             (folder / "url").read_text(),
@@ -159,7 +158,7 @@ def be_consumer(inputs: Path, folder: Path, deadly: int, resume: bool) -> int:
                 protocol=protocol(),  # type: ignore[arg-type]
                 resume=resume,
             )
-    except (JobInterrupted, sessions.TransportError):
+    except (JobInterrupted, TransportError):
         return INTERRUPTED
     except (JobForfeited, Conflict):  # not charged: the same command begins a new job
         return ENDED

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import world as worlds
 
-from trustcompute.node import session as sessions
+from trustcompute.node import client
 
 
 @pytest.fixture
@@ -22,4 +22,4 @@ def world(tmp_path):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Sessions try again at once."""
-    monkeypatch.setattr(sessions, "RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr(client, "RETRY_SECONDS", (0, 0))

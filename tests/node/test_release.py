@@ -15,7 +15,7 @@ from trustcompute.broker.grant import AssetClaim, Bounds, Limit, PricePlan
 from trustcompute.dp import parties
 from trustcompute.dp.measure import Measured
 from trustcompute.errors import JobForfeited, ParameterError, Refused, RemoteProtocolError
-from trustcompute.node import Dataset, Node
+from trustcompute.node import Dataset, Node, releasing
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.operation import OutputForm
 
@@ -339,7 +339,9 @@ def feed(plan, **columns):
 
 
 def test_a_consumer_refuses_labels_that_are_not_what_the_plan_says(people):
-    plan, _ = people.session()._release_plan("people", [dp.count()], ["town", "age"], dp.zcdp("0.1"), 1)
+    plan, _ = releasing.planned(
+        people.session(), "people", [dp.count()], by=["town", "age"], budget=dp.zcdp("0.1"), least_units=1
+    )
     values = np.zeros((1, 1), dtype=np.int64)
     fine = feed(plan, labels=np.frombuffer(b'[["A"],["7"]]', dtype=np.uint8), values=values)
     assert isinstance(fine, Measured) and fine.labels == (["A"], [7])

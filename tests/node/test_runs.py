@@ -24,9 +24,9 @@ from trustcompute.errors import (
     RemoteProtocolError,
     TrustcomputeError,
 )
+from trustcompute.node import client
 from trustcompute.node import job as jobs
 from trustcompute.node import runs as node_runs
-from trustcompute.node import session as sessions
 from trustcompute.node.state import StateStore
 
 RUNS = 3
@@ -218,7 +218,7 @@ def test_a_peer_cannot_have_more_runs_under_way_than_a_job_may(world, monkeypatc
     """Each holds memory; the others are told to wait, which the session does."""
     monkeypatch.setattr(jobs, "MAX_OPEN_RUNS", 1)
     monkeypatch.setattr(node_runs, "AT_A_TIME", 4)
-    monkeypatch.setattr(sessions, "RETRY_SECONDS", (0.2,) * 50)
+    monkeypatch.setattr(client, "RETRY_SECONDS", (0.2,) * 50)
     assert world.intersect(runs=8, protocol="psi.dh.v1").left_rows.tolist() == MATCHED
 
 

@@ -264,10 +264,10 @@ def test_a_quote_tells_nothing_of_datasets_the_grant_is_not_for(world):
 
 
 def test_a_receipt_for_another_conversation_is_refused(world, monkeypatch):
-    from trustcompute.node import session as sessions
+    from trustcompute.node import client
 
-    real = sessions.usage_document
-    monkeypatch.setattr(sessions, "usage_document", lambda usage: real(usage) | {"calls": 2})
+    real = client.usage_document
+    monkeypatch.setattr(client, "usage_document", lambda usage: real(usage) | {"calls": 2})
     with pytest.raises(VerificationError, match="usage differ"):
         world.intersect()
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import random_tables
 
 from trustcompute import kernels, psi
 from trustcompute.errors import InputError, ParameterError, TableError
 from trustcompute.psi import operation
-
-_SPEC = importlib.util.spec_from_file_location("random_tables", Path(__file__).with_name("random_tables.py"))
-random_tables = importlib.util.module_from_spec(_SPEC)
-__import__("sys").modules["random_tables"] = random_tables
-_SPEC.loader.exec_module(random_tables)
 
 PROTOCOLS = [
     one.id for one in operation.INTERSECTIONS if one.id != "psi.vole-malicious.v1"

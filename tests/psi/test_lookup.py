@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from by_hand import digests
 
 from trustcompute.errors import ParameterError, RemoteProtocolError, VerificationError
 from trustcompute.primitives import oprf
@@ -20,12 +21,6 @@ from trustcompute.psi.table import WIDTH, evaluated, found, load_values, store_v
 
 SPEC = "0" * 64
 BINDING = Binding("", "psi.lookup.v1", {}, "consumer", "provider")
-
-
-def digests(numbers):
-    rows = np.zeros((len(numbers), 32), np.uint8)
-    rows[:, :8] = np.asarray(numbers, dtype=np.uint64).reshape(-1, 1).view(np.uint8)
-    return rows
 
 
 def made(numbers, directory=None, **options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from by_hand import LEFT, RIGHT, digests, fly
 
 from trustcompute import kernels
 from trustcompute.errors import LocalProtocolError, ParameterError, RemoteProtocolError
@@ -23,15 +24,8 @@ ONE = np.frombuffer((1).to_bytes(32, "little"), np.uint8).reshape(1, 32)
 NOT_CANONICAL = bytes.fromhex("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")
 
 
-def digests(numbers):
-    rows = np.zeros((len(numbers), 32), np.uint8)
-    rows[:, :8] = np.asarray(numbers, dtype=np.uint64).reshape(-1, 1).view(np.uint8)
-    return rows
-
-
 ECDH, DH = "psi.ecdh.v1", "psi.dh.v1"
 MODES = [(ECDH, "rows"), (ECDH, "count"), (DH, "rows")]
-LEFT, RIGHT = digests([1, 2, 3, 4, 5]), digests([4, 5, 6])
 SIZES = Sizes(5, 3)
 
 
@@ -156,32 +150,23 @@ def test_counting_by_dh_is_refused_and_says_where_it_is_done():
         named("psi.x")
 
 
+def with_public(point):
+    """What psi.dh.v1 finds where the sender names another public element."""
+
+    def change(number, message):
+        return Message("public", {"point": point}) if message.kind == "public" else message
+
+    return fly(both(params(DH), protocol=DH), change)[1][0]
+
+
 @pytest.mark.parametrize("bad", [LOW, NOT_CANONICAL, b"\xff" * 32])
 def test_a_public_element_that_is_none_is_refused(bad):
-    consumer, provider = both(params(DH), protocol=DH)
-    next(provider)
-    table = provider.send(next(consumer).message)
-    provider.send(None)
-    evaluated = provider.send(None)
-    consumer.send(None)
-    consumer.send(table.message)
-    consumer.send(Message("public", {"point": np.frombuffer(bad, np.uint8).reshape(1, 32)}))
     with pytest.raises(RemoteProtocolError, match="base"):
-        consumer.send(evaluated.message)
+        with_public(np.frombuffer(bad, np.uint8).reshape(1, 32))
 
 
 def test_another_public_element_than_the_keys_finds_nothing():
-    consumer, provider = both(params(DH), protocol=DH)
-    next(provider)
-    table = provider.send(next(consumer).message)
-    provider.send(None)
-    evaluated = provider.send(None)
-    consumer.send(None)
-    consumer.send(table.message)
-    consumer.send(Message("public", {"point": kernels.ristretto255_mul_base(ONE)}))
-    with pytest.raises(StopIteration) as stop:
-        consumer.send(evaluated.message)
-    assert stop.value.value.count == 0
+    assert with_public(kernels.ristretto255_mul_base(ONE)).count == 0
 
 
 def test_the_sender_shuffles_what_it_evaluates_for_a_count():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from by_hand import LEFT, RIGHT, columns_of, corrupted, digests, fly, repeat_last_turn, with_kernels
 
 from trustcompute import kernels, psi
-from trustcompute.errors import KernelError, LocalProtocolError, ParameterError, RemoteProtocolError
-from trustcompute.kernels import dispatch
+from trustcompute.errors import LocalProtocolError, ParameterError, RemoteProtocolError
 from trustcompute.primitives import okvs, ot, vole
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Message
@@ -28,13 +27,6 @@ QUICK = kernels.active().name == "native"
 LARGE = pytest.mark.skipif(not QUICK, reason="only with the native kernels")
 
 
-def digests(numbers):
-    rows = np.zeros((len(numbers), 32), np.uint8)
-    rows[:, :8] = np.asarray(numbers, dtype=np.uint64).reshape(-1, 1).view(np.uint8)
-    return rows
-
-
-LEFT, RIGHT = digests([1, 2, 3, 4, 5]), digests([4, 5, 6])
 P = Params(5, 3, answer=False)
 
 
@@ -44,19 +36,7 @@ def both(p=P, left=LEFT, right=RIGHT, seeds=None):
 
 
 def messages(p=P, left=LEFT, right=RIGHT, seeds=None, change=lambda number, message: message):
-    """Run both parties by hand; every message in the order it flies, and the results."""
-    sides, flown, results = list(both(p, left, right, seeds)), [], [None, None]
-    pending = [next(side) for side in sides]
-    while pending != [None, None]:
-        mine = 0 if isinstance(pending[0], Send) else 1
-        message = change(len(flown), pending[mine].message)
-        flown.append(message)
-        for side, value in ((1 - mine, message), (mine, None)):
-            try:
-                pending[side] = sides[side].send(value)
-            except StopIteration as stop:
-                pending[side], results[side] = None, stop.value
-    return flown, results
+    return fly(both(p, left, right, seeds), change)
 
 
 # What it finds
@@ -102,25 +82,7 @@ def test_an_executor_changes_nothing():
 
 @pytest.mark.parametrize("names", [("reference", "native"), ("native", "reference"), ("portable", "native")])
 def test_reference_and_native_parties_talk_to_each_other(names, monkeypatch):
-    try:
-        loaded = [dispatch.load(name) for name in names]
-    except KernelError as error:
-        pytest.skip(str(error))
-    turn = [0]
-    monkeypatch.setattr(kernels, "chosen", lambda: loaded[turn[0]])
-
-    def under(side, party):  # this side's kernels while it computes
-        value = None
-        while True:
-            turn[0] = side
-            try:
-                want = party.send(value)
-            except StopIteration as stop:
-                return stop.value
-            value = yield want
-
-    sides = both()
-    run = run_local(under(0, sides[0]), under(1, sides[1]), BINDING)
+    run = run_local(*with_kernels(names, both(), monkeypatch), BINDING)
     assert run.consumer.mask.tolist() == [False, False, False, True, True]
 
 
@@ -160,17 +122,20 @@ def test_only_the_table_releases_and_a_provider_waits_for_the_peer():
             raise AssertionError("touched")
 
     assert isinstance(next(protocol.sender(Untouchable(), P, Untouchable())), Receive)
-    sides = list(both())
-    pending, released = [next(side) for side in sides], []
-    while pending[0] is not None and pending[1] is not None:
-        mine = 0 if isinstance(pending[0], Send) else 1
-        released.append((pending[mine].message.kind, pending[mine].releases))
-        message = pending[mine].message
-        for side, value in ((1 - mine, message), (mine, None)):
+    released = []
+
+    def noted(party):
+        value = None
+        while True:
             try:
-                pending[side] = sides[side].send(value)
-            except StopIteration:
-                pending[side] = None
+                want = party.send(value)
+            except StopIteration as stop:
+                return stop.value
+            if isinstance(want, Send):
+                released.append((want.message.kind, want.releases))
+            value = yield want
+
+    fly([noted(party) for party in both()])
     kinds = ["hello", "choices", "noise", "trees", "masked", "table"]
     assert released == [(kind, kind == "table") for kind in kinds]
 
@@ -218,24 +183,7 @@ def test_a_delta_serves_one_difference():
 
 
 def test_a_second_difference_under_one_delta_is_refused_by_the_driver():
-    from trustcompute.protocol.run import Runner, in_memory
-
-    receiver, sender = both()
-    consumer, provider = Runner(receiver, BINDING, leads=True), Runner(sender, BINDING, leads=False)
-    provider.take(0, in_memory(consumer.give().frames))
-    consumer.take(0, in_memory(provider.give().frames))
-    provider.take(1, in_memory(consumer.give().frames))
-    consumer.take(1, in_memory(provider.give().frames))
-    masked = consumer.give()
-    provider.take(2, in_memory(masked.frames))
-    answer = provider.give()
-    provider.take(2, in_memory(masked.frames))
-    assert provider.give() is answer, "the same bytes get the same answer"
-    body = bytearray(b"".join(masked.frames[0].body))
-    body[-1] ^= 1
-    spoiled = replace(masked.frames[0], body=(memoryview(bytes(body)),))
-    with pytest.raises(RemoteProtocolError, match="other bytes"):
-        provider.take(2, in_memory([spoiled]))
+    repeat_last_turn(both(), BINDING, turns=2)
 
 
 # What is refused
@@ -287,18 +235,15 @@ COLUMNS = [
 ]
 
 
+def test_every_column_of_every_message_is_corrupted_below():
+    assert columns_of(both()) == COLUMNS
+
+
 @pytest.mark.parametrize(("number", "column"), COLUMNS)
 @pytest.mark.parametrize("place", [0, -1])
 def test_a_corrupted_byte_in_any_message_ends_the_run(number, column, place):
-    def spoil(at, message):
-        if at != number:
-            return message
-        values = message[column].copy()
-        values.reshape(-1)[place] ^= 1
-        return Message(message.kind, dict(message.columns) | {column: values})
-
     with pytest.raises(RemoteProtocolError):
-        messages(change=spoil)
+        messages(change=corrupted(number, column, place))
 
 
 def test_answers_with_matches_that_cannot_be_are_refused():

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from by_hand import LEFT, RIGHT, columns_of, corrupted, digests, fly, repeat_last_turn, with_kernels
 
 from trustcompute import kernels, psi
-from trustcompute.errors import KernelError, LocalProtocolError, ParameterError, RemoteProtocolError
-from trustcompute.kernels import dispatch
+from trustcompute.errors import LocalProtocolError, ParameterError, RemoteProtocolError
 from trustcompute.primitives import ot, vole
 from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.message import Message
 from trustcompute.protocol.operation import Sizes
-from trustcompute.protocol.party import Receive, Send
-from trustcompute.protocol.run import Runner, in_memory, run_local
+from trustcompute.protocol.party import Receive
+from trustcompute.protocol.run import run_local
 from trustcompute.protocol.transcript import Binding
 from trustcompute.psi import operation, parties
 from trustcompute.psi import vole_malicious as protocol
@@ -27,33 +24,12 @@ QUICK = kernels.active().name == "native"
 P = Params(5, 3, answer=False)
 
 
-def digests(numbers):
-    rows = np.zeros((len(numbers), 32), np.uint8)
-    rows[:, :8] = np.asarray(numbers, dtype=np.uint64).reshape(-1, 1).view(np.uint8)
-    return rows
-
-
-LEFT, RIGHT = digests([1, 2, 3, 4, 5]), digests([4, 5, 6])
-
-
 def both(p=P, left=LEFT, right=RIGHT):
     return protocol.receiver(left, p, Rng.from_os()), protocol.sender(right, p, Rng.from_os())
 
 
 def messages(change=lambda number, message: message, sides=None):
-    """Run both parties by hand; every message in the order it flies, and the results."""
-    sides, flown, results = list(sides or both()), [], [None, None]
-    pending = [next(side) for side in sides]
-    while pending != [None, None]:
-        mine = 0 if isinstance(pending[0], Send) else 1
-        message = change(len(flown), pending[mine].message)
-        flown.append(message)
-        for side, value in ((1 - mine, message), (mine, None)):
-            try:
-                pending[side] = sides[side].send(value)
-            except StopIteration as stop:
-                pending[side], results[side] = None, stop.value
-    return flown, results
+    return fly(sides or both(), change)
 
 
 SIZES = [(0, 0), (0, 5), (5, 0), (1, 1), (1, 40), (33, 21), (678, 789)]
@@ -92,25 +68,7 @@ def test_an_executor_changes_nothing():
 
 @pytest.mark.parametrize("names", [("reference", "native"), ("native", "reference")])
 def test_reference_and_native_parties_talk_to_each_other(names, monkeypatch):
-    try:
-        loaded = [dispatch.load(name) for name in names]
-    except KernelError as error:
-        pytest.skip(str(error))
-    turn = [0]
-    monkeypatch.setattr(kernels, "chosen", lambda: loaded[turn[0]])
-
-    def under(side, party):
-        value = None
-        while True:
-            turn[0] = side
-            try:
-                want = party.send(value)
-            except StopIteration as stop:
-                return stop.value
-            value = yield want
-
-    sides = both()
-    run = run_local(under(0, sides[0]), under(1, sides[1]), BINDING)
+    run = run_local(*with_kernels(names, both(), monkeypatch), BINDING)
     assert run.consumer.mask.tolist() == [False, False, False, True, True]
 
 
@@ -162,41 +120,24 @@ def test_nothing_that_depends_on_keys_is_touched_before_the_peer_has_proved_itse
 # Whoever deviates
 
 COLUMNS = [
-    (0, "suite"),
-    (0, "point"),
-    (1, "pair"),
-    (1, "commitment"),
-    (2, "product"),
-    (2, "choice"),
-    (2, "own"),
-    (2, "sums"),
-    (3, "side"),
-    (3, "last"),
-    (4, "value"),
-    (5, "value"),
-    (6, "value"),
-    (7, "nonce"),
-    (8, "seed"),
-    (8, "share"),
-    (8, "difference"),
-    (9, "value"),
-    (9, "share"),
-    (9, "nonce"),
-    (9, "seen"),
+    *((0, "suite"), (0, "point")),
+    *((1, "pair"), (1, "commitment")),
+    *((2, "product"), (2, "choice"), (2, "own"), (2, "sums")),
+    *((3, "side"), (3, "last")),
+    *((4, "value"), (5, "value"), (6, "value"), (7, "nonce")),
+    *((8, "seed"), (8, "share"), (8, "difference")),
+    *((9, "value"), (9, "share"), (9, "nonce"), (9, "seen")),
 ]
+
+
+def test_every_column_of_every_message_is_corrupted_below():
+    assert columns_of(both()) == COLUMNS
 
 
 @pytest.mark.parametrize(("number", "column"), COLUMNS if QUICK else COLUMNS[::5])
 def test_a_corrupted_byte_in_any_message_ends_the_run(number, column):
-    def spoil(at, message):
-        if at != number:
-            return message
-        values = message[column].copy()
-        values.reshape(-1)[-1] ^= 1
-        return Message(message.kind, dict(message.columns) | {column: values})
-
     with pytest.raises(RemoteProtocolError):
-        messages(spoil)
+        messages(corrupted(number, column))
 
 
 def deviating(monkeypatch, module, name, changed):
@@ -205,31 +146,34 @@ def deviating(monkeypatch, module, name, changed):
     monkeypatch.setattr(module, name, lambda *args, **kwargs: changed(honest, *args, **kwargs))
 
 
-def test_a_receiver_that_multiplies_different_values_by_different_bits_is_caught(monkeypatch):
-    """It would learn bits of Δ from which keys match. It passes if it guesses 64 of them."""
-
-    def inconsistent(honest, keys, values):
-        product, c = honest(keys, values)
-        product = product.copy()
-        product[::2, 5] ^= 1
-        return product, c
-
-    deviating(monkeypatch, vole, "short_holder", inconsistent)
-    with pytest.raises(RemoteProtocolError, match="correlation does not hold"):
-        messages()
+def different_products(honest, keys, values):
+    """Would learn bits of Δ from which keys match. Passes if it guesses 64 of them."""
+    product, c = honest(keys, values)
+    product = product.copy()
+    product[::2, 5] ^= 1
+    return product, c
 
 
-def test_a_receiver_whose_transfers_have_different_choices_is_caught(monkeypatch):
-    """It would learn bits of the extension's secret, then both sums of a tree."""
+def different_choices(honest, keys, choices):
+    """Would learn bits of the extension's secret, then both sums of a tree."""
+    masked, pads = honest(keys, choices)
+    masked = masked.copy()
+    masked[::2, 3] ^= 4
+    return masked, pads
 
-    def inconsistent(honest, keys, choices):
-        masked, pads = honest(keys, choices)
-        masked = masked.copy()
-        masked[::2, 3] ^= 4
-        return masked, pads
 
-    deviating(monkeypatch, ot, "extend_receiver", inconsistent)
-    with pytest.raises(RemoteProtocolError, match="transfers do not hold together"):
+@pytest.mark.parametrize(
+    ("module", "name", "changed", "message"),
+    [
+        (vole, "short_holder", different_products, "correlation does not hold"),
+        (ot, "extend_receiver", different_choices, "transfers do not hold together"),
+    ],
+)
+def test_a_receiver_that_does_not_do_the_same_for_every_bit_is_caught(
+    module, name, changed, message, monkeypatch
+):
+    deviating(monkeypatch, module, name, changed)
+    with pytest.raises(RemoteProtocolError, match=message):
         messages()
 
 
@@ -273,21 +217,7 @@ def test_a_sender_cannot_choose_its_share_of_the_mask_after_the_receivers(monkey
 
 
 def test_a_second_difference_under_one_delta_is_refused_by_the_driver():
-    receiver, sender = both()
-    consumer, provider = Runner(receiver, BINDING, leads=True), Runner(sender, BINDING, leads=False)
-    for turn in range(4):
-        provider.take(turn, in_memory(consumer.give().frames))
-        consumer.take(turn, in_memory(provider.give().frames))
-    masked = consumer.give()
-    provider.take(4, in_memory(masked.frames))
-    answer = provider.give()
-    provider.take(4, in_memory(masked.frames))
-    assert provider.give() is answer
-    body = bytearray(b"".join(masked.frames[0].body))
-    body[-1] ^= 1
-    spoiled = replace(masked.frames[0], body=(memoryview(bytes(body)),))
-    with pytest.raises(RemoteProtocolError, match="other bytes"):
-        provider.take(4, in_memory([spoiled]))
+    repeat_last_turn(both(), BINDING, turns=4)
 
 
 @pytest.mark.parametrize(("module", "name", "value"), [(vole, "CODE", "silver-5"), (protocol, "WIDTH", 10)])

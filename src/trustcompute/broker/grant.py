@@ -33,9 +33,9 @@ from pydantic import (
 )
 
 from trustcompute.broker import currency
-from trustcompute.errors import GrantError, ParameterError
+from trustcompute.errors import GrantError, ParameterError, VerificationError
 from trustcompute.primitives import canonical, signing
-from trustcompute.primitives.signing import SigningKey, TokenError
+from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS, OutputForm
 
 GRANT_TYPE: Final = "tc-grant+jwt"
@@ -51,6 +51,7 @@ _RATIONAL = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,12}|/[1-9][0-9]{0,12})?\
 _DIGITS = re.compile(r"[1-9][0-9]{15,18}\Z")
 
 Model = TypeVar("Model", bound=BaseModel)
+Signed = TypeVar("Signed", bound="SelfSigned")
 
 
 def _amount(value: object) -> object:
@@ -129,6 +130,12 @@ class Document(BaseModel):
     def to_document(self) -> dict[str, Any]:
         """Claims as JSON values under their names on the wire."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+class SelfSigned(Document):
+    """A document that carries the key which signed it. key: ``x`` of its JWK; read with ``read_signed``."""
+
+    key: PublicKey
 
 
 class Confirmation(Document):
@@ -498,6 +505,22 @@ def read_claims(
     except ValidationError as error:
         raise GrantError(*explain_validation(error, header_type)) from error
     return claims, unverified
+
+
+def read_signed(token: str, header_type: str, model: type[Signed]) -> tuple[Signed, VerifyKey]:
+    """Parse and verify a document that carries its signer's key; whose key that may be is for the caller to say.
+
+    Raises ``GrantError`` with the field.
+    """
+    claims, unverified = read_claims(token, header_type, model)
+    try:
+        key = VerifyKey.from_x(claims.key)
+        unverified.verify(key)
+    except TokenError as error:
+        raise GrantError(str(error), error.field) from error
+    except VerificationError as error:
+        raise GrantError(str(error), "key") from error
+    return claims, key
 
 
 def explain_validation(error: ValidationError, what: str) -> tuple[str, str]:

@@ -25,23 +25,23 @@ from trustcompute.broker import standing
 from trustcompute.broker.grant import (
     Count,
     Digest,
-    Document,
     Label,
     Name,
-    PublicKey,
+    SelfSigned,
     Thumbprint,
     Time,
     VerifiedGrant,
     explain_validation,
     read_claims,
+    read_signed,
 )
 from trustcompute.broker.notice import Notice, topics
 from trustcompute.broker.request import CLOCK_SKEW, LIFETIME
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import Book, Touched
-from trustcompute.errors import Conflict, GrantError, ParameterError, VerificationError
+from trustcompute.errors import Conflict, GrantError, ParameterError
 from trustcompute.primitives import signing
-from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
+from trustcompute.primitives.signing import SigningKey
 
 ORDER_TYPE: Final = "tc-order+jwt"
 
@@ -61,14 +61,13 @@ _STATES: Final[dict[Do, str]] = {
 }
 
 
-class Order(Document):
-    """The claims. key: ``x`` of the signer's JWK; grant: hash of the link; number: grows, milliseconds since 1970.
+class Order(SelfSigned):
+    """The claims. grant: hash of the link; number: grows, milliseconds since 1970.
 
     next: of a review, when the next one is due; reason: kept in the log as a salted commitment.
     """
 
     iss: Thumbprint
-    key: PublicKey
     aud: Name
     grant: Digest
     do: Do
@@ -118,14 +117,7 @@ def new_order(
 
 def verify(token: str, *, grant: VerifiedGrant, operator: str, audience: str, now: int) -> VerifiedOrder:
     """Check an order about a link of ``grant``. operator: thumbprint. Raises ``GrantError`` with the field."""
-    claims, unverified = read_claims(token, ORDER_TYPE, Order)
-    try:
-        key = VerifyKey.from_x(claims.key)
-        unverified.verify(key)
-    except TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
+    claims, key = read_signed(token, ORDER_TYPE, Order)
     if key.thumbprint != claims.iss:
         raise GrantError("the key is not that of the issuer", "key")
     if claims.aud != audience:

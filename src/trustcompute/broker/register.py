@@ -23,31 +23,30 @@ from trustcompute.broker.grant import (
     AssetClaim,
     Count,
     Digest,
-    Document,
     Label,
     Name,
-    PublicKey,
     Right,
+    SelfSigned,
     Thumbprint,
     Time,
     explain_validation,
-    read_claims,
+    read_signed,
 )
 from trustcompute.broker.log import Entry
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import NOTHING, Book, Touched, Writer
-from trustcompute.errors import GrantError, ParameterError, VerificationError
+from trustcompute.errors import GrantError, ParameterError
 from trustcompute.primitives import signing
 from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity
-from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
+from trustcompute.primitives.signing import SigningKey
 
 ORDER_TYPE: Final = "tc-certificate-order+jwt"
 _FILED: Final = ("entry", "time", "event", "certificate", "asset", "holder", "detail")
 
 
-class Order(Document):
+class Order(SelfSigned):
     """What the holder wants done. previous: index of the last entry about the certificate; to: the new holder."""
 
     aud: Name
@@ -57,7 +56,6 @@ class Order(Document):
     to: Thumbprint | None = None
     use: Label | None = None
     iat: Time
-    key: PublicKey
 
 
 def order(
@@ -313,14 +311,7 @@ def _known(record: Clearing, name: str) -> Standing:
 
 
 def _verify_order(token: str, node: str) -> tuple[Order, str]:
-    asked, unverified = read_claims(token, ORDER_TYPE, Order)
-    try:
-        key = VerifyKey.from_x(asked.key)
-        unverified.verify(key)
-    except TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
+    asked, key = read_signed(token, ORDER_TYPE, Order)
     if asked.aud != node:
         raise GrantError(f"the order is for {asked.aud}, this node is {node}", "aud")
     if (asked.to is not None, asked.use is not None) != (asked.kind == "circulated", asked.kind == "applied"):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trustcompute import node
 from trustcompute.aggregation import Bounds, Noise, Spec
 from trustcompute.cli.ask import WRITERS
-from trustcompute.cli.options import AsJson, IdentityDir
+from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, Purpose, Scenario, State
 from trustcompute.cli.output import print_fields, print_json, print_table, working
 from trustcompute.cli.settings import read_text
 from trustcompute.errors import ParameterError
@@ -66,14 +66,10 @@ def aggregate(
         list[str],
         typer.Option(help="A contributor: URL=GRANT, its node's address and the grant's file; repeat."),
     ],
-    purpose: Annotated[
-        str | None, typer.Option(help="One of the grants' purposes, if they name several.")
-    ] = None,
-    scenario: Annotated[
-        str | None, typer.Option(help="One of the grants' scenarios, if they name several.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the answer here: .parquet or .csv.")] = None,
-    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
+    purpose: Purpose = None,
+    scenario: Scenario = None,
+    out: AnswerFile = None,
+    state: State = Path("jobs"),
     as_json: AsJson = False,
 ) -> None:
     """Add up what several nodes hold; no part of it is opened by itself."""

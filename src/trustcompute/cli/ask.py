@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +12,23 @@ import typer
 
 from trustcompute import tables
 from trustcompute.cli import files
-from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, On, Url, parse_on
+from trustcompute.cli.options import (
+    AsJson,
+    GrantFile,
+    IdentityDir,
+    Job,
+    On,
+    Purpose,
+    Scenario,
+    State,
+    Url,
+    parse_on,
+)
 from trustcompute.cli.output import err, money, print_fields, print_json, print_table, working
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.session import session_of
 from trustcompute.errors import ParameterError
-from trustcompute.node import MeteredIntersection, connect
+from trustcompute.node import MeteredIntersection
 from trustcompute.node.documents import Quote
-from trustcompute.primitives.identity import Identity
 from trustcompute.psi.operation import OUTPUTS_OF
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")]
@@ -28,7 +36,7 @@ DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in
 
 def catalog(url: Url, identity: IdentityDir, grant: GrantFile, as_json: AsJson = False) -> None:
     """Show what a node offers under a grant."""
-    with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
+    with session_of(url, identity, grant) as session:
         found = session.catalog()
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -50,7 +58,7 @@ def quote(
     as_json: AsJson = False,
 ) -> None:
     """Ask what a computation would cost, and what is left. Spends nothing."""
-    with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
+    with session_of(url, identity, grant) as session:
         found = session.quote(operation, dataset, rows=rows)
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -84,15 +92,11 @@ def intersect(
     protocol: Annotated[
         str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1, ...")
     ] = "auto",
-    purpose: Annotated[
-        str | None, typer.Option(help="One of the grant's purposes, if it names several.")
-    ] = None,
-    scenario: Annotated[
-        str | None, typer.Option(help="One of the grant's scenarios, if it names several.")
-    ] = None,
+    purpose: Purpose = None,
+    scenario: Scenario = None,
     out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
-    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
-    job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
+    state: State = Path("jobs"),
+    job: Job = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="With --out: go on with the job kept for this table.")
     ] = False,
@@ -130,14 +134,7 @@ def intersect(
     if out is not None:
         try_to_write(table, out)
     with (
-        ThreadPoolExecutor(os.cpu_count()) as executor,
-        connect(
-            url,
-            identity=Identity.load(identity),
-            grant=read_text(grant).strip(),
-            state=state,
-            executor=executor,
-        ) as session,
+        session_of(url, identity, grant, state) as session,
         working(f"intersecting with {dataset}"),
     ):
         found = session.intersect(

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from trustcompute.broker import credit
 from trustcompute.broker.credit import Ceiling
 from trustcompute.broker.grant import Limit, explain_validation
-from trustcompute.broker.store.sqlite import SqliteStore
 from trustcompute.cli import rules
 from trustcompute.cli.options import AsJson
-from trustcompute.cli.output import print_fields, print_json
+from trustcompute.cli.output import print_document, print_fields, print_json
+from trustcompute.cli.own_node import notices_in
 from trustcompute.cli.settings import load_settings
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity
@@ -53,7 +53,7 @@ def lower(
     ceiling = _ceiling(bar=bar, percent=percent, limits=limit or [])
     token = credit.lower(party, ceiling, reason=reason, audience=mine.name, key=mine.key)
     rules.published(config, mine, token, url)
-    _print({"party": party, "event": token_hash(token), "ceiling": ceiling.says()}, as_json=as_json)
+    print_document({"party": party, "event": token_hash(token), "ceiling": ceiling.says()}, as_json=as_json)
 
 
 @app.command()
@@ -70,21 +70,14 @@ def repair(
     mine = Identity.load(config.path(config.identity))
     token = credit.repair(party, event, reason=reason, audience=mine.name, key=mine.key)
     rules.published(config, mine, token, url)
-    _print({"party": party, "repaired": event}, as_json=as_json)
+    print_document({"party": party, "repaired": event}, as_json=as_json)
 
 
 @app.command()
 def show(settings: Settings, as_json: AsJson = False) -> None:
     """Show all open events, also while the node runs."""
-    config = load_settings(settings)
-    if config.database is not None:
-        raise ParameterError("a book in PostgreSQL is asked through Broker.credits, in Python")
-    store = SqliteStore.read_only(config.path(config.book))
-    try:
-        with store.read() as reader:
-            found = [credit.credit_of(notice) for notice in reader.notices_in(credit.LOWERED)]
-    finally:
-        store.close()
+    lowered = notices_in(load_settings(settings), credit.LOWERED, "Broker.credits")
+    found = [credit.credit_of(notice) for notice in lowered]
     said = [
         {"party": each.party, "event": event.event, "ceiling": event.ceiling.says()}
         for each in found
@@ -112,10 +105,3 @@ def _ceiling(*, bar: bool, percent: int | None, limits: list[str]) -> Ceiling:
     if made.empty:
         raise ParameterError("say what is lowered: --bar, --percent or --limit")
     return made
-
-
-def _print(document: dict[str, object], *, as_json: bool) -> None:
-    if as_json:
-        print_json(document)
-    else:
-        print_fields(list(document.items()))

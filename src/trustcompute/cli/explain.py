@@ -10,11 +10,9 @@ import typer
 from trustcompute.cli.ask import DatasetName, quote_fields
 from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Url
 from trustcompute.cli.output import out, print_fields, print_json, print_table
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.session import session_of
 from trustcompute.errors import ParameterError
-from trustcompute.node import connect
 from trustcompute.node.authority import Explained
-from trustcompute.primitives.identity import Identity
 
 
 def explain(
@@ -36,7 +34,7 @@ def explain(
         raise ParameterError(f"--params is a JSON object: {error}") from error
     if not isinstance(asked, dict):
         raise ParameterError("--params is a JSON object")
-    with connect(url, identity=Identity.load(identity), grant=read_text(grant).strip()) as session:
+    with session_of(url, identity, grant) as session:
         found = session.explain(operation, dataset, rows=rows, purpose=purpose, scenario=scenario, **asked)
     if as_json:
         print_json(found.model_dump(mode="json"))

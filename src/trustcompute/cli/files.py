@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,10 +16,9 @@ from rich.progress import Progress as Bars
 
 from trustcompute.cli.options import GrantFile, IdentityDir, On, Url, parse_on
 from trustcompute.cli.output import err, print_fields, print_json
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.session import session_of
 from trustcompute.errors import JobInterrupted
-from trustcompute.node import MeteredFileIntersection, connect
-from trustcompute.primitives.identity import Identity
+from trustcompute.node import MeteredFileIntersection
 from trustcompute.tables.progress import Callback, Progress
 
 PHASES = {
@@ -47,14 +44,7 @@ def intersect(
     with (
         _pausing() as stop,
         _bars() as progress,
-        ThreadPoolExecutor(os.cpu_count()) as executor,
-        connect(
-            url,
-            identity=Identity.load(identity),
-            grant=read_text(grant).strip(),
-            state=state,
-            executor=executor,
-        ) as session,
+        session_of(url, identity, grant, state) as session,
     ):
         try:
             found = session.intersect_file(file=table, out=out, progress=progress, stop=stop, **asked)
@@ -75,9 +65,7 @@ def cancel(
     state: Annotated[Path, typer.Option(help="Where jobs are kept.")] = Path("jobs"),
 ) -> None:
     """Give up the paused or interrupted job of a table, and forget its keys. What was charged stays charged."""
-    with connect(
-        url, identity=Identity.load(identity), grant=read_text(grant).strip(), state=state
-    ) as session:
+    with session_of(url, identity, grant, state) as session:
         job = session.cancel_file(dataset, table, on=parse_on(on))
     err.print("nothing was kept for this table" if job is None else f"job {job} is given up")
 

@@ -248,10 +248,8 @@ def show(
         print_fields(grant_fields(claims))
 
 
-app.command()(order.suspend)
-app.command()(order.resume)
-app.command("exit")(order.leave)
-app.command()(order.revoke)
+for name, command in order.ORDERS.items():
+    app.command(name)(command)
 app.command()(order.review)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from trustcompute.broker.broker import Broker
 from trustcompute.cli.options import AsJson
-from trustcompute.cli.output import print_fields, print_json
+from trustcompute.cli.output import print_document, print_fields
 from trustcompute.cli.settings import load_settings
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import KEY_FILE, CertificateAuthority, Identity
@@ -80,10 +80,7 @@ def _show(identity: Identity, *, as_json: bool) -> None:
         "thumbprint": identity.thumbprint,
         "expires": identity.expires.isoformat(),
     }
-    if as_json:
-        print_json(fields)
-    else:
-        print_fields(list(fields.items()))
+    print_document(fields, as_json=as_json)
 
 
 def _must_be_new(directory: Path) -> None:

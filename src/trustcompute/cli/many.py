@@ -13,7 +13,7 @@ import typer
 from trustcompute import node, tables
 from trustcompute.cli.aggregate import parse_party
 from trustcompute.cli.ask import try_to_write, write
-from trustcompute.cli.options import AsJson, IdentityDir, On, parse_on
+from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, On, Purpose, Scenario, State, parse_on
 from trustcompute.cli.output import print_fields, print_json, working
 from trustcompute.cli.settings import read_text
 from trustcompute.primitives.identity import Identity
@@ -27,14 +27,10 @@ def intersect_many(
         typer.Option(help="A holder: URL=GRANT, its node's address and the grant's file; two or more."),
     ],
     on: On,
-    purpose: Annotated[
-        str | None, typer.Option(help="One of the grants' purposes, if they name several.")
-    ] = None,
-    scenario: Annotated[
-        str | None, typer.Option(help="One of the grants' scenarios, if they name several.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
-    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
+    purpose: Purpose = None,
+    scenario: Scenario = None,
+    out: AnswerFile = None,
+    state: State = Path("jobs"),
     job: Annotated[str | None, typer.Option(help="Go on with this interrupted star.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -15,6 +15,11 @@ IdentityDir = Annotated[
 ]
 GrantFile = Annotated[Path, typer.Option("--grant", help="File with the grant's token.")]
 Url = Annotated[str, typer.Option("--with", help="The node's address: grpc+tls://host:port.")]
+Purpose = Annotated[str | None, typer.Option(help="One of the grant's purposes, if it names several.")]
+Scenario = Annotated[str | None, typer.Option(help="One of the grant's scenarios, if it names several.")]
+State = Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")]
+Job = Annotated[str | None, typer.Option(help="Go on with this interrupted job.")]
+AnswerFile = Annotated[Path | None, typer.Option(help="Write the answer here: .parquet or .csv.")]
 On = Annotated[
     list[str], typer.Option("--on", help="Key column, or OURS=THEIRS; repeat for a key of several columns.")
 ]

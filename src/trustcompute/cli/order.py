@@ -8,21 +8,21 @@ grant up) names an identity and the node's address.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from trustcompute.broker import grant as grants
-from trustcompute.broker.broker import Broker
 from trustcompute.broker.order import Do, new_order
 from trustcompute.cli.options import AsJson
-from trustcompute.cli.output import print_fields, print_json
-from trustcompute.cli.settings import NodeSettings, load_settings, read_text
-from trustcompute.errors import ParameterError, StoreError
+from trustcompute.cli.output import print_document
+from trustcompute.cli.own_node import at_own_node, over_network
+from trustcompute.cli.settings import load_settings, read_text
+from trustcompute.errors import ParameterError
 from trustcompute.node.authority import give_order
 from trustcompute.primitives.identity import Identity
-from trustcompute.transport import FlightChannel
 
 File = Annotated[Path, typer.Argument(help="File with the grant or chain of grants.")]
 NodeFile = Annotated[
@@ -36,56 +36,39 @@ Link = Annotated[int | None, typer.Option(help="Which link of a chain, 1 is the 
 Reason = Annotated[str | None, typer.Option(help="Kept in the log as a commitment, not in words.")]
 
 
-def suspend(
-    file: File,
-    node: NodeFile = None,
-    identity: IdentityOption = None,
-    url: UrlOption = None,
-    reason: Reason = None,
-    link: Link = None,
-    as_json: AsJson = False,
-) -> None:
-    """Allow nothing new under a grant and what was delegated from it; open jobs may end."""
-    _give("suspend", file, node, identity, url, reason, link, as_json=as_json)
+def _ordering(do: Do, says: str) -> Callable[..., None]:
+    """The command that gives an order without anything to add to it; ``says``: its help."""
+
+    def command(
+        file: File,
+        node: NodeFile = None,
+        identity: IdentityOption = None,
+        url: UrlOption = None,
+        reason: Reason = None,
+        link: Link = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _give(do, file, node, identity, url, reason, link, as_json=as_json)
+
+    command.__doc__ = says
+    return command
 
 
-def resume(
-    file: File,
-    node: NodeFile = None,
-    identity: IdentityOption = None,
-    url: UrlOption = None,
-    reason: Reason = None,
-    link: Link = None,
-    as_json: AsJson = False,
-) -> None:
-    """Take a suspension back: for whoever suspended, or somebody above."""
-    _give("resume", file, node, identity, url, reason, link, as_json=as_json)
-
-
-def leave(
-    file: File,
-    node: NodeFile = None,
-    identity: IdentityOption = None,
-    url: UrlOption = None,
-    reason: Reason = None,
-    link: Link = None,
-    as_json: AsJson = False,
-) -> None:
-    """Give a grant up for good: nothing new is allowed, and it ends when no job is open. A grantee may do so too."""
-    _give("exit", file, node, identity, url, reason, link, as_json=as_json)
-
-
-def revoke(
-    file: File,
-    node: NodeFile = None,
-    identity: IdentityOption = None,
-    url: UrlOption = None,
-    reason: Reason = None,
-    link: Link = None,
-    as_json: AsJson = False,
-) -> None:
-    """Revoke a grant for good, and with it all that were delegated from it; open jobs are stopped."""
-    _give("revoke", file, node, identity, url, reason, link, as_json=as_json)
+ORDERS: Final = {
+    "suspend": _ordering(
+        "suspend", "Allow nothing new under a grant and what was delegated from it; open jobs may end."
+    ),
+    "resume": _ordering("resume", "Take a suspension back: for whoever suspended, or somebody above."),
+    "exit": _ordering(
+        "exit",
+        "Give a grant up for good: nothing new is allowed, and it ends when no job is open. A grantee may do so too.",
+    ),
+    "revoke": _ordering(
+        "revoke",
+        "Revoke a grant for good, and with it all that were delegated from it; open jobs are stopped.",
+    ),
+}
+"""Commands by name."""
 
 
 def review(
@@ -132,15 +115,18 @@ def _give(
         raise ParameterError(f"the grant is for the node {claims.aud}, not for {signer.name}")
     name = grants.hash_of(chain)
     token = new_order(do, name, audience=claims.aud, key=signer.key, reason=reason, next_review=due)
-    if settings is None or url is not None:
-        _send(url or "", signer, claims.aud, token, chain)
+    if settings is None:
+        over_network(url or "", signer, claims.aud, lambda channel: give_order(channel, token, chain))
     else:
-        _to_own_node(settings, signer, token, chain)
+        at_own_node(
+            settings,
+            signer,
+            url,
+            stopped=lambda broker: broker.order(token, chain),
+            running=lambda channel: give_order(channel, token, chain),
+        )
     done = {"order": do, "grant": name, "to": claims.sub, "dataset": claims.asset.id}
-    if as_json:
-        print_json(done)
-    else:
-        print_fields(list(done.items()))
+    print_document(done, as_json=as_json)
 
 
 def _down_to(chain: str, link: int | None) -> str:
@@ -149,33 +135,3 @@ def _down_to(chain: str, link: int | None) -> str:
     if link is not None and not 1 <= link <= len(links):
         raise ParameterError(f"--link is 1 to {len(links)}: the chain has no link {link}")
     return grants.SEPARATOR.join(links[:link])
-
-
-def _to_own_node(settings: NodeSettings, signer: Identity, token: str, chain: str) -> None:
-    """Through the book where nobody else has it open, through the running node otherwise."""
-    try:
-        with Broker.open(
-            settings.path(settings.book), signer, database=settings.database, trusted=settings.trusted_keys()
-        ) as broker:
-            broker.order(token, chain)
-            return
-    except StoreError as error:
-        if "another process" not in str(error):
-            raise
-    _send(own_url(settings), signer, signer.name, token, chain)
-
-
-def own_url(settings: NodeSettings) -> str:
-    """Where a node of these settings listens, seen from its own machine. Raises ``ParameterError``."""
-    host, port = settings.address
-    if port == 0:
-        raise ParameterError("the node runs and listens at a port it chose: say which by --with URL")
-    return f"grpc+tls://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - compared, not bound
-
-
-def _send(url: str, signer: Identity, node: str, token: str, chain: str) -> None:
-    channel = FlightChannel(url, signer, peer=node)
-    try:
-        give_order(channel, token, chain)
-    finally:
-        channel.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
@@ -30,6 +30,14 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     for name, value in fields:
         grid.add_row(name, Text(str(value)))
     out.print(grid)
+
+
+def print_document(document: Mapping[str, object], *, as_json: bool) -> None:
+    """Names and values, as one JSON document or one a line."""
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(list(document.items()))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -9,13 +9,22 @@ import typer
 
 from trustcompute import dp
 from trustcompute.cli.ask import WRITERS, DatasetName, quote_fields
-from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Url
+from trustcompute.cli.options import (
+    AnswerFile,
+    AsJson,
+    GrantFile,
+    IdentityDir,
+    Job,
+    Purpose,
+    Scenario,
+    State,
+    Url,
+)
 from trustcompute.cli.output import print_fields, print_json, print_table, working
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.session import session_of
 from trustcompute.errors import ParameterError
-from trustcompute.node import MeteredRelease, connect
-from trustcompute.node.session import MeteredReleaseQuote
-from trustcompute.primitives.identity import Identity
+from trustcompute.node import MeteredRelease
+from trustcompute.node.releasing import MeteredReleaseQuote
 
 FORMS = (
     "count, count:COLUMN, distinct, sum:COLUMN:LOW:HIGH, mean:…, variance:…, quantile:COLUMN:LOW:HIGH:0.5,0.9,"
@@ -45,15 +54,11 @@ def release(
         bool,
         typer.Option("--quote", help="Say what it would cost and how accurate it would be; spend nothing."),
     ] = False,
-    purpose: Annotated[
-        str | None, typer.Option(help="One of the grant's purposes, if it names several.")
-    ] = None,
-    scenario: Annotated[
-        str | None, typer.Option(help="One of the grant's scenarios, if it names several.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the answer here: .parquet or .csv.")] = None,
-    state: Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")] = Path("jobs"),
-    job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
+    purpose: Purpose = None,
+    scenario: Scenario = None,
+    out: AnswerFile = None,
+    state: State = Path("jobs"),
+    job: Job = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask for aggregates from which nobody's presence in the data can be told."""
@@ -65,8 +70,7 @@ def release(
         "budget": parse_budget(rho, epsilon, delta, as_rho=as_rho),
         "least_units": least_units,
     }
-    token = read_text(grant).strip()
-    with connect(url, identity=Identity.load(identity), grant=token, state=state) as session:
+    with session_of(url, identity, grant, state) as session:
         if only_quote:
             _show_quote(session.quote_release(dataset, **asked), as_json)
             return

@@ -11,19 +11,16 @@ import typer
 from pydantic import ValidationError
 
 from trustcompute.broker import rules
-from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import explain_validation
 from trustcompute.broker.notice import RULES
 from trustcompute.broker.rules import KINDS, Rules
-from trustcompute.broker.store.sqlite import SqliteStore
 from trustcompute.cli.options import AsJson, IdentityDir
-from trustcompute.cli.order import own_url
 from trustcompute.cli.output import print_fields, print_json
+from trustcompute.cli.own_node import at_own_node, notices_in
 from trustcompute.cli.settings import NodeSettings, load_settings, read_text, write_text
-from trustcompute.errors import ParameterError, StoreError
+from trustcompute.errors import ParameterError
 from trustcompute.node.authority import RulesTaken, publish_to, send_rules
 from trustcompute.primitives.identity import Identity
-from trustcompute.transport import FlightChannel
 
 app = typer.Typer(
     help="Sign, publish and show deny-lists and policies, which stand above all grants.", no_args_is_help=True
@@ -70,15 +67,8 @@ def publish(
 @app.command()
 def show(settings: Settings, as_json: AsJson = False) -> None:
     """Show the deny-lists and policies in force, also while the node runs."""
-    config = load_settings(settings)
-    if config.database is not None:
-        raise ParameterError("a book in PostgreSQL is asked through Broker.rules, in Python")
-    store = SqliteStore.read_only(config.path(config.book))
-    try:
-        with store.read() as reader:
-            found = [rules.read(notice.token) for notice in reader.notices_in(RULES)]
-    finally:
-        store.close()
+    in_force = notices_in(load_settings(settings), RULES, "Broker.rules")
+    found = [rules.read(notice.token) for notice in in_force]
     if as_json:
         print_json([{"kind": each.kind, **each.to_document()} for each in found])
         return
@@ -88,20 +78,13 @@ def show(settings: Settings, as_json: AsJson = False) -> None:
 
 def published(config: NodeSettings, mine: Identity, token: str, url: str | None) -> RulesTaken:
     """Bring a signed document to our node, running or not."""
-    if url is None:
-        try:
-            with Broker.open(
-                config.path(config.book), mine, database=config.database, trusted=config.trusted_keys()
-            ) as broker:
-                return publish_to(broker, token)
-        except StoreError as error:
-            if "another process" not in str(error):
-                raise
-    channel = FlightChannel(url or own_url(config), mine, peer=mine.name)
-    try:
-        return send_rules(channel, token)
-    finally:
-        channel.close()
+    return at_own_node(
+        config,
+        mine,
+        url,
+        stopped=lambda broker: publish_to(broker, token),
+        running=lambda channel: send_rules(channel, token),
+    )
 
 
 def _made(file: Path, signer: Identity, node: str) -> Rules:

@@ -13,11 +13,12 @@ from cryptography import x509
 
 from trustcompute import tables, verification
 from trustcompute.cli.ask import DatasetName, _one_of
-from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Url, parse_on
-from trustcompute.cli.output import err, print_fields, print_json, print_table, working
-from trustcompute.cli.settings import load_settings, read_bytes, read_text
+from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Job, Purpose, Scenario, Url, parse_on
+from trustcompute.cli.output import err, print_document, print_fields, print_json, print_table, working
+from trustcompute.cli.session import session_of
+from trustcompute.cli.settings import load_settings, read_bytes
 from trustcompute.errors import ParameterError
-from trustcompute.node import MeteredVerification, connect
+from trustcompute.node import MeteredVerification
 from trustcompute.node.verification import held_tables
 from trustcompute.primitives import oprf
 from trustcompute.primitives.identity import Identity, peer_key
@@ -57,10 +58,10 @@ def ask(
     proofs: Annotated[
         Path | None, typer.Option(help="Write a proof of each answer into this directory.")
     ] = None,
-    purpose: Annotated[str | None, typer.Option(help="One of the grant's purposes.")] = None,
-    scenario: Annotated[str | None, typer.Option(help="One of the grant's scenarios.")] = None,
+    purpose: Purpose = None,
+    scenario: Scenario = None,
     state: Annotated[Path, typer.Option(help="Where jobs, receipts and hints are kept.")] = Path("jobs"),
-    job: Annotated[str | None, typer.Option(help="Go on with this interrupted job.")] = None,
+    job: Job = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask about records: match, mismatch or no record for each."""
@@ -69,12 +70,8 @@ def ask(
     loaded = None if check is None or auditor is None else checks.Check.load(check, _public(auditor))
     if proofs is not None:
         proofs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    token = read_text(grant).strip()
     with (
-        ThreadPoolExecutor(os.cpu_count()) as executor,
-        connect(
-            url, identity=Identity.load(identity), grant=token, state=state, executor=executor
-        ) as session,
+        session_of(url, identity, grant, state) as session,
         working(f"asking {dataset}"),
     ):
         found = session.verify(
@@ -204,10 +201,7 @@ def proof(
         "dataset": said.dataset,
         "version": said.version,
     }
-    if as_json:
-        print_json(fields)
-        return
-    print_fields(list(fields.items()))
+    print_document(fields, as_json=as_json)
 
 
 def _sample(

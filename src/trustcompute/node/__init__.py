@@ -8,8 +8,9 @@ from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.many import MeteredStar, intersect_many
+from trustcompute.node.releasing import MeteredRelease
 from trustcompute.node.server import Node, ProviderResult
-from trustcompute.node.session import MeteredRelease, Session, connect
+from trustcompute.node.session import Session, connect
 from trustcompute.node.verification import Published
 from trustcompute.node.verifying import MeteredVerification
 

@@ -25,7 +25,8 @@ from trustcompute.psi.intersection import On, rows_found, split_on
 from trustcompute.psi.operation import INTERSECTIONS, named
 
 if TYPE_CHECKING:
-    from trustcompute.node.session import Computed, Session
+    from trustcompute.node.client import Computed
+    from trustcompute.node.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)

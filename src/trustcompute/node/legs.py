@@ -21,7 +21,8 @@ from trustcompute.protocol.party import Party
 from trustcompute.protocol.star import Coordinator, Hub, Stopped, TooFew
 
 if TYPE_CHECKING:
-    from trustcompute.node.session import Computed, Session
+    from trustcompute.node.client import Computed
+    from trustcompute.node.session import Session
 
 T = TypeVar("T")
 

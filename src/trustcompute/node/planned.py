@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,8 @@ from trustcompute.dp import fixed
 from trustcompute.dp.answer import run
 from trustcompute.dp.plan import Plan
 from trustcompute.errors import ParameterError
+from trustcompute.node import releasing
+from trustcompute.node.client import NO_INPUT, NO_ROWS
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.release import declared_types, refuse_unlimited, unit_of
 from trustcompute.primitives.privacy import PrivacyLoss
@@ -23,7 +24,7 @@ from trustcompute.protocol.party import Party
 from trustcompute.protocol.run import Cost
 
 if TYPE_CHECKING:
-    from trustcompute.node.session import Session
+    from trustcompute.node.client import Client
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class MeteredPlan:
 
 
 def ask(
-    session: Session,
+    session: Client,
     dataset: str,
     plan: dp.FixedPlan,
     *,
@@ -48,16 +49,16 @@ def ask(
     job: str | None,
 ) -> MeteredPlan:
     """Ask a node the questions of a plan."""
-    unit, types = session.unit_of(dataset)
+    unit, types = releasing.unit_of(session, dataset)
     params = fixed.known_values(plan, unit).to_document()
     plans = fixed.plans_of(params, unit, types)
     done = session.compute(
         fixed.OPERATIONS[0],
         dataset,
         params,
-        Sizes(0, 0),
+        NO_ROWS,
         lambda params, rng: fixed.consumer(plans),
-        input_digest=hashlib.sha256(b"").digest(),
+        input_digest=NO_INPUT,
         purpose=purpose,
         scenario=scenario,
         job=job,

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ import numpy.typing as npt
 from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import decode
 from trustcompute.errors import JobInterrupted, RemoteProtocolError, StoreError, TrustcomputeError
+from trustcompute.node.client import Client, Computed, check_charge
 from trustcompute.node.link import Link, RunLost
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
@@ -36,9 +37,6 @@ from trustcompute.protocol.transcript import Binding
 from trustcompute.psi.buckets import runs_of
 from trustcompute.psi.ecdh import Found
 from trustcompute.tables.progress import Callback, Phase
-
-if TYPE_CHECKING:
-    from trustcompute.node.session import Computed, Session
 
 T = TypeVar("T")
 
@@ -88,7 +86,7 @@ class JobRuns:
 
     def __init__(
         self,
-        session: Session,
+        session: Client,
         operation: Operation,
         dataset: str,
         params: Params,
@@ -171,8 +169,6 @@ class JobRuns:
 
     def finish(self, output: T) -> Computed[T]:
         """Acknowledge all answers, take and check the receipt, forget the job's secrets."""
-        from trustcompute.node.session import Computed, check_charge  # noqa: PLC0415 - it imports this module
-
         session, state = self._session, self._state
         finished = [self._finished(run) for run in range(self.count)]
         answers = [one.answer.digest for one in finished]

@@ -37,7 +37,7 @@ from trustcompute.primitives.parallel import map_rows
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
-from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows, points, table_values
+from trustcompute.psi.ecdh import Found, Params, concluded, points, table_values, told
 from trustcompute.psi.matching import U8
 
 DST: Final = b"trustcompute psi.dh.v1 hash to group"  # separates H from every other use of the group
@@ -54,12 +54,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     evaluated = (yield from receive("evaluated", releases=True, point=points(p.receiver_rows)))["point"]
 
     elements = ristretto255.unblind(evaluated, public, blinds, name="evaluated elements", executor=executor)
-    matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(values(elements, p, executor), table)
-    matched = where >= 0
-    if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+    return (yield from concluded(values(elements, p, executor), table, p, executor))
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -77,12 +72,7 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     yield from send("table", value=table)
     yield from send("public", point=kernels.ristretto255_mul_base(twice))
     yield from send("evaluated", releases=True, point=evaluated)
-
-    if not p.answer:
-        return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+    return (yield from told(order, p))
 
 
 def values(elements: U8, p: Params, executor: Executor | None) -> U8:

@@ -72,12 +72,7 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     evaluated = (yield from receive("evaluated", releases=True, point=points(p.receiver_rows)))["point"]
 
     values = oprf.finalize(keys, blinds, evaluated, executor=executor)[:, : p.width]
-    matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(values, table)
-    matched = where >= 0
-    if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+    return (yield from concluded(values, table, p, executor))
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -93,7 +88,21 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     order, table = matching.in_order(values)
     yield from send("table", value=table)
     yield from send("evaluated", releases=True, point=evaluated)
+    return (yield from told(order, p))
 
+
+def concluded(values: U8, table: U8, p: Params, executor: Executor | None = None) -> Party[Found]:
+    """How a receiver ends: its values looked up in the table and, where ``p.answer``, the answer sent."""
+    matching.check_width(table, p.receiver_rows, p.sender_rows)
+    where = matching.found_in_order(values, table, executor=executor)
+    matched = where >= 0
+    if p.answer:
+        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
+    return Found(int(matched.sum()), matched)
+
+
+def told(order: npt.NDArray[np.int64], p: Params) -> Party[Found | None]:
+    """How a sender ends: where ``p.answer``, it hears which rows of its table match. order: the key of each row."""
     if not p.answer:
         return None
     mask = np.zeros(p.sender_rows, dtype=np.bool_)

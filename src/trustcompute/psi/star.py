@@ -59,7 +59,7 @@ _ROWS: Final = 2**14
 
 def suite(rows: int) -> vole.Suite:
     """The sizes of one leg, from the hub's number of keys."""
-    return vole.Suite.for_keys(rows, WIDTH, ID)
+    return vole.Suite.for_keys(ID, rows, WIDTH)
 
 
 def message_bytes(rows: int, leaf_rows: int, leaves: int) -> int:

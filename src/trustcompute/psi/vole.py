@@ -46,7 +46,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Column
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
-from trustcompute.psi.ecdh import Found, Params, found_bits, matched_rows
+from trustcompute.psi.ecdh import Found, Params, concluded, told
 from trustcompute.psi.matching import U8
 
 ID: Final = "psi.vole.v1"
@@ -59,25 +59,22 @@ HASH: Final = "aes128-davies-meyer"
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The sizes of everything, from the numbers of keys; its digest is the first thing the sides compare.
+    """The sizes of everything, from the numbers of keys; its digest is the first thing the sides compare."""
 
-    width: bytes of a value that is compared; id: the protocol that is built on it.
-    """
-
+    id: str
     store: OkvsShape
     vole: vole.Shape
     width: int
-    id: str
 
     @classmethod
     def of(cls, p: Params) -> Suite:
-        return cls.for_keys(p.receiver_rows, p.width, ID)
+        return cls.for_keys(ID, p.receiver_rows, p.width)
 
     @classmethod
-    def for_keys(cls, count: int, width: int, protocol: str) -> Suite:
-        """For so many keys of the receiver's."""
+    def for_keys(cls, protocol: str, count: int, width: int) -> Suite:
+        """Of a protocol built on this function, for so many keys of the receiver's."""
         store = okvs.shape(count)
-        return cls(store, vole.Shape.of(store.cells), width, protocol)
+        return cls(protocol, store, vole.Shape.of(store.cells), width)
 
     def digest(self) -> U8:
         document = {
@@ -127,20 +124,13 @@ def bytes_of(column: Column) -> int:
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
     """The party that learns. keys: uint8[receiver_rows, 32], distinct digests."""
-    suite = Suite.of(p)
-    values, sealing = yield from evaluated_obliviously(keys, suite, rng, executor)
-    values = values[:, : p.width]
+    values, sealing = yield from evaluated_obliviously(keys, Suite.of(p), rng, executor)
     answer = yield from receive(
         "table", releases=True, value=Column("u1", (p.sender_rows, p.width)), seen=Column("u1", (DIGEST,))
     )
     table = answer["value"]
     check_seen(answer["seen"], sealing(), table)
-    matching.check_width(table, p.receiver_rows, p.sender_rows)
-    where = matching.found_in_order(values, table, executor=executor)
-    matched = where >= 0
-    if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+    return (yield from concluded(values[:, : p.width], table, p, executor))
 
 
 def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
@@ -148,18 +138,12 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
 
     keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken three times.
     """
-    suite = Suite.of(p)
-    evaluate, sealing = yield from function_of_own(suite, rng, executor)
+    evaluate, sealing = yield from function_of_own(Suite.of(p), rng, executor)
     order, table = matching.in_order(map_rows(evaluate, keys, executor=executor, chunk=ROWS)[:, : p.width])
     del evaluate
     seen = np.frombuffer(seal(sealing(), table), dtype=np.uint8)
     yield from send("table", releases=True, value=table, seen=seen)
-
-    if not p.answer:
-        return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+    return (yield from told(order, p))
 
 
 Sealing = Callable[[], bytes]
@@ -170,11 +154,7 @@ def evaluated_obliviously(
     keys: U8, suite: Suite, rng: Rng, executor: Executor | None
 ) -> Party[tuple[U8, Sealing]]:
     """The receiver, as far as all protocols built on this function go: its values of ``keys``, uint8[n, 16]."""
-    seed = rng.array(SEEDS)  # after the keys are fixed: they are this generator's argument
-    encoding = ahead(executor, encoded, keys, seed, suite.store)
-    noise = vole.Noise.draw(suite.vole, rng)
-    compressing = ahead(executor, noise_outputs, suite.vole, noise)
-    secret, element = ot.start(rng)
+    seed, encoding, noise, compressing, secret, element = begun(keys, suite, rng, executor)
     yield from send("hello", suite=suite.digest(), point=element)
 
     pairs = (yield from receive("choices", pair=Column("u1", (TRANSFERS, 2, 32))))["pair"]
@@ -201,15 +181,9 @@ def function_of_own(
 ) -> Party[tuple[Callable[[U8], U8], Sealing]]:
     """The sender, as far as all protocols built on this function go: its own function of keys, uint8[m, 32] ->
     uint8[m, 16], which for a key of the receiver's gives what that has."""
-    hello = yield from receive("hello", suite=Column("u1", (DIGEST,)), point=Column("u1", (1, 32)))
-    if not np.array_equal(hello["suite"], suite.digest()):
-        raise RemoteProtocolError("the peer runs another suite, or computed other sizes for it")
+    point = yield from greeted(suite)
     growing = ahead(executor, vole.grow, suite.vole, vole.roots(rng))
-
-    secrets = np.unpackbits(rng.array(TRANSFERS // 8), bitorder="little").astype(np.bool_)
-    delta, columns = secrets[: ot.WIDTH], secrets[ot.WIDTH :]
-    chosen, pairs = ot.choose(secrets, rng)
-    transfer_keys = ot.received_keys(chosen, hello["point"], executor=executor)
+    delta, columns, transfer_keys, pairs = base_transfers(point, rng, executor)
     yield from send("choices", pair=pairs)
 
     noise = yield from receive("noise", releases=False, **suite.noise())
@@ -223,9 +197,7 @@ def function_of_own(
 
     masked = yield from receive("masked", releases=False, **suite.masked())
     seed, difference = masked["seed"], masked["difference"]
-    sealing = ahead(
-        executor, seal, hello["point"], pairs, *noise.columns.values(), side, last, seed, difference
-    )
+    sealing = ahead(executor, seal, point, pairs, *noise.columns.values(), side, last, seed, difference)
     shift, shifted = vole.Correlation(delta, compressing()).shift(difference, executor=executor)
     return partial(evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store), sealing
 
@@ -234,6 +206,36 @@ def check_seen(seen: U8, sealed: bytes, *parts: U8) -> None:
     """Raises ``RemoteProtocolError`` where the sides did not see the same bytes."""
     if not hmac.compare_digest(seal(sealed, *parts), seen.tobytes()):
         raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
+
+
+Later = Callable[[], U8]  # a result that is computed meanwhile
+
+
+def begun(
+    keys: U8, suite: Suite, rng: Rng, executor: Executor | None
+) -> tuple[U8, Later, vole.Noise, Later, U8, U8]:
+    """What a receiver has before it speaks: seed, store, noise, its A, and a base transfer's secret and element."""
+    seed = rng.array(SEEDS)  # after the keys are fixed: they are the party's argument
+    encoding = ahead(executor, encoded, keys, seed, suite.store)
+    noise = vole.Noise.draw(suite.vole, rng)
+    compressing = ahead(executor, noise_outputs, suite.vole, noise)
+    return seed, encoding, noise, compressing, *ot.start(rng)
+
+
+def greeted(suite: Suite) -> Party[U8]:
+    """The receiver's first element, from one that computed the same sizes for the same suite."""
+    hello = yield from receive("hello", suite=Column("u1", (DIGEST,)), point=Column("u1", (1, 32)))
+    if not np.array_equal(hello["suite"], suite.digest()):
+        raise RemoteProtocolError("the peer runs another suite, or computed other sizes for it")
+    return hello["point"]
+
+
+def base_transfers(point: U8, rng: Rng, executor: Executor | None) -> tuple[ot.Bits, ot.Bits, U8, U8]:
+    """The sender's: Δ and the extension's secret (bool[128] each), the keys chosen by them, the pairs to be sent."""
+    secrets = np.unpackbits(rng.array(TRANSFERS // 8), bitorder="little").astype(np.bool_)
+    chosen, pairs = ot.choose(secrets, rng)
+    keys = ot.received_keys(chosen, point, executor=executor)
+    return secrets[: ot.WIDTH], secrets[ot.WIDTH :], keys, pairs
 
 
 _NO_MASK: Final[U8] = np.zeros(16, dtype=np.uint8)

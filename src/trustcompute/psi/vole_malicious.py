@@ -40,26 +40,26 @@ import numpy as np
 
 from trustcompute import kernels
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError
-from trustcompute.kernels import OkvsShape
-from trustcompute.primitives import canonical, okvs, ot, vole
+from trustcompute.primitives import okvs, ot, vole
 from trustcompute.primitives.parallel import ahead, map_rows
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Column
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
+from trustcompute.psi import vole as vole_psi
 from trustcompute.psi.ecdh import Found, Params
 from trustcompute.psi.matching import U8
 from trustcompute.psi.vole import (
     DIGEST,
-    HASH,
     ROWS,
     SEEDS,
     TRANSFERS,
+    base_transfers,
+    begun,
     bytes_of,
-    encoded,
     evaluated,
+    greeted,
     looked_up,
-    noise_outputs,
     regrown_outputs,
     seal,
 )
@@ -73,11 +73,9 @@ _HASH: Final = Column("u1", (DIGEST,))
 
 
 @dataclass(frozen=True, slots=True)
-class Suite:
-    """The sizes of everything, from the numbers of keys; its digest is the first thing the sides compare."""
+class Suite(vole_psi.Suite):
+    """``vole``'s, with one more row of the correlation, which the check gives away, and what is proved and opened."""
 
-    store: OkvsShape
-    vole: vole.Shape
     rows: int
 
     @classmethod
@@ -85,18 +83,7 @@ class Suite:
         if p.answer:
             raise LocalProtocolError(f"{ID} has no answer: whoever receives could lie")
         store = okvs.shape(p.receiver_rows)
-        return cls(store, vole.Shape.of(store.cells + 1), p.sender_rows)
-
-    def digest(self) -> U8:
-        document = {
-            "suite": ID,
-            "code": vole.CODE,
-            "noise": [vole.WEIGHT, self.vole.leaves],
-            "store": [self.store.bins, self.store.sparse, self.store.dense, self.store.capacity],
-            "hash": HASH,
-            "width": WIDTH,
-        }
-        return np.frombuffer(hashlib.sha256(canonical.dumps(document)).digest(), dtype=np.uint8)
+        return cls(ID, store, vole.Shape.of(store.cells + 1), WIDTH, p.sender_rows)
 
     @property
     def choices(self) -> int:
@@ -111,9 +98,6 @@ class Suite:
             "sums": Column("u1", (ot.WIDTH, 16)),
         }
 
-    def trees(self) -> dict[str, Column]:
-        return {"side": Column("u1", (self.vole.transfers, 2, 16)), "last": Column("u1", (vole.WEIGHT, 16))}
-
     def masked(self) -> dict[str, Column]:
         return {
             "seed": Column("u1", (SEEDS,)),
@@ -123,7 +107,7 @@ class Suite:
 
     def table(self) -> dict[str, Column]:
         return {
-            "value": Column("u1", (self.rows, WIDTH)),
+            "value": Column("u1", (self.rows, self.width)),
             "share": Column("u1", (16,)),
             "nonce": Column("u1", (NONCE,)),
             "seen": _HASH,
@@ -141,11 +125,7 @@ def message_bytes(p: Params) -> int:
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
     """The party that learns. keys: uint8[receiver_rows, 32], distinct digests."""
     suite = Suite.of(p)
-    seed = rng.array(SEEDS)  # after the keys are fixed: they are this generator's argument
-    encoding = ahead(executor, encoded, keys, seed, suite.store)
-    noise = vole.Noise.draw(suite.vole, rng)
-    compressing = ahead(executor, noise_outputs, suite.vole, noise)
-    secret, element = ot.start(rng)
+    seed, encoding, noise, compressing, secret, element = begun(keys, suite, rng, executor)
     yield from send("hello", suite=suite.digest(), point=element)
 
     first = yield from receive("choices", pair=Column("u1", (TRANSFERS, 2, 32)), commitment=_HASH)
@@ -199,22 +179,16 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has proved that it followed the protocol.
     """
     suite = Suite.of(p)
-    hello = yield from receive("hello", suite=_HASH, point=Column("u1", (1, 32)))
-    if not np.array_equal(hello["suite"], suite.digest()):
-        raise RemoteProtocolError("the peer runs another suite, or computed other sizes for it")
+    point = yield from greeted(suite)
     growing = ahead(executor, vole.grow, suite.vole, vole.roots(rng))
-
-    secrets = np.unpackbits(rng.array(TRANSFERS // 8), bitorder="little").astype(np.bool_)
-    delta, columns = secrets[: ot.WIDTH], secrets[ot.WIDTH :]
-    chosen, pairs = ot.choose(secrets, rng)
-    transfer_keys = ot.received_keys(chosen, hello["point"], executor=executor)
+    delta, columns, transfer_keys, pairs = base_transfers(point, rng, executor)
     share, share_nonce, fold_nonce = rng.array(16), rng.array(NONCE), rng.array(NONCE)
     promise = _commitment(b"share", share, share_nonce)
     yield from send("choices", pair=pairs, commitment=promise)
 
     noise = yield from receive("noise", releases=False, **suite.noise())
     product, choice, own, sums = noise.columns.values()
-    seen = seal(suite.digest(), hello["point"], pairs, promise, product, choice)
+    seen = seal(suite.digest(), point, pairs, promise, product, choice)
     ot.check_proof(transfer_keys[ot.WIDTH :], columns, choice, seen[:16], own, sums)
     b_short = vole.short_keeper(transfer_keys[: ot.WIDTH], delta, product)
     pads = ot.extend_sender(transfer_keys[ot.WIDTH :], columns, choice, suite.choices)[: suite.vole.transfers]

@@ -26,22 +26,21 @@ from trustcompute.broker.grant import (
     MAX_LIST,
     SEPARATOR,
     Digest,
-    Document,
     Identifier,
     Label,
     Name,
     PricePlan,
-    PublicKey,
     Rational,
+    SelfSigned,
     Share,
     Thumbprint,
     Time,
     explain_validation,
-    read_claims,
+    read_signed,
 )
-from trustcompute.errors import GrantError, ParameterError, VerificationError
+from trustcompute.errors import GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
-from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
+from trustcompute.primitives.signing import SigningKey, VerifyKey
 
 QUOTE_TYPE: Final = "tc-quote+jwt"
 APPRAISAL_TYPE: Final = "tc-appraisal+jwt"
@@ -53,7 +52,7 @@ Split = Annotated[tuple[Share, ...], Field(strict=False, max_length=MAX_LIST)]
 Model = TypeVar("Model", "Quote", "Appraisal", "Agreement", "Acceptance")
 
 
-class _Terms(Document):
+class _Terms(SelfSigned):
     """aud: the provider's node; asset, subject: what for whom; price, split: in the form of a grant."""
 
     aud: Name
@@ -63,7 +62,6 @@ class _Terms(Document):
     split: Split = ()
     iat: Time
     exp: Time
-    key: PublicKey
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -80,7 +78,7 @@ class Quote(_Terms):
     """What the provider asks, until ``exp``."""
 
 
-class Appraisal(Document):
+class Appraisal(SelfSigned):
     """What somebody else thinks the quoted use is worth: low to high minor units per ``unit``, and how it was found."""
 
     quote: Digest
@@ -89,7 +87,6 @@ class Appraisal(Document):
     high: Rational
     method: Label
     iat: Time
-    key: PublicKey
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -105,12 +102,11 @@ class Agreement(_Terms):
     appraisals: Annotated[tuple[Digest, ...], Field(strict=False, max_length=MAX_APPRAISALS)] = ()
 
 
-class Acceptance(Document):
+class Acceptance(SelfSigned):
     """The consumer's own signature under an agreement."""
 
     agreement: Digest
     iat: Time
-    key: PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +168,7 @@ def agree(
     Raises ``ParameterError`` for a claim, ``GrantError`` where the quote is not this provider's or has expired.
     """
     first, *others = quoted.split(SEPARATOR)
-    offered = _verified(first, QUOTE_TYPE, Quote)
+    offered, _ = read_signed(first, QUOTE_TYPE, Quote)
     if offered.key != key.public.x:
         raise GrantError("the quote was signed by somebody else: only its signer can agree to it", "key")
     if offered.exp <= now:
@@ -202,10 +198,10 @@ def verify(chain: str, *, provider: VerifyKey, audience: str) -> VerifiedAgreeme
         raise GrantError("the agreement was signed by another provider", "key")
     if claims.aud != audience:
         raise GrantError(f"the agreement is for {claims.aud}, this node is {audience}", "aud")
-    accepted = _verified(last, ACCEPTANCE_TYPE, Acceptance)
+    accepted, consumer = read_signed(last, ACCEPTANCE_TYPE, Acceptance)
     if accepted.agreement != hash_:
         raise GrantError("another agreement was accepted", "agreement")
-    if VerifyKey.from_x(accepted.key).thumbprint != claims.subject:
+    if consumer.thumbprint != claims.subject:
         raise GrantError("somebody else than the consumer accepted", "key")
     if not claims.iat <= accepted.iat < claims.exp:
         raise GrantError("it was accepted before it was made, or after it had ended", "iat")
@@ -217,8 +213,9 @@ def _check(tokens: Sequence[str]) -> tuple[Agreement, tuple[Appraisal, ...], str
     if not 2 <= len(tokens) <= MAX_APPRAISALS + 2:
         raise GrantError(f"a chain has a quote, up to {MAX_APPRAISALS} appraisals, an agreement", "token")
     first, *others, last = tokens
-    offered, claims = _verified(first, QUOTE_TYPE, Quote), _verified(last, AGREEMENT_TYPE, Agreement)
-    appraisals = tuple(_verified(each, APPRAISAL_TYPE, Appraisal) for each in others)
+    offered, _ = read_signed(first, QUOTE_TYPE, Quote)
+    claims, _ = read_signed(last, AGREEMENT_TYPE, Agreement)
+    appraisals = tuple(read_signed(each, APPRAISAL_TYPE, Appraisal)[0] for each in others)
     name = signing.token_hash(first)
     if claims.quote != name or any(each.quote != name for each in appraisals):
         raise GrantError("the documents are not about the same quote", "quote")
@@ -230,17 +227,6 @@ def _check(tokens: Sequence[str]) -> tuple[Agreement, tuple[Appraisal, ...], str
     if not offered.iat <= claims.iat < offered.exp:
         raise GrantError("the agreement was not made while the quote was open", "iat")
     return claims, appraisals, signing.token_hash(last)
-
-
-def _verified(token: str, header_type: str, model: type[Model]) -> Model:
-    claims, unverified = read_claims(token, header_type, model)
-    try:
-        unverified.verify(VerifyKey.from_x(claims.key))
-    except TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
-    return claims
 
 
 def _sign(header_type: str, model: type[Model], claims: dict[str, object], key: SigningKey) -> str:

@@ -15,17 +15,16 @@ from trustcompute.broker.grant import (
     Amount,
     Count,
     Digest,
-    Document,
     Label,
     Name,
-    PublicKey,
+    SelfSigned,
     Time,
     explain_validation,
-    read_claims,
+    read_signed,
 )
-from trustcompute.errors import GrantError, ParameterError, VerificationError
+from trustcompute.errors import GrantError, ParameterError
 from trustcompute.primitives import signing
-from trustcompute.primitives.signing import SigningKey, VerifyKey
+from trustcompute.primitives.signing import SigningKey
 
 DISPUTE_TYPE: Final = "tc-dispute+jwt"
 REVENUE_TYPE: Final = "tc-revenue+jwt"
@@ -40,7 +39,7 @@ def _ascending(entries: tuple[int, ...]) -> tuple[int, ...]:
     return entries
 
 
-class DisputeClaim(Document):
+class DisputeClaim(SelfSigned):
     """entries: indexes in the log of the node ``aud``; reason: in words, which the log only commits to."""
 
     aud: Name
@@ -51,10 +50,9 @@ class DisputeClaim(Document):
     ]
     reason: Label
     iat: Time
-    key: PublicKey
 
 
-class RevenueClaim(Document):
+class RevenueClaim(SelfSigned):
     """amount: minor units of the plan's currency that the grantee made with the grant from start to end."""
 
     aud: Name
@@ -63,7 +61,6 @@ class RevenueClaim(Document):
     end: Time
     amount: Amount
     iat: Time
-    key: PublicKey
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -98,14 +95,7 @@ def revenue(
 
 def verify(token: str, header_type: str, model: type[Signed], audience: str) -> tuple[Signed, str]:
     """The claims and the signer's thumbprint. Raises ``GrantError`` with the field."""
-    claims, unverified = read_claims(token, header_type, model)
-    try:
-        key = VerifyKey.from_x(claims.key)
-        unverified.verify(key)
-    except signing.TokenError as error:
-        raise GrantError(str(error), error.field) from error
-    except VerificationError as error:
-        raise GrantError(str(error), "key") from error
+    claims, key = read_signed(token, header_type, model)
     if claims.aud != audience:
         raise GrantError(f"it is addressed to {claims.aud}, this node is {audience}", "aud")
     return claims, key.thumbprint

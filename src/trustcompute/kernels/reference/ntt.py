@@ -37,7 +37,7 @@ def _forward(rows: U64, table: NttTable) -> U64:
     x, q = rows.copy(), table.modulus
     size, groups = x.shape[1], 1
     while groups < size:
-        view = x.reshape(len(x), groups, 2, -1)
+        view = x.reshape(len(x), groups, 2, size // (2 * groups))
         u = view[:, :, 0, :].copy()
         v = multiply(view[:, :, 1, :], table.roots[groups : 2 * groups, np.newaxis], q)
         view[:, :, 0, :] = reduce(u + v, q)
@@ -48,9 +48,10 @@ def _forward(rows: U64, table: NttTable) -> U64:
 
 def _inverse(rows: U64, table: NttTable) -> U64:
     x, q = rows.copy(), table.modulus
-    groups = x.shape[1] // 2
+    size = x.shape[1]
+    groups = size // 2
     while groups >= 1:
-        view = x.reshape(len(x), groups, 2, -1)
+        view = x.reshape(len(x), groups, 2, size // (2 * groups))
         u, v = view[:, :, 0, :].copy(), view[:, :, 1, :].copy()
         view[:, :, 0, :] = reduce(u + v, q)
         difference = reduce(u + np.uint64(q) - v, q)
