@@ -148,6 +148,11 @@ def intersect(
             scenario=scenario,
             job=job,
         )
+    show(found, table, state, out, as_json=as_json)
+
+
+def show(found: MeteredIntersection, table: Path, state: Path, out: Path | None, *, as_json: bool) -> None:
+    """Write the matched rows where they are wanted, and tell what was found."""
     if out is not None and found.left_rows is None:
         err.print("nothing is written: we did not learn which rows match")
         out.unlink()

@@ -11,7 +11,9 @@ from trustcompute.cli import (
     aggregate,
     agreement,
     ask,
+    cascade,
     certificate,
+    changes,
     credit,
     demo,
     dispute,
@@ -59,6 +61,8 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("intersect-changes")(changes.intersect_changes)
+app.command("cascade")(cascade.cascade)
 app.command("intersect-many")(many.intersect_many)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from trustcompute.broker import delegation
 from trustcompute.broker import grant as grants
 from trustcompute.broker.describe import describe
-from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Right, Share
+from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Right, Share, Similar
 from trustcompute.broker.presets import PRESETS
 from trustcompute.cli import order
 from trustcompute.cli.options import AsJson, IdentityDir
@@ -61,6 +61,10 @@ def issue(
     classification: Annotated[str, typer.Option(help="Class of the dataset.")] = "general",
     grade: Annotated[str, typer.Option(help="Grade of the dataset: general or important.")] = "general",
     personal: Annotated[bool, typer.Option(help="Whether it holds data of persons.")] = False,
+    similar: Annotated[
+        str | None,
+        typer.Option(help="KEYS:RUNS, how many runs may bring a set within so many keys of an earlier one."),
+    ] = None,
     right: Annotated[str, typer.Option(help="hold (delegates only), process or operate.")] = "process",
     depth: Annotated[int, typer.Option(help="How often it may be delegated further.")] = 0,
     days: Annotated[int, typer.Option(help="How long the grant is valid.")] = 30,
@@ -88,7 +92,9 @@ def issue(
             subject=peer_name(certificate),
             subject_key=peer_key(certificate).thumbprint,
             asset=AssetClaim.model_validate(asset),
-            operations=dict.fromkeys(operation, Bounds(columns=tuple(column) or None, max_rows=max_rows)),
+            operations=dict.fromkeys(
+                operation, Bounds(columns=tuple(column) or None, max_rows=max_rows, similar=_similar(similar))
+            ),
             purposes=purpose,
             scenarios=tuple(scenario) or None,
             outputs=[_output(name) for name in output],
@@ -289,6 +295,15 @@ def _narrowed(above: Grant, name: str, changes: dict[str, Any]) -> Bounds:
     """An operation's bounds with what was asked for; what is wider is refused when the grant is made."""
     bounds = above.operations.get(name, Bounds()).to_document()
     return Bounds.model_validate(bounds | {key: value for key, value in changes.items() if value is not None})
+
+
+def _similar(text: str | None) -> Similar | None:
+    if text is None:
+        return None
+    keys, _, runs = text.partition(":")
+    if not keys.isdecimal() or not runs.isdecimal():
+        raise ParameterError(f"--similar takes KEYS:RUNS, as 100:3, not {text!r}")
+    return Similar(keys=int(keys), runs=int(runs))
 
 
 def _right(name: str) -> Right:

@@ -19,6 +19,7 @@
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
     stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
+    changing = "followed"            # where a table whose versions can be followed is kept; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
@@ -103,6 +104,7 @@ class DatasetSettings(BaseModel):
     grade: str = "general"
     personal: bool = False
     evaluated: str | None = None
+    changing: str | None = None
     aggregates: list[str] = []
     least_parties: int = 3
     stored: str | None = None
@@ -113,6 +115,7 @@ class DatasetSettings(BaseModel):
     def dataset(self, folder: Path) -> Dataset:
         fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["changing"] = None if self.changing is None else folder / self.changing
         fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())

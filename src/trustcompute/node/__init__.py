@@ -5,6 +5,7 @@ Called by your own service, a notebook or the command line.
 
 from trustcompute.node.aggregate import MeteredAggregate, aggregate
 from trustcompute.node.bulk import MeteredFileIntersection
+from trustcompute.node.cascade import MeteredCascade
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.many import MeteredStar, intersect_many
@@ -17,6 +18,7 @@ from trustcompute.node.verifying import MeteredVerification
 __all__ = [
     "Dataset",
     "MeteredAggregate",
+    "MeteredCascade",
     "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",

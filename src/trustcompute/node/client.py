@@ -176,6 +176,11 @@ class Client:
         return self._states.load(job).asked
 
     @property
+    def identity(self) -> Identity:
+        """Who we are."""
+        return self._identity
+
+    @property
     def executor(self) -> Executor | None:
         """What chunks of work run on."""
         return self._executor

@@ -12,12 +12,13 @@ from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import contribution, many, planned, release, verification
+from trustcompute.node import cascade, contribution, delta, many, planned, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, parties, star_operation
+from trustcompute.psi import buckets, cascading, lookup, parties, star_operation
+from trustcompute.psi import delta as delta_runs
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
@@ -128,7 +129,14 @@ COMPUTATIONS: Final = (
         for one in INTERSECTIONS
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
+    Computation(delta_runs.OPERATION, delta.rows, delta.provide),
     Computation(star_operation.OPERATION, many.rows, many.provide),
+    Computation(
+        cascading.OPERATION,
+        cascade.rows,
+        cascade.provide(0),
+        Cut(buckets.runs_of, cascade.provide, cascade.source),
+    ),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(

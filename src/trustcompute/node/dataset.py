@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.broker.grant import Grade, Limit
@@ -21,6 +23,7 @@ from trustcompute.primitives import canonical
 from trustcompute.primitives.member import Member
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
+from trustcompute.psi.changing import ChangingTable, kept_table
 from trustcompute.psi.table import EvaluatedTable, evaluated
 from trustcompute.tables.stored import load, store
 
@@ -40,6 +43,7 @@ class Dataset:
     stored:      a directory for digests of keys, which then need not fit into memory: 40 bytes a row lie there, not
                  encrypted, and are found again at the next start if the file is the same.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
+    changing:    a directory for a table whose versions can be followed: with it ``psi.delta.v1`` is offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
@@ -60,6 +64,7 @@ class Dataset:
     epoch: str = ""
     per_recipient: Mapping[str, Limit] = field(default_factory=dict)
     evaluated: Path | str | None = None
+    changing: Path | str | None = None
     stored: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
@@ -99,6 +104,7 @@ class HeldDataset:
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}
         self._evaluated: dict[tuple[str, ...], EvaluatedTable] = {}
+        self._changing: dict[tuple[str, ...], ChangingTable] = {}
         self._lock = threading.Lock()
         self._rows = self._count()  # bounds its distinct keys, whatever the choice
         self.verification = self._verification(signer)
@@ -170,6 +176,28 @@ class HeldDataset:
                 )
             return self._evaluated[choice]
 
+    def changing(self, columns: Sequence[str]) -> ChangingTable:
+        """The versions of a key choice's table, brought up to date once. Raises ``ParameterError`` where none is
+        offered."""
+        keys, directory = self.keys(columns), self.dataset.changing
+        if directory is None:
+            raise ParameterError(f"dataset {self.dataset.id!r} is not followed: use an intersection")
+        choice = tuple(columns)
+        with self._lock:
+            if choice not in self._changing:
+                name = canonical.dumps([self.dataset.id, list(choice), keys.spec.digest]).decode()
+                self._changing[choice] = kept_table(
+                    np.asarray(keys.digests), name, Rng.from_os(), Path(directory), executor=self._executor
+                )
+            return self._changing[choice]
+
+    def _changing_entry(self, choice: Sequence[str]) -> dict[str, Any] | None:
+        if self.dataset.changing is None:
+            return None
+        table = self.changing(choice)
+        versions = [{"base": one.base, "added": one.added, "removed": one.removed} for one in table.versions]
+        return {"lineage": table.lineage, "table": table.id, "versions": versions}
+
     def describe(self, *, matched: bool = True) -> dict[str, Any]:
         """The catalogue's entry: names, kinds and counts, no values.
 
@@ -191,6 +219,7 @@ class HeldDataset:
                     "spec": keys.spec.to_json(),
                     "distinct": len(keys),
                     "table": None if d.evaluated is None else self.evaluated(choice).id,
+                    "changing": self._changing_entry(choice),
                 }
                 for choice, keys in choices
             ],

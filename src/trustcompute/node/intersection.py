@@ -14,6 +14,7 @@ import numpy as np
 from trustcompute import psi, tables
 from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, RemoteProtocolError, TableError
+from trustcompute.node import differencing
 from trustcompute.node.documents import CatalogEntry, KeyChoice
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives.rng import Rng
@@ -61,6 +62,7 @@ def intersect(
     sizes = Sizes(len(keys), choice.distinct)
     asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal, "runs": runs}
     operation = named(planned(session, sizes, asked, job) if protocol == "auto" else protocol)
+    asked |= differencing.of_ours(session, operation.id, dataset, keys)
     done: Computed[Any]
     if runs == 1:
         done = session.compute(

@@ -68,8 +68,13 @@ class Legs(Generic[T]):
             for name in self._legs:
                 pool.submit(self._leg, name)
             if self._opened is not None:
-                with contextlib.suppress(threading.BrokenBarrierError):  # the hub says why
+                try:
                     self._opened.wait(self._patience)
+                except threading.BrokenBarrierError:
+                    pass  # the hub says why
+                except BaseException:  # an interrupt from the keyboard: nobody waits on
+                    self._opened.abort()
+                    raise
             try:
                 return self.hub.run(coordinator(self._rngs))
             except TooFew:

@@ -38,6 +38,7 @@ from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
 from trustcompute.node.contingency import Contingency, Notify, Suspend
 from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
+from trustcompute.node.differencing import Sketches
 from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
@@ -96,6 +97,7 @@ class Node:
         self.contingency = Contingency(broker, notify, suspend)
         self.regulators = frozenset(regulators)
         self._executor, self._on_result = executor, on_result
+        self._sketches = Sketches(broker.outbox.directory.parent)
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
         for dataset in datasets:
@@ -219,6 +221,7 @@ class Node:
         held = self._dataset(claims.dataset, request.grant)
         try:
             sizes = Sizes(claims.sizes.consumer, computation.rows(held, params))
+            self._sketches.admit(request, params)
             if record.open or self._goes_on(record, computation.runs(params)):
                 self._admit(request, computation, held, sizes)
         except TrustcomputeError as error:

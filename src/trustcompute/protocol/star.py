@@ -127,8 +127,10 @@ def in_step(parties: Mapping[str, Party[T]]) -> Coordinator[dict[str, T]]:
             continue
         if any(step != waits[0] for step in waits):
             raise LocalProtocolError("parties that are run in step must wait for messages of one form")
-        want, peers = waits[0], tuple(pending)
-        got = yield from gather(want.kind, peers, at_least=len(peers), releases=want.releases, **want.columns)
+        peers = tuple(pending)
+        got = yield Gather(waits[0], peers, len(peers), lambda _, one: one)
+        if got is None:
+            raise TypeError("a hub answers a Gather with a mapping")
         for peer in peers:
             advance(peer, got[peer])
     return results

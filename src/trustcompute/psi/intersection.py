@@ -61,7 +61,7 @@ class Intersection:
         if how != "left":
             return tables.take(self.left, rows)
         found = tables.take(self.left, rows)
-        return found.append_column(_new("matched", found.column_names), pa.array(matched))
+        return found.append_column(new_name("matched", found.column_names), pa.array(matched))
 
     def join(self, how: How = "inner", *, duplicates: Duplicates = "all") -> pa.Table:
         """Both tables joined on the matched keys.
@@ -93,7 +93,7 @@ class Intersection:
         left_at, right_at = left_at[order], right_at[order]
         left, right = tables.take(self.left, left_at), _take_or_null(self.right, right_at)
         for name, column in zip(right.column_names, right.columns, strict=True):
-            left = left.append_column(_new(name, left.column_names), column)
+            left = left.append_column(new_name(name, left.column_names), column)
         return left
 
     def _chosen(self, how: How, duplicates: Duplicates) -> tuple[Rows, npt.NDArray[np.bool_]]:
@@ -141,7 +141,8 @@ def _take_or_null(table: Any, rows: Rows) -> pa.Table:
     return found.take(pa.array(np.cumsum(there) - 1, mask=~there))
 
 
-def _new(name: str, known: Sequence[str]) -> str:
+def new_name(name: str, known: Sequence[str]) -> str:
+    """A column's name, made longer where there is one of that name."""
     while name in known:
         name += "_right"
     return name

@@ -1,8 +1,9 @@
 """What the broker knows of intersections: parameters, bounds and leakage, by operation id.
 
 Parameters of a request: ``columns`` (the provider's key columns), ``keys`` (digest of the key specification both
-sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``provider`` or ``both``), and ``runs`` where
-the job is cut into more than one (``psi.buckets``).
+sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``provider`` or ``both``), ``runs`` where
+the job is cut into more than one (``psi.buckets``), and ``sketch`` where the grant limits similar runs
+(``psi.sketch``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
-from trustcompute.psi import buckets, ecdh, matching, vole, vole_malicious
+from trustcompute.psi import buckets, ecdh, matching, sketch, vole, vole_malicious
 
 MAX_KEY_COLUMNS: Final = 16
 OUTPUTS: Final = ("rows", "count")
@@ -31,7 +32,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming the parameter and what it may be."""
-    unknown = set(params) - {"columns", "keys", "output", "reveal", "runs"}
+    unknown = set(params) - {"columns", "keys", "output", "reveal", "runs", "sketch"}
     if unknown:
         raise ParameterError(
             f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal, runs"
@@ -58,9 +59,9 @@ def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
             " reveal must be consumer or provider"
         )
     matching.width(sizes.consumer, sizes.provider)
-    return {"columns": columns, "keys": keys, "output": output, "reveal": reveal} | buckets.check(
-        params, sizes
-    )
+    shown = {"sketch": sketch.check(params["sketch"], sizes.consumer)} if "sketch" in params else {}
+    checked = {"columns": columns, "keys": keys, "output": output, "reveal": reveal}
+    return checked | buckets.check(params, sizes) | shown
 
 
 def output_form(params: Params) -> OutputForm:
