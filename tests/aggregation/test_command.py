@@ -29,6 +29,16 @@ id = "flights"
 source = "{name}.parquet"
 version = "1"
 aggregates = ["late", "origin"]
+key_holders = ["keys.example"]
+"""
+KEYS = """
+identity = "keys"
+book = "keys-book"
+
+[[dataset]]
+id = "flights"
+version = "1"
+opens = true
 """
 SPEC = """
 statistics = ["count", "mean"]
@@ -50,12 +60,14 @@ def airlines(tmp_path, monkeypatch):
     (tmp_path / "delays.toml").write_text(SPEC)
     options = []
     with ExitStack() as stack:
-        for name in NAMES:
+        for name in (*NAMES, "keys"):
             authority.issue(f"{name}.example").save(tmp_path / name)
             pq.write_table(pa.table({"origin": ["EWR", "JFK", "JFK"], "late": [1, 0, 1]}), f"{name}.parquet")
-            (tmp_path / f"{name}.toml").write_text(NODE.format(name=name))
+            (tmp_path / f"{name}.toml").write_text(KEYS if name == "keys" else NODE.format(name=name))
             issue = f"grant issue --identity {name} --to regulator/certificate.pem --dataset flights"
-            issue += " --operation aggregation.masked.v1 --output aggregate --purpose punctuality"
+            more = ["holder.v1"] if name == "keys" else ["masked.v1", "rlwe.v1"]
+            issue += "".join(f" --operation aggregation.{one}" for one in more)
+            issue += " --output aggregate --purpose punctuality"
             issue += f" --plan plan.txt --out {name}.grant"
             assert main(issue.split()) == 0
             settings = load_settings(tmp_path / f"{name}.toml")
@@ -63,26 +75,33 @@ def airlines(tmp_path, monkeypatch):
             broker = stack.enter_context(Broker.open(tmp_path / f"{name}-book", identity))
             node = stack.enter_context(Node(identity, broker, settings.datasets()))
             server = stack.enter_context(node.serve())
-            options += ["--party", f"{server.url}={name}.grant"]
-        yield ["aggregate", "delays.toml", "--identity", "regulator", *options]
+            options += ["--key-holder" if name == "keys" else "--party", f"{server.url}={name}.grant"]
+        yield ["aggregate", "delays.toml", "--identity", "regulator"], options
 
 
 def test_three_nodes_are_added_up(airlines, tmp_path, capsys):
+    asked, options = airlines
+    masked = [*asked, *options[:-2]]
     capsys.readouterr()
-    assert main([*airlines, "--json", "--out", "sum.csv"]) == 0
+    assert main([*masked, "--json", "--out", "sum.csv"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["parties"] == ["aa.example", "dl.example", "ua.example"]
     assert found["answer"][1] == {"origin": "JFK", "count": 6, "mean_late": 0.5}
     assert (tmp_path / "sum.csv").read_text().splitlines()[1] == '"EWR",3,1'
     assert all((tmp_path / path).exists() for path in found["receipts"].values())
-    assert main(airlines) == 0
-    assert "JFK" in capsys.readouterr().out
-    assert main(airlines[:-2]) == 2, "two parties are too few"
+    assert main(masked[:-2]) == 2, "two parties are too few"
+    capsys.readouterr()
+    assert main([*asked, *options, "--scheme", "rlwe"]) == 0
+    told = capsys.readouterr().out
+    assert "JFK" in told
+    assert "opened by" in told
+    assert "keys.example" in told
+    assert main([*asked, *options]) == 2, "nobody holds a key under masks"
 
 
 def test_what_is_typed_wrong_is_an_input_error(tmp_path):
     for text in ("grpc+tls://host:1", "host=grant", "=x"):
-        with pytest.raises(ParameterError, match="--party"):
+        with pytest.raises(ParameterError, match="a party is"):
             parse_party(text)
     for text, words in (("max_rows = 'x'", "max_rows"), ("[", "TOML"), ("[columns.a]\nlow=0", "high")):
         (tmp_path / "spec.toml").write_text(text)

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import airlines as several
 import world as worlds
 
 from trustcompute.node import client
@@ -23,3 +24,11 @@ def world(tmp_path):
 def impatient(monkeypatch):
     """Sessions try again at once."""
     monkeypatch.setattr(client, "RETRY_SECONDS", (0, 0))
+
+
+@pytest.fixture
+def airlines(tmp_path):
+    made = several.Airlines(tmp_path)
+    yield made
+    for name in list(made.nodes):
+        made.stop(name)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustcompute.errors import ParameterError, RemoteProtocolError
-from trustcompute.primitives import rlwe
+from trustcompute.primitives import ring, rlwe
 from trustcompute.primitives.rng import Rng
 
 SMALL = rlwe.SUITES["rlwe-2048"]
@@ -70,7 +70,9 @@ def test_noise_has_its_variance_and_stays_within_the_suite():
     from trustcompute import kernels
 
     product = kernels.ntt_mul(kernels.ntt(sealed.other, rlwe.MODULUS), key.transformed, rlwe.MODULUS)
-    rest = rlwe._minus(sealed.body, kernels.ntt(product, rlwe.MODULUS, inverse=True)).view(np.int64)
+    rest = ring.minus(sealed.body, kernels.ntt(product, rlwe.MODULUS, inverse=True), rlwe.MODULUS).view(
+        np.int64
+    )
     noise = np.where(rest > rlwe.MODULUS // 2, rest - rlwe.MODULUS, rest)
     weight = 2048 * 10.5 * 2 / 3 * 2 + 10.5
     assert abs(noise.var() / weight - 1) < 0.1  # the secret's and the public key's own weight vary

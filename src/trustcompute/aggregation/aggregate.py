@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from trustcompute import tables
-from trustcompute.aggregation import keyed, masked
+from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import check_source, encode
-from trustcompute.aggregation.operation import OPERATIONS, parameters
+from trustcompute.aggregation.operation import NOTHING, operation_of, parameters
 from trustcompute.aggregation.plan import SCHEMES, Scheme, cipher_of, plan
 from trustcompute.aggregation.result import Aggregate
 from trustcompute.aggregation.round import Round
@@ -29,7 +29,8 @@ from trustcompute.protocol.party import Party
 from trustcompute.protocol.star import Coordinator, TooFew, run_star
 from trustcompute.protocol.transcript import Binding
 
-HOLDER: Final = "key holder"
+HOLDER: Final = "holder of the key"
+AGGREGATOR: Final = "aggregator"
 
 
 def aggregate(
@@ -39,9 +40,9 @@ def aggregate(
 
     sources: by party's name, or in order (``party-1``, ...): anything ``tables`` reads; vectors where the spec has
     a length.
-    scheme: ``masked``, which nobody opens alone; ``rlwe``, ``rlwe-4096``, ``paillier``, ``phe``, ``bfv`` or
-    ``ckks``, which a key holder opens; or ``auto``, as ``plan`` says. Raises ``Unusable`` naming the party and the rule
-    where a table does not keep the specification, ``ParameterError``, ``TooFew``.
+    scheme: ``masked`` or ``rlwe-threshold``, which nobody opens alone; ``rlwe``, ``rlwe-4096``, ``paillier``, ``phe``,
+    ``bfv`` or ``ckks``, which a key holder opens; or ``auto``, as ``plan`` says. Raises ``Unusable`` naming the party
+    and the rule where a table does not keep the specification, ``ParameterError``, ``TooFew``.
     """
     by_name = dict(sources) if isinstance(sources, Mapping) else {
         f"party-{at + 1:0{len(str(len(sources)))}d}": table for at, table in enumerate(sources)
@@ -61,7 +62,8 @@ def aggregate(
             failures[name] = error
             raise
 
-    star = _masked(about, values) if chosen == "masked" else _keyed(about, chosen, values)
+    makers = {"masked": _masked, "rlwe-threshold": _threshold}
+    star = makers[chosen](about, values) if chosen in makers else _keyed(about, chosen, values)
     binding = Binding("", star.id, params, "aggregator", "contributor")
     try:
         run = run_star(star.coordinator, star.parties, binding)
@@ -93,30 +95,46 @@ def _masked(about: Round, values: Callable[[str], I64]) -> _Star:
         for name, member in known.items()
     }
     coordinator = masked.aggregator(about, known[about.parties[0]].recognise)
-    return _Star(masked.ID, coordinator, parties, OPERATIONS[0].leakage(parameters(about)))
+    return _Star(masked.ID, coordinator, parties, operation_of(masked.ID).leakage(parameters(about)))
+
+
+def _threshold(about: Round, values: Callable[[str], I64]) -> _Star:
+    known = in_process(about.parties)
+    parties: dict[str, Party[Any]] = {
+        name: threshold.contributor(
+            about,
+            member,
+            values=partial(values, name),
+            rng=Rng.from_os(),
+            cohorts=Cohorts(),
+            given=threshold.Given(),
+        )
+        for name, member in known.items()
+    }
+    coordinator = threshold.aggregator(about, known[about.parties[0]].recognise)
+    operation = operation_of(threshold.ID)
+    params = operation.check(parameters(about), NOTHING)
+    return _Star(threshold.ID, coordinator, parties, operation.leakage(params))
 
 
 def _keyed(about: Round, scheme: Scheme, values: Callable[[str], I64]) -> _Star:
-    if about.spec.reveal != "aggregator":
-        raise ParameterError("only the scheme 'masked' reveals the sum to everyone, who then can verify it")
-    if HOLDER in about.parties:
-        raise ParameterError(f"no party may be called {HOLDER!r}: that is who opens the sum")
+    for name in (HOLDER, AGGREGATOR, keyed.LEG):
+        if name in about.parties:
+            raise ParameterError(f"no party may be called {name!r}: somebody else is")
     cipher = cipher_of(scheme, about.spec)
-    known = in_process([*about.parties, HOLDER])
+    known = in_process([*about.parties, HOLDER, AGGREGATOR])
+    roles = keyed.Roles(AGGREGATOR, known[AGGREGATOR].key.public.x, HOLDER)
     parties: dict[str, Party[Any]] = {
         name: keyed.contributor(
-            about, known[name], HOLDER, cipher, values=partial(values, name), rng=Rng.from_os()
+            about, known[name], roles, cipher, values=partial(values, name), rng=Rng.from_os()
         )
         for name in about.parties
     }
-    parties[HOLDER] = keyed.key_holder(about, known[HOLDER], cipher, Rng.from_os(), Cohorts())
-    coordinator = keyed.aggregator(about, HOLDER, cipher, known[HOLDER].recognise)
-    summed = OPERATIONS[0].leakage(parameters(about)).consumer
-    leakage = Leakage(
-        consumer=f"{summed}; so does the key holder, who could open what one party sent, were it to get at it",
-        provider="what was asked, and who holds the key",
-    )
-    return _Star(cipher.id, coordinator, parties, leakage)
+    holder = known[HOLDER]
+    parties[keyed.LEG] = keyed.key_holder(about, holder, roles, cipher, rng=Rng.from_os(), cohorts=Cohorts())
+    coordinator = keyed.aggregator(about, roles, cipher, known[HOLDER].recognise)
+    operation = operation_of(cipher.id)
+    return _Star(cipher.id, coordinator, parties, operation.leakage(parameters(about, roles)))
 
 
 def _opened(source: Any, spec: Spec, name: str) -> Any:

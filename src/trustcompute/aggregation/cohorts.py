@@ -1,16 +1,16 @@
 """Which sets of survivors a contributor has helped to open: near-identical ones would tell one party's part apart.
 
-Called by ``masked``; a node keeps one for each of its datasets, on disk.
+Called by ``masked``, ``keyed`` and ``threshold``; a node keeps one for each of its datasets, on disk.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from trustcompute.aggregation.journal import Journal
 from trustcompute.errors import Refused, StoreError, VerificationError
 from trustcompute.primitives import canonical
 
@@ -20,16 +20,15 @@ MAX_LINE: Final = 256 * 1024
 class Cohorts:
     """Sets that were opened on one version of one dataset. Thread-safe; in memory where there is no path."""
 
-    def __init__(self, path: Path | None = None, *, dataset: str = "") -> None:
-        self._path, self._dataset = path, dataset
+    def __init__(self, path: Path | None = None) -> None:
         self._lock = threading.Lock()
-        self._opened: set[frozenset[str]] = set()
-        if path is not None and path.exists():
-            try:
-                lines = path.read_bytes().splitlines()
-                self._opened = {frozenset(canonical.loads_canonical(line, limit=MAX_LINE)) for line in lines}
-            except (OSError, VerificationError, TypeError) as error:
-                raise StoreError(f"cannot read which sets were opened before: {path}") from error
+        self._journal = Journal(path)
+        try:
+            self._opened = {
+                frozenset(canonical.loads_canonical(line, limit=MAX_LINE)) for line in self._journal.lines
+            }
+        except (VerificationError, TypeError) as error:
+            raise StoreError(f"cannot read which sets were opened before: {path}") from error
 
     def check(self, survivors: Collection[str], least: int) -> None:
         """Raise ``Refused`` for a set that differs from an opened one by fewer than ``least`` parties."""
@@ -42,7 +41,7 @@ class Cohorts:
         with self._lock:
             self._check(found, least)
             if found not in self._opened:
-                self._write(found)
+                self._journal.add(canonical.dumps(sorted(found)))
                 self._opened.add(found)
 
     def _check(self, survivors: frozenset[str], least: int) -> None:
@@ -57,15 +56,3 @@ class Cohorts:
                 owner="the contributor's operator",
                 fix=f"aggregate with the same parties as before, or with at least {least} others",
             )
-
-    def _write(self, survivors: frozenset[str]) -> None:
-        if self._path is None:
-            return
-        try:
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(handle, "ab") as file:
-                file.write(canonical.dumps(sorted(survivors)) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StoreError(f"cannot remember an opened set in {self._path}: {error.strerror}") from error

@@ -1,8 +1,9 @@
 """Sums under a key: contributors encrypt for a key holder, an aggregator that cannot decrypt adds, the key holder
 opens.
 
-Called by ``aggregate``. One star for every ``Cipher`` (``paillier``, ``rlwe``, ``seal``): the aggregator in the
-middle, the key holder and the contributors around it. Contributors need not meet: each says one thing, once.
+Called by ``aggregate`` and by the node. One star for every ``Cipher`` (``paillier``, ``rlwe``, ``seal``): the
+aggregator in the middle, the key holder and the contributors around it. Contributors need not meet: each says one
+thing, once.
 
 Who cheats: nobody (all follow the protocol), and aggregator and key holder do not tell each other what they see. An
 aggregator that sends one ciphertext as a sum makes the key holder open it; a key holder that gets at single
@@ -12,7 +13,8 @@ ciphertexts opens them (docs/protocols/aggregation-keyed.md). Where that is too 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -25,10 +27,14 @@ from trustcompute.kernels.arrays import I64, U8
 from trustcompute.primitives import member as members
 from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
 from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.message import AtMost, Column, Message
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.roster import SIGNATURE, array, places, subset
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
+
+LEG: Final = "key holder"
+"""The key holder among the star's peers, whatever its name: it may bring data too, as a peer of its own."""
 
 Opener = Callable[[U8, int], I64]
 """(a sum of so many ciphertexts, how many) -> int64[slots]. Holds a secret key."""
@@ -59,10 +65,19 @@ class Cipher(Protocol):
     def adder(self, key: bytes) -> Adder: ...
 
 
+@dataclass(frozen=True)
+class Roles:
+    """Who adds and who opens: names, and the aggregator's public key (``VerifyKey.x``). Never one key for both."""
+
+    aggregator: str
+    aggregator_key: str
+    holder: str
+
+
 def contributor(
-    about: Round, member: Member, holder: str, cipher: Cipher, *, values: Callable[[], I64], rng: Rng
+    about: Round, member: Member, roles: Roles, cipher: Cipher, *, values: Callable[[], I64], rng: Rng
 ) -> Party[None]:
-    """One party. holder: whose key it encrypts under. values: its vector, int64[spec.slots]."""
+    """One party. values: its vector, int64[spec.slots]."""
     about.place(member.name)
     vector = values()
     if vector.shape != (about.spec.slots,):
@@ -70,16 +85,17 @@ def contributor(
     add_noise(vector, about.spec, about.threshold, rng)
     yield from send("ready")
     got = yield from receive("key", releases=False, **_key_shapes(cipher))
-    key = _verified_key(got, about, holder, cipher, member.recognise)
+    key = _verified_key(got, about, roles, cipher, member.recognise)
     yield from send("encrypted", releases=True, value=cipher.encrypt(key, vector, rng))
 
 
 def key_holder(
-    about: Round, member: Member, cipher: Cipher, rng: Rng, cohorts: Cohorts
+    about: Round, member: Member, roles: Roles, cipher: Cipher, *, rng: Rng, cohorts: Cohorts
 ) -> Party[tuple[I64, tuple[str, ...]]]:
     """Makes the key, opens one sum. cohorts: of which parties it has opened sums before."""
+    _check_apart(roles, member.key.public)
     key, opener = cipher.generate(rng)
-    signature = member.key.sign(_key_statement(about, member.name, cipher, key))
+    signature = member.key.sign(_key_statement(about, roles, cipher, key))
     yield from send("key", certificate=array(member.certificate), key=array(key), signature=array(signature))
     got = yield from receive(
         "summed",
@@ -103,16 +119,16 @@ def key_holder(
 
 
 def aggregator(
-    about: Round, holder: str, cipher: Cipher, recognise: Recognise
+    about: Round, roles: Roles, cipher: Cipher, recognise: Recognise
 ) -> Coordinator[tuple[I64, tuple[str, ...]]]:
     """The star's middle: adds what it cannot read. Returns the sums, as the key holder opened them, and whose."""
     enough = about.threshold
     shown = yield from gather(
-        "key", [holder], at_least=1, take=lambda _, got: got, releases=False, **_key_shapes(cipher)
+        "key", [LEG], at_least=1, take=lambda _, got: got, releases=False, **_key_shapes(cipher)
     )
-    key = _verified_key(shown[holder], about, holder, cipher, recognise)
+    key = _verified_key(shown[LEG], about, roles, cipher, recognise)
     ready = yield from gather("ready", about.parties, at_least=enough)
-    yield from scatter(dict.fromkeys(ready, shown[holder]))
+    yield from scatter(dict.fromkeys(ready, shown[LEG]))
     adder = cipher.adder(key)
 
     def add(_: str, got: Message) -> bool:
@@ -124,11 +140,11 @@ def aggregator(
         value=Column("u1", (cipher.ciphertext_bytes,)),
     )  # fmt: skip
     survivors = [about.place(name) for name in names]
-    yield from scatter({holder: message("summed", member=places(survivors), value=adder.total())})
+    yield from scatter({LEG: message("summed", member=places(survivors), value=adder.total())})
     opened = yield from gather(
-        "opened", [holder], at_least=1, releases=True, value=Column("i8", (about.spec.slots,))
+        "opened", [LEG], at_least=1, releases=True, value=Column("i8", (about.spec.slots,))
     )
-    sums = np.array(opened[holder]["value"])
+    sums = np.array(opened[LEG]["value"])
     if not in_range(sums, about.spec).all():
         raise VerificationError("the key holder opened a sum outside what the specification allows")
     return sums, tuple(names)
@@ -142,23 +158,35 @@ def _key_shapes(cipher: Cipher) -> dict[str, Column]:
     }
 
 
-def _key_statement(about: Round, holder: str, cipher: Cipher, key: bytes) -> bytes:
-    return about.statement(b"key", holder.encode(), cipher.id.encode(), key)
+def _key_statement(about: Round, roles: Roles, cipher: Cipher, key: bytes) -> bytes:
+    named = (roles.holder, roles.aggregator, roles.aggregator_key, cipher.id)
+    return about.statement(b"key", *(one.encode() for one in named), key)
 
 
-def _verified_key(got: Message, about: Round, holder: str, cipher: Cipher, recognise: Recognise) -> bytes:
+def _check_apart(roles: Roles, holder: VerifyKey) -> None:
+    if roles.holder == roles.aggregator or holder.x == roles.aggregator_key:
+        raise RemoteProtocolError("whoever adds up must not open: the key holder is the aggregator itself")
+
+
+def _verified_key(got: Message, about: Round, roles: Roles, cipher: Cipher, recognise: Recognise) -> bytes:
     """The key, if the key holder that was named signed it for this round: not one that an aggregator made."""
     try:
         name, public = recognise(got["certificate"].tobytes())
     except VerificationError as error:
         raise RemoteProtocolError(f"the key holder cannot be recognised: {error}") from error
-    if name != holder:
-        raise RemoteProtocolError(f"the key is of {name}, and {holder} was agreed to hold it")
+    if name != roles.holder:
+        raise RemoteProtocolError(f"the key is of {name}, and {roles.holder} was agreed to hold it")
+    _check_apart(roles, public)
     key = got["key"].tobytes()
-    members.verify(public, got["signature"].tobytes(), _key_statement(about, holder, cipher, key), name)
+    members.verify(public, got["signature"].tobytes(), _key_statement(about, roles, cipher, key), name)
     return key
 
 
 def message_bytes(spec: Spec, cipher: Cipher) -> int:
     """The most bytes of message bodies of one contributor's exchange."""
     return MAX_CERTIFICATE + cipher.key_bytes + SIGNATURE + cipher.ciphertext_bytes
+
+
+def opening_bytes(spec: Spec, parties: int, cipher: Cipher) -> int:
+    """The same of the key holder's."""
+    return message_bytes(spec, cipher) + parties + 8 * spec.slots

@@ -35,35 +35,33 @@ from trustcompute.kernels.arrays import I64, U8
 from trustcompute.primitives import masks, shamir
 from trustcompute.primitives import member as members
 from trustcompute.primitives.masks import TAGS, Stream
-from trustcompute.primitives.member import Member, Recognise, agree
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise, agree
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import AtMost, Column, Message
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.roster import (
+    KEY,
     SIGNATURE,
     Advert,
     Assembly,
     Roster,
-    advert_bytes,
+    advert_columns,
     advert_shapes,
     array,
-    check_own,
     checked_advert,
     make_roster,
+    new_advert,
     places,
-    roster_bytes,
     roster_columns,
     roster_shapes,
-    signed_advert,
     subset,
     verified_roster,
 )
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.masked.v1"
-KEY: Final = 32
-SHOWN: Final = {"mask_key": KEY, "box_key": KEY, "commitment": 32}  # what a party advertises
 SEED: Final = 32
+FORM: Final = {"mask_key": KEY, "box_key": KEY, "commitment": 32}
 SECRETS: Final = (
     3 * SEED
 )  # what a box holds: a share of the seed, a share of the mask key, a part of the tag key
@@ -85,16 +83,15 @@ def contributor(
         raise LocalProtocolError("a contributor brings one integer for each slot")
     add_noise(vector, about.spec, about.threshold, rng)
     secrets = _Secrets.draw(rng)
-    mine = _advertise(about, member, secrets)
-    yield from send("advertise", releases=False, **mine.columns())
+    yield from send("advertise", releases=False, **advert_columns(_advertise(about, member, secrets)))
 
     roster = verified_roster(
-        (yield from receive("roster", releases=False, **roster_shapes(len(about.parties), SHOWN))),
+        (yield from receive("roster", releases=False, **roster_shapes(len(about.parties), FORM))),
         about,
         member.recognise,
-        SHOWN,
+        FORM,
     )
-    check_own(roster, member.name, mine)
+    _check_own(roster, me, secrets)
     boxes, own = _seal(roster, me, secrets, rng)
     yield from send("shares", box=boxes)
 
@@ -133,11 +130,14 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
     enough, everyone = about.threshold, about.parties
     adverts = yield from gather(
         "advertise", everyone, at_least=enough,
-        take=lambda name, got: checked_advert(about, recognise, SHOWN, name, got), releases=False,
-        **advert_shapes(SHOWN),
+        take=lambda name, got: checked_advert(about, recognise, name, got, FORM), releases=False,
+        **advert_shapes(FORM),
     )  # fmt: skip
-    roster = make_roster(about, adverts)
-    yield from scatter(dict.fromkeys(adverts, Message("roster", roster_columns(roster, SHOWN))))
+    shown = {about.place(name): one for name, one in adverts.items()}
+    roster = make_roster(
+        about, {at: advert for at, (advert, _) in shown.items()}, {at: key for at, (_, key) in shown.items()}
+    )
+    yield from scatter(dict.fromkeys(adverts, Message("roster", roster_columns(roster))))
 
     count = len(adverts)
     boxes = yield from gather(
@@ -210,12 +210,22 @@ def _advertise(about: Round, member: Member, secrets: _Secrets) -> Advert:
         "box_key": secrets.box.public_key().public_bytes_raw(),
         "commitment": _commitment(about, secrets.seed),
     }
-    return signed_advert(about, member, shown)
+    return new_advert(about, member, shown)
 
 
 def _commitment(about: Assembly, seed: bytes) -> bytes:
     """Hiding, because a seed has 256 bits."""
     return hashlib.sha256(about.statement(b"seed", seed)).digest()
+
+
+def _check_own(roster: Roster, me: int, secrets: _Secrets) -> None:
+    mine = roster.adverts.get(me)
+    if (
+        mine is None
+        or mine["mask_key"] != secrets.mask.public_key().public_bytes_raw()
+        or (mine["box_key"] != secrets.box.public_key().public_bytes_raw())
+    ):
+        raise RemoteProtocolError("the roster does not show our own keys")
 
 
 def _check_enough(about: Round, me: int, places: Sequence[int]) -> None:
@@ -391,8 +401,8 @@ def _verified(about: Round, survivors: Sequence[int], tag_key: bytes, opened: I6
 
 def message_bytes(spec: Spec, parties: int) -> int:
     """The most bytes of message bodies of one contributor's exchange: a function of what is declared."""
-    advert = advert_bytes(SHOWN)
+    advert = MAX_CERTIFICATE + sum(FORM.values()) + SIGNATURE
     width = 8 * (spec.slots + (TAGS if spec.reveal == "everyone" else 0))
-    per_party = 2 * BOX + 1 + 1 + (1 + SIGNATURE) + KEY + SEED
+    per_party = (advert + 9) + 2 * BOX + 1 + 1 + (1 + SIGNATURE) + KEY + SEED
     opened = 8 * (spec.slots + TAGS) if spec.reveal == "everyone" else 0
-    return advert + roster_bytes(parties, SHOWN) + parties * per_party + SIGNATURE + width + opened
+    return advert + parties * per_party + SIGNATURE + width + opened

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from trustcompute.aggregation import masked, paillier, rlwe, seal
+from trustcompute.aggregation import masked, paillier, rlwe, seal, threshold
 from trustcompute.aggregation.keyed import Cipher, message_bytes
 from trustcompute.aggregation.paillier import PaillierCipher
 from trustcompute.aggregation.rlwe import RlweCipher
@@ -18,12 +18,34 @@ from trustcompute.aggregation.seal import SealCipher
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import ParameterError
 
-Scheme = Literal["masked", "rlwe", "rlwe-4096", "paillier", "phe", "bfv", "ckks"]
+Scheme = Literal["masked", "rlwe-threshold", "rlwe", "rlwe-4096", "paillier", "phe", "bfv", "ckks"]
+Together = Literal["masked", "rlwe-threshold"]
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
+TOGETHER: Final[tuple[Together, ...]] = get_args(Together)
+"""Schemes without a key holder: contributors open the sum together."""
+IDS: Final[dict[Scheme, str]] = {
+    "masked": masked.ID,
+    "rlwe-threshold": threshold.ID,
+    "rlwe": rlwe.IDS["rlwe-2048"],
+    "rlwe-4096": rlwe.IDS["rlwe-4096"],
+    "paillier": paillier.ID,
+    "phe": paillier.ID,
+    "bfv": seal.IDS["bfv"],
+    "ckks": seal.IDS["ckks"],
+}
+"""Operations, by scheme."""
 
 STREAM: Final = 4e8  # values a second a mask
 ADD: Final = 5e8
-ENCRYPT: Final = {"rlwe": 1e7, "rlwe-4096": 8e6, "paillier": 3e4, "phe": 1.5e3, "bfv": 1e6, "ckks": 6e5}
+ENCRYPT: Final = {
+    "rlwe-threshold": 1e6,
+    "rlwe": 1e7,
+    "rlwe-4096": 8e6,
+    "paillier": 3e4,
+    "phe": 1.5e3,
+    "bfv": 1e6,
+    "ckks": 6e5,
+}
 """Values a second, by scheme."""
 
 
@@ -72,6 +94,10 @@ def plan(
         why = "nobody holds a key, contributors may vanish, and it is the fastest"
         return Plan("masked", why, offers)
     lack = "contributors do not meet" if not together else "an agreement of keys falls to a quantum computer"
+    if together and "rlwe-threshold" in fits and not key_holder:
+        return Plan(
+            "rlwe-threshold", f"{lack}; lattices are not known to, and nobody else holds a key", offers
+        )
     if not key_holder:
         raise ParameterError(
             f"{lack}, and nobody may hold a key: name a key holder that does not collude with the aggregator"
@@ -100,23 +126,27 @@ def cipher_of(scheme: Scheme, spec: Spec) -> Cipher:
 
 
 def _offer(scheme: Scheme, spec: Spec, parties: int) -> Offer:
+    if scheme == "rlwe-threshold":
+        return _threshold(spec, parties)
     if scheme == "masked":
         seconds = spec.slots * (parties / STREAM + 1 / ADD)
         obstacle = "" if parties >= 3 else "at least 3 parties are needed"
         return Offer(
-            scheme, masked.ID, "nobody alone", seconds, masked.message_bytes(spec, parties), obstacle
+            scheme, IDS[scheme], "nobody alone", seconds, masked.message_bytes(spec, parties), obstacle
         )
-    ids = {
-        "rlwe": rlwe.IDS["rlwe-2048"],
-        "rlwe-4096": rlwe.IDS["rlwe-4096"],
-        "bfv": seal.IDS["bfv"],
-        "ckks": seal.IDS["ckks"],
-    }
-    found = ids.get(scheme, paillier.ID)
     try:
         cipher = cipher_of(scheme, spec)
     except ParameterError as error:
-        return Offer(scheme, found, "", 0.0, 0, f"does not fit: {error}")
-    return Offer(
-        scheme, found, "the key holder", spec.slots / ENCRYPT[scheme], message_bytes(spec, cipher), ""
-    )
+        return Offer(scheme, IDS[scheme], "", 0.0, 0, f"does not fit: {error}")
+    seconds = spec.slots / ENCRYPT[scheme]
+    return Offer(scheme, IDS[scheme], "the key holder", seconds, message_bytes(spec, cipher))
+
+
+def _threshold(spec: Spec, parties: int) -> Offer:
+    scheme: Scheme = "rlwe-threshold"
+    try:
+        sent = threshold.message_bytes(spec, parties)
+    except ParameterError as error:
+        return Offer(scheme, threshold.ID, "", 0.0, 0, f"does not fit: {error}")
+    seconds, obstacle = spec.slots / ENCRYPT[scheme], "" if parties >= 3 else "at least 3 parties are needed"
+    return Offer(scheme, threshold.ID, "all contributors together", seconds, sent, obstacle)

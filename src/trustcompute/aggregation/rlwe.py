@@ -16,7 +16,8 @@ from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import ParameterError, RemoteProtocolError
 from trustcompute.kernels.arrays import I64, U8
 from trustcompute.primitives import rlwe
-from trustcompute.primitives.rlwe import BITS, SEED, SUITES, PublicKey
+from trustcompute.primitives.ring import BITS
+from trustcompute.primitives.rlwe import SEED, SUITES, PublicKey
 from trustcompute.primitives.rng import Rng
 
 IDS: Final = {"rlwe-2048": "aggregation.rlwe.v1", "rlwe-4096": "aggregation.rlwe4096.v1"}

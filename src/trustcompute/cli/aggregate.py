@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trustcompute import node
 from trustcompute.aggregation import Bounds, Noise, Spec
+from trustcompute.aggregation.plan import SCHEMES
 from trustcompute.cli.ask import WRITERS
 from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, Purpose, Scenario, State
 from trustcompute.cli.output import print_fields, print_json, print_table, working
@@ -66,6 +67,11 @@ def aggregate(
         list[str],
         typer.Option(help="A contributor: URL=GRANT, its node's address and the grant's file; repeat."),
     ],
+    scheme: Annotated[str, typer.Option(help=f"How: {', '.join(SCHEMES)}.")] = "masked",
+    key_holder: Annotated[
+        str | None,
+        typer.Option(help="Who opens the sum, of other schemes than masked: URL=GRANT, never ourselves."),
+    ] = None,
     purpose: Purpose = None,
     scenario: Scenario = None,
     out: AnswerFile = None,
@@ -76,12 +82,18 @@ def aggregate(
     if out is not None and out.suffix not in WRITERS:
         raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
     wanted, me = load_spec(spec), Identity.load(identity)
+    how: Any = scheme
+
+    def session(text: str) -> node.Session:
+        url, grant = parse_party(text)
+        return node.connect(url, identity=me, grant=read_text(grant).strip(), state=state)
+
     with ExitStack() as stack, working(f"adding up {len(party)} parties"):
-        sessions = [
-            stack.enter_context(node.connect(url, identity=me, grant=read_text(grant).strip(), state=state))
-            for url, grant in map(parse_party, party)
-        ]
-        found = node.aggregate(sessions, wanted, purpose=purpose, scenario=scenario)
+        sessions = [stack.enter_context(session(one)) for one in party]
+        opener = None if key_holder is None else stack.enter_context(session(key_holder))
+        found = node.aggregate(
+            sessions, wanted, scheme=how, key_holder=opener, purpose=purpose, scenario=scenario
+        )
     table = found.to_arrow()
     if out is not None:
         WRITERS[out.suffix](table, out)
@@ -91,6 +103,7 @@ def aggregate(
             "session": found.session,
             "scheme": found.scheme,
             "parties": list(found.parties),
+            "key_holder": found.key_holder or None,
         }
         document |= {"dropped": dict(found.dropped), "answer": table.to_pylist(), "receipts": receipts}
         print_json(document | {"out": None if out is None else str(out)})
@@ -101,6 +114,7 @@ def aggregate(
             ("scheme", found.scheme),
             ("in it", ", ".join(found.parties)),
             *((f"without {name}", why) for name, why in found.dropped.items()),
+            *([("opened by", found.key_holder)] if found.key_holder else []),
             *([("written to", out)] if out is not None else []),
             ("we learnt", found.leakage.consumer),
             ("they learnt", found.leakage.provider),
@@ -115,7 +129,7 @@ def parse_party(text: str) -> tuple[str, Path]:
     """``URL=GRANT``."""
     url, _, grant = text.partition("=")
     if not grant or "://" not in url:
-        raise ParameterError(f"--party takes grpc+tls://host:port=grant-file, not {text!r}")
+        raise ParameterError(f"a party is grpc+tls://host:port=grant-file, not {text!r}")
     return url, Path(grant)
 
 

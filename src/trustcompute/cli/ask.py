@@ -95,6 +95,9 @@ def intersect(
     purpose: Purpose = None,
     scenario: Scenario = None,
     out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
+    ids: Annotated[
+        str | None, typer.Option(help="With --reveal both: number the matched keys in this column of --out.")
+    ] = None,
     state: State = Path("jobs"),
     job: Job = None,
     resume: Annotated[
@@ -113,6 +116,8 @@ def intersect(
         raise ParameterError(
             "--resume and --runs are for a table whose matched rows go to --out, without --job"
         )
+    if ids is not None and (out is None or (output, reveal) != ("rows", "both")):
+        raise ParameterError("--ids is for matched rows that go to --out, with --reveal both")
     if out is not None and job is None and (output, reveal) == ("rows", "consumer"):
         files.intersect(
             table,
@@ -132,7 +137,7 @@ def intersect(
         )
         return
     if out is not None:
-        try_to_write(table, out)
+        try_to_write(table, out, ids)
     with (
         session_of(url, identity, grant, state) as session,
         working(f"intersecting with {dataset}"),
@@ -148,16 +153,24 @@ def intersect(
             scenario=scenario,
             job=job,
         )
-    show(found, table, state, out, as_json=as_json)
+    show(found, table, state, out, ids=ids, as_json=as_json)
 
 
-def show(found: MeteredIntersection, table: Path, state: Path, out: Path | None, *, as_json: bool) -> None:
+def show(
+    found: MeteredIntersection,
+    table: Path,
+    state: Path,
+    out: Path | None,
+    *,
+    ids: str | None = None,
+    as_json: bool,
+) -> None:
     """Write the matched rows where they are wanted, and tell what was found."""
     if out is not None and found.left_rows is None:
         err.print("nothing is written: we did not learn which rows match")
         out.unlink()
     elif out is not None:
-        write(found.table(), out)
+        write(found.table(ids=ids), out)
     receipt = state / f"{found.job}.receipt.json"
     if as_json:
         print_json(_document(found, receipt, out))
@@ -208,8 +221,10 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
 
 
-def try_to_write(table: Path, path: Path) -> None:
+def try_to_write(table: Path, path: Path, ids: str | None = None) -> None:
     """Find out before anything is spent whether the result can be written: the table, without its rows."""
+    if ids is not None and ids in tables.open_table(table).names:
+        raise ParameterError(f"the table has a column {ids!r} already: call --ids otherwise")
     if path.suffix not in WRITERS:
         raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {path.suffix!r}")
     write(tables.take(table, []), path)

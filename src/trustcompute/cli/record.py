@@ -25,6 +25,7 @@ from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.witness import Quorum, Witness, serve
 from trustcompute.cli.options import AsJson, IdentityDir, Url
 from trustcompute.cli.output import err, money, out, print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.settings import load_settings, read_text, write_text
 from trustcompute.errors import ParameterError, VerificationError
 from trustcompute.node.inspection import Inspection
@@ -248,7 +249,10 @@ def log_witness(
 
 def statement(
     settings: Annotated[
-        Path, typer.Argument(help="The node's configuration (TOML). The node must not be running.")
+        Path,
+        typer.Argument(
+            help="The node's configuration (TOML). To close or net, the node must not be running."
+        ),
     ],
     start: Annotated[
         str | None, typer.Option(help="First day (UTC), ISO; by default where the last period ended.")
@@ -272,9 +276,7 @@ def statement(
     """Print what is owed for a period, from the log alone; write it as tables or as a page."""
     config = load_settings(settings)
     identity = Identity.load(config.path(config.identity))
-    with Broker.open(
-        config.path(config.book), identity, database=config.database, trusted=config.trusted_keys()
-    ) as broker:
+    with open_book(config, read_only=not (close or net)) as broker:
         period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
         made = (
             broker.close_period(period.start, period.end)

@@ -96,7 +96,7 @@ class DatasetSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     id: str
-    source: str
+    source: str | None = None
     version: str
     keys: list[str | list[str]] = []
     casefold: bool = False
@@ -107,13 +107,18 @@ class DatasetSettings(BaseModel):
     changing: str | None = None
     aggregates: list[str] = []
     least_parties: int = 3
+    key_holders: list[str] = []
+    opens: bool = False
     stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
     def dataset(self, folder: Path) -> Dataset:
-        fields = self.model_dump() | {"source": folder / self.source, "keys": self.keys}
+        if self.source is None and not self.opens:
+            raise ParameterError(f"dataset {self.id!r} needs a source: a file")
+        fields = self.model_dump() | {"keys": self.keys}
+        fields["source"] = None if self.source is None else folder / self.source
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
         fields["changing"] = None if self.changing is None else folder / self.changing
         fields["stored"] = None if self.stored is None else folder / self.stored

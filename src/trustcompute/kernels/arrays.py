@@ -36,9 +36,10 @@ MIN_CODE = 64
 """The shortest vector the code takes: longer than two windows of its convolution."""
 
 
-NTT_MODULI = (2**50 - 16383, 2**50 - 212991)
-"""Primes that leave one modulo 8192: rings of up to 4096 coefficients. Below 2⁵⁰, so that doubles hold all residues."""
-NTT_SIZES = (1024, 2048, 4096)
+NTT_MODULI = (2**50 - 16383, 2**50 - 212991, 2**50 - 1097727, 2**50 - 1490943)
+"""Primes that leave one modulo 16384: rings of up to 8192 coefficients. Below 2⁵⁰, so that doubles hold
+all residues."""
+NTT_SIZES = (1024, 2048, 4096, 8192)
 MAX_PACKED = 63
 """Bits of a packed integer at most."""
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from trustcompute.aggregation.operation import OPERATIONS as AGGREGATES
+from trustcompute.aggregation import masked, threshold
+from trustcompute.aggregation import operation as aggregates
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
 from trustcompute.node import cascade, contribution, delta, many, planned, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.psi import buckets, cascading, lookup, parties, star_operation
@@ -33,12 +35,14 @@ class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
     cut: where a job may have several runs, how many, the party of each, and what its data are.
+    asked_by: refuses parameters that are not for the peer of that name and key.
     """
 
     operation: Operation
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
+    asked_by: Callable[[Params, str, VerifyKey], None] | None = None
 
     def runs(self, params: Params) -> int:
         return 1 if self.cut is None else self.cut.runs(params)
@@ -102,7 +106,7 @@ def _keys_digest(dataset: HeldDataset, params: Params) -> str:
 def _matched_rows(party: Party[Found] | Party[Found | None], keys: KeySet) -> Party[MatchedRows | None]:
     """The party, its output told as rows of the dataset."""
     found = yield from party
-    return None if found is None else MatchedRows(found.count, rows_found(found, keys))
+    return None if found is None else MatchedRows(found.count, rows_found(found, keys), found.order)
 
 
 def _lookup_rows(dataset: HeldDataset, params: Params) -> int:
@@ -143,8 +147,24 @@ COMPUTATIONS: Final = (
         Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
-    *(Computation(operation, contribution.rows, contribution.provide) for operation in AGGREGATES),
+    Computation(aggregates.operation_of(masked.ID), contribution.rows, contribution.provide),
+    Computation(aggregates.operation_of(threshold.ID), contribution.rows, contribution.provide_threshold),
+    *(
+        Computation(
+            aggregates.operation_of(under),
+            contribution.rows,
+            contribution.under_key(under),
+            asked_by=aggregates.check_asker,
+        )
+        for under in aggregates.KEYED
+    ),
+    Computation(
+        aggregates.operation_of(aggregates.HOLDER),
+        contribution.holder_rows,
+        contribution.provide_opening,
+        asked_by=aggregates.check_asker,
+    ),
 )
 
-UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *AGGREGATES))
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *aggregates.OPERATIONS))
 """Operations that match no keys: who may ask for these alone is not told how many keys there are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import threading
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
+from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
+from trustcompute.node.aligned import Matches
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
 from trustcompute.primitives.member import Member
@@ -49,7 +53,11 @@ class Dataset:
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
                  offered.
-    least_parties: the fewest parties whose sum this dataset takes part in.
+    least_parties: the fewest parties whose sum this dataset takes part in, or is opened under it.
+    key_holders: names of those under whose key it may be encrypted for a sum; without any, masks alone.
+    opens:       whether this node makes keys and opens sums under grants for this dataset (``aggregation.holder.v1``):
+                 one for every pool of data, so that sums over almost the same parties are refused. Where it is nothing
+                 else, its source is None.
     """
 
     id: str
@@ -70,6 +78,8 @@ class Dataset:
     verified: Published | None = None
     aggregates: Sequence[str] = ()
     least_parties: int = 3
+    key_holders: Sequence[str] = ()
+    opens: bool = False
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
@@ -77,10 +87,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Contributor:
-    """What a node takes part in aggregates with: who it is, and the sets of parties it has helped to open."""
+    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, and the sums
+    for which it gave its decryption share."""
 
     member: Member
     cohorts: Cohorts
+    given: Given
 
 
 class HeldDataset:
@@ -89,17 +101,21 @@ class HeldDataset:
     def __init__(
         self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
     ) -> None:
-        if not (dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates):
+        if not (
+            dataset.key_choices() or dataset.unit or dataset.verified or dataset.aggregates or dataset.opens
+        ):
             raise ParameterError(
-                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, and takes part in no"
-                " aggregates: nobody could ask anything of it"
+                f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, takes part in no"
+                " aggregates and opens none: nobody could ask anything of it"
             )
         self.dataset = dataset
-        self.table = tables.open_table(dataset.source)
+        self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
         self.table.check_columns(dataset.aggregates)
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
         self.member: Member | None = None  # the node, where it computes with others
+        self.matches: Matches | None = None  # what finished jobs found, at a node
+        self.asker = ""  # who asks, where it is held for one asker's job
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}
@@ -123,6 +139,12 @@ class HeldDataset:
         if self.dataset.stored is not None and choices:
             return self.keys(choices[0]).rows  # counting a large CSV file would be a pass more
         return tables.row_count(self.table)
+
+    def asked_by(self, asker: str) -> HeldDataset:
+        """The same, as a computation gets it that this name asked for."""
+        found = copy.copy(self)
+        found.asker = asker
+        return found
 
     def asset(self) -> Asset:
         """What the broker's policy knows of it."""

@@ -100,6 +100,7 @@ def intersect(
         leakage=done.leakage,
         left=table,
         left_keys=keys,
+        left_order=None if done.output is None else done.output.order,
         job=done.job,
         receipt=done.receipt,
     )

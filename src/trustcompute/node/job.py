@@ -174,8 +174,8 @@ class _Run:
         self._runner.take(turn, incoming)
         given = self._runner.give()
         if self._runner.done and not self._delivered:
-            self._delivered = True
             self._job._deliver(self._runner.result)
+            self._delivered = True  # not before: what could not be kept is, when the turn comes again
         return given.frames
 
     def _before_send(self, turn: Turn) -> None:

@@ -32,28 +32,32 @@ class Leg:
     """What one peer is asked: of the dataset its grant is for. job: an interrupted one to go on with."""
 
     session: Session
+    operation: Operation
     params: Params
     sizes: Sizes
     job: str | None = None
 
 
 class Legs(Generic[T]):
-    """The jobs of one star. ``run``, then ``hub.reasons`` and ``computed``, by peer."""
+    """The jobs of one star. ``run``, then ``hub.reasons`` and ``computed``, by peer.
+
+    together: all peers are needed; decisive: the one whose error says it for all, where one is.
+    """
 
     def __init__(
         self,
-        operation: Operation,
         legs: Mapping[str, Leg],
         *,
         input_digest: bytes,
         together: bool,
+        decisive: str = "",
         purpose: str | None,
         scenario: str | None,
         patience: float,
     ) -> None:
         self.hub: Hub[T] = Hub(list(legs), patience=patience)
         self.computed: dict[str, Computed[None]] = {}
-        self._operation, self._legs, self._input = operation, legs, input_digest
+        self._legs, self._input, self._decisive = legs, input_digest, decisive
         self._purpose, self._scenario, self._patience = purpose, scenario, patience
         self._opened = threading.Barrier(len(legs) + 1) if together else None
         self._rngs: dict[str, Rng] = {}
@@ -79,6 +83,8 @@ class Legs(Generic[T]):
                 return self.hub.run(coordinator(self._rngs))
             except TooFew:
                 causes = {n: one for n, one in self.hub.errors.items() if not isinstance(one, Stopped)}
+                if self._decisive in causes:
+                    causes = {self._decisive: causes[self._decisive]}
                 if len(causes) == 1 or (self._opened is not None and _alike(causes.values())):
                     name, cause = next(iter(causes.items()))
                     raise _named(name, cause) from cause
@@ -88,7 +94,7 @@ class Legs(Generic[T]):
         one, began = self._legs[name], list[str]()
         try:
             self.computed[name] = one.session.compute(
-                self._operation,
+                one.operation,
                 one.session.grant.asset.id,
                 one.params,
                 one.sizes,

@@ -82,8 +82,10 @@ def intersect_many(
     params = {name: OPERATION.check(asked | {"columns": theirs[name]}, of) for name, of in sizes.items()}
     ours = {name: None if job is None else _kept(one, session) for name, one in named.items()}
     jobs: legs.Legs[Found] = legs.Legs(
-        OPERATION,
-        {name: legs.Leg(one, params[name], sizes[name], ours[name]) for name, one in named.items()},
+        {
+            name: legs.Leg(one, OPERATION, params[name], sizes[name], ours[name])
+            for name, one in named.items()
+        },
         input_digest=bytes.fromhex(keys.digest),
         together=True,
         purpose=purpose,

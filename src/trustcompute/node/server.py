@@ -33,6 +33,7 @@ from trustcompute.errors import (
     TrustcomputeError,
 )
 from trustcompute.node import authority, documents, inspection
+from trustcompute.node.aligned import Matches, rows_of
 from trustcompute.node.answers import unpack
 from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
 from trustcompute.node.contingency import Contingency, Notify, Suspend
@@ -46,9 +47,12 @@ from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.member import of_identity
 from trustcompute.protocol.message import Frame
-from trustcompute.protocol.operation import Sizes
+from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.run import Incoming, take_again
 from trustcompute.protocol.transcript import Binding
+from trustcompute.psi.alignment import Duplicates
+from trustcompute.psi.intersection import MatchedRows
+from trustcompute.tables.keys import I64
 from trustcompute.transport import FlightServer, LocalChannel
 
 MAX_RUNNING: Final = 256  # jobs at a time: each holds its party's memory
@@ -100,6 +104,7 @@ class Node:
         self._sketches = Sketches(broker.outbox.directory.parent)
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
+        self._matches = Matches(broker)
         for dataset in datasets:
             self._hold(HeldDataset(dataset, executor, signer=identity.key))
         self._jobs: dict[str, ProviderJob] = {}
@@ -133,6 +138,13 @@ class Node:
         """A session in this process, metered like any other."""
         channel = LocalChannel(self, caller=identity.name, peer=self.identity.name)
         return Session(channel, identity=identity, grant=grant, executor=self._executor)
+
+    def matched_rows(self, dataset: str, job: str, asker: str, *, duplicates: Duplicates = "first") -> I64:
+        """Positions of the rows of a dataset of ours that matched in a job of this asker's with ``reveal="both"``, in
+        the order the asker has too (``Intersection.aligned``). Kept for seven days. Raises ``Refused``."""
+        if dataset not in self._datasets:
+            raise ParameterError(f"this node holds no dataset {dataset!r}")
+        return rows_of(self._datasets[dataset].asked_by(asker), job, duplicates=duplicates)
 
     def close(self) -> None:
         """Stop sweeping. Jobs that run are taken up by ``Broker.recover`` at the next start."""
@@ -182,6 +194,7 @@ class Node:
     def sweep(self) -> None:
         """Void or forfeit jobs whose lease has run out; forget those, and jobs that ended before the last sweep."""
         expired = {job.id for job in self.broker.sweep()}
+        self._matches.sweep()
         with self._lock:
             for job in list(self._jobs.values()):
                 if job.id in expired or job.stale or job.idle or job.failed or self._ended_elsewhere(job):
@@ -217,6 +230,8 @@ class Node:
         params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
         if params != claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
+        if computation.asked_by is not None:
+            computation.asked_by(params, claims.san, request.key)
         record = self.broker.reserve(request, computation.operation)
         held = self._dataset(claims.dataset, request.grant)
         try:
@@ -265,7 +280,7 @@ class Node:
                     claims.grant, operation.id, claims.params, operation.consumer, operation.provider
                 ),
                 usage=operation.bound(claims.params, sizes),
-                deliver=partial(self._deliver, claims.jti, claims.san, claims.dataset),
+                deliver=partial(self._deliver, claims.jti, held, claims.params),
                 runs=runs,
                 released=[release.run for release in record.releases],
                 source=source,
@@ -283,9 +298,11 @@ class Node:
         if unpack(self.broker.outbox.read(record.id, first.run, first.turn)).source != source:
             raise Conflict("the dataset is not the one this job began with: start a new job")
 
-    def _deliver(self, job: str, consumer: str, dataset: str, output: Any) -> None:
+    def _deliver(self, job: str, held: HeldDataset, params: Params, output: Any) -> None:
+        if isinstance(output, MatchedRows) and output.order is not None:
+            self._matches.keep(job, held, params, output.order)
         if self._on_result is not None and output is not None:
-            self._on_result(ProviderResult(job, consumer, dataset, output))
+            self._on_result(ProviderResult(job, held.asker, held.dataset.id, output))
 
     def _receipt(self, peer: str, body: bytes) -> bytes:
         job = documents.JobRequest.parse(body).job
@@ -336,9 +353,10 @@ class Node:
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
         held.member = of_identity(self.identity)
-        if held.dataset.aggregates:
+        if held.dataset.aggregates or held.dataset.opens:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)
+        held.matches = self._matches
         self.broker.register(held.asset())
         self._datasets[name] = held
 
@@ -390,7 +408,7 @@ class Node:
         """A dataset the grant is for; of others, not even whether they exist is told."""
         if dataset != grant.claims.asset.id or dataset not in self._datasets:
             raise ParameterError("this node has no such dataset for this grant: ask for its catalogue")
-        return self._datasets[dataset]
+        return self._datasets[dataset].asked_by(grant.claims.sub)
 
     def _drop(self, job: str) -> None:
         with self._lock:

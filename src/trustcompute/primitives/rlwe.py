@@ -25,17 +25,16 @@ import numpy as np
 
 from trustcompute import kernels
 from trustcompute.errors import ParameterError, RemoteProtocolError
-from trustcompute.kernels.arrays import I64, U8, U64
+from trustcompute.kernels.arrays import I64, U64
+from trustcompute.primitives import ring
+from trustcompute.primitives.ring import BITS, NOISE_BITS
 from trustcompute.primitives.rng import Rng
 
 MODULUS: Final = kernels.NTT_MODULI[0]
-BITS: Final = 50
 SEED: Final = 32
-NOISE_BITS: Final = 21  # centred binomial: the difference of 21 and 21 bits, σ² = 10.5
 TAIL_NATS: Final = 60  # a noise beyond what the suite allows for: e^-60 a coefficient
 STEP: Final = 64  # polynomials at a time: what is made of them stays in the second-level cache
 MAX_POLYNOMIALS: Final = 2**20
-_MASK: Final = np.uint64(2**BITS - 1)
 _HALF: Final = MODULUS // 2
 
 
@@ -111,7 +110,7 @@ class PublicKey:
     transformed: U64 = field(repr=False)
 
     def to_bytes(self) -> bytes:
-        return self.seed + kernels.bits_pack(self.transformed[0], BITS).tobytes()
+        return self.seed + ring.pack(self.transformed).tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes, suite: Suite) -> PublicKey:
@@ -142,10 +141,10 @@ class Ciphertext:
 
     def pack(self) -> bytes:
         """6.25 bytes a value from a secret key, 12.5 from a public key, and padding to whole polynomials."""
-        body = kernels.bits_pack(self.body.reshape(-1), BITS).tobytes()
+        body = ring.pack(self.body).tobytes()
         if isinstance(self.other, bytes):
             return body + self.other
-        return body + kernels.bits_pack(self.other.reshape(-1), BITS).tobytes()
+        return body + ring.pack(self.other).tobytes()
 
 
 def packed_size(suite: Suite, count: int, *, seeded: bool) -> int:
@@ -198,7 +197,9 @@ def encrypt(key: SecretKey | PublicKey, values: I64, rng: Rng) -> Ciphertext:
         seed = rng.bytes(SEED)
         stream = _uniform_stream(seed)
         for rows in _steps(polynomials):
-            masks = kernels.ntt_mul(_draw_uniform(stream, suite, len(body[rows])), key.transformed, MODULUS)
+            masks = kernels.ntt_mul(
+                ring.uniform(stream, suite.size, len(body[rows]), MODULUS), key.transformed, MODULUS
+            )
             fresh = _plus(kernels.ntt(masks, MODULUS, inverse=True), _noise(rng, suite, len(masks)))
             body[rows] = _plus(fresh, _lifted(values, suite, rows))
         return Ciphertext(suite, len(values), body, seed)
@@ -245,51 +246,26 @@ def decrypt(secret: SecretKey, ciphertext: Ciphertext) -> I64:
         raise ParameterError("the ciphertext is of another suite than the key")
     other = _written(ciphertext)
     for rows in _steps(len(values)):
-        product = kernels.ntt_mul(kernels.ntt(other[rows], MODULUS), secret.transformed, MODULUS)
-        values[rows] = _rounded(
-            _minus(ciphertext.body[rows], kernels.ntt(product, MODULUS, inverse=True)), suite
-        )
+        product = ring.product(other[rows], secret.transformed, MODULUS)
+        values[rows] = _rounded(ring.minus(ciphertext.body[rows], product, MODULUS), suite)
     return values.reshape(-1)[: ciphertext.count]
 
 
 def uniform(seed: bytes, suite: Suite, polynomials: int) -> U64:
     """Uniform residues from a public seed, uint64[polynomials, N]."""
-    return _draw_uniform(_uniform_stream(seed), suite, polynomials)
+    return ring.uniform(_uniform_stream(seed), suite.size, polynomials, MODULUS)
 
 
 def _uniform_stream(seed: bytes) -> Rng:
     return Rng.derive(seed, info=b"rlwe uniform polynomials v1")
 
 
-def _draw_uniform(stream: Rng, suite: Suite, polynomials: int) -> U64:
-    """By rejection of 50-bit words: one in 2³⁶ is drawn again."""
-    wanted = polynomials * suite.size
-    words = stream.array(8 * wanted).view("<u8") & _MASK
-    while (bad := words >= MODULUS).any():
-        words[bad] = stream.array(8 * int(bad.sum())).view("<u8") & _MASK
-    return words.reshape(polynomials, suite.size)
-
-
 def _noise(rng: Rng, suite: Suite, polynomials: int) -> U64:
-    """Centred binomial, as residues."""
-    words = rng.array(8 * polynomials * suite.size).view("<u8")
-    ones = np.bitwise_count(words & np.uint64(2**NOISE_BITS - 1)).astype(np.int64)
-    ones -= np.bitwise_count(words >> np.uint64(64 - NOISE_BITS))
-    return _residues(ones).reshape(polynomials, suite.size)
+    return ring.noise(ring.words(rng, suite.size, polynomials), MODULUS)
 
 
 def _ternary(rng: Rng, suite: Suite, polynomials: int) -> U64:
-    """Uniform in -1, 0, 1 to 2⁻⁶³, as residues: ⌊3w/2⁶⁴⌋ - 1 of words w."""
-    words = rng.array(8 * polynomials * suite.size).view("<u8")
-    high, low = words >> np.uint64(32), words & np.uint64(2**32 - 1)
-    three = np.uint64(3)
-    digits = (high * three + (low * three >> np.uint64(32))) >> np.uint64(32)
-    return _residues(digits.astype(np.int64) - 1).reshape(polynomials, suite.size)
-
-
-def _residues(values: I64) -> U64:
-    """Integers within ±q."""
-    return (values + (values >> 63 & MODULUS)).view(np.uint64)
+    return ring.ternary(ring.words(rng, suite.size, polynomials), MODULUS)
 
 
 def _lifted(values: I64, suite: Suite, rows: slice) -> U64:
@@ -297,7 +273,7 @@ def _lifted(values: I64, suite: Suite, rows: slice) -> U64:
     piece = values[rows.start * suite.size : rows.stop * suite.size]
     lifted = np.zeros((rows.stop - rows.start) * suite.size, dtype=np.int64)
     np.left_shift(piece, suite.shift, out=lifted[: len(piece)])
-    return _residues(lifted).reshape(-1, suite.size)
+    return ring.residues(lifted, MODULUS).reshape(-1, suite.size)
 
 
 def _rounded(residues: U64, suite: Suite) -> I64:
@@ -308,12 +284,7 @@ def _rounded(residues: U64, suite: Suite) -> I64:
 
 
 def _plus(a: U64, b: U64) -> U64:
-    total = (a + b).view(np.int64) - MODULUS
-    return (total + (total >> 63 & MODULUS)).view(np.uint64)
-
-
-def _minus(a: U64, b: U64) -> U64:
-    return _residues(a.view(np.int64) - b.view(np.int64))
+    return ring.plus(a, b, MODULUS)
 
 
 def _written(ciphertext: Ciphertext) -> U64:
@@ -327,11 +298,7 @@ def _steps(polynomials: int) -> list[slice]:
 
 
 def _unpacked(data: bytes | memoryview, suite: Suite, polynomials: int) -> U64:
-    packed: U8 = np.frombuffer(data, dtype=np.uint8)
-    words = kernels.bits_unpack(packed, polynomials * suite.size, BITS)
-    if len(words) and int(words.max()) >= MODULUS:
-        raise RemoteProtocolError("a ciphertext or key has a residue beyond the modulus")
-    return words.reshape(polynomials, suite.size)
+    return ring.unpack(data, suite.size, polynomials, MODULUS)
 
 
 def failure_bits(suite: Suite) -> float:

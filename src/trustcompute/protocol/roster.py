@@ -1,8 +1,8 @@
 """The roster of a computation of many: what every party shows the others first, and that all were shown the same.
 
-Called by ``aggregation.masked`` and ``psi.star``. An advert holds a party's certificate and its values for this
-computation alone (public keys, say), signed under that certificate; the digest of all adverts goes into every later key
-and signature.
+Called by ``aggregation.masked``, ``aggregation.threshold`` and ``psi.star``, whose parties show fixed lengths of
+different things: a *form*. An advert is signed by its party under a certificate that the others recognise; the digest
+of all adverts goes into every later key and signature.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,10 +22,11 @@ from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.message import AtMost, Column, Message
 
+KEY: Final = 32
 SIGNATURE: Final = 64
 
-Fields = Mapping[str, int]
-"""What an advert shows beside the certificate: the name of each value and its length in bytes, in order."""
+Form = Mapping[str, int]
+"""Names and lengths of what a party shows."""
 
 
 class Assembly(ABC):
@@ -55,22 +56,23 @@ class Assembly(ABC):
 
 @dataclass(frozen=True)
 class Advert:
-    """What a party shows the others: its certificate, and values by name."""
+    """What a party shows the others: its certificate, and in the order of the form what the scheme asks for."""
 
     certificate: bytes
-    values: Mapping[str, bytes]
+    shown: Mapping[str, bytes]
     signature: bytes
 
     def __getitem__(self, name: str) -> bytes:
-        return self.values[name]
+        return self.shown[name]
 
     def statement(self, about: Assembly) -> bytes:
-        return about.statement(b"advertise", self.certificate, *self.values.values())
+        return about.statement(b"advertise", self.certificate, *self.shown.values())
 
-    def columns(self) -> dict[str, U8]:
-        """As a message has them."""
-        every = {"certificate": self.certificate} | dict(self.values) | {"signature": self.signature}
-        return {name: array(value) for name, value in every.items()}
+
+def new_advert(about: Assembly, member: Member, shown: Mapping[str, bytes]) -> Advert:
+    """Our own, signed."""
+    made = Advert(member.certificate, shown, b"")
+    return replace(made, signature=member.key.sign(made.statement(about)))
 
 
 @dataclass(frozen=True)
@@ -83,32 +85,26 @@ class Roster:
     digest: bytes
 
 
-def signed_advert(about: Assembly, member: Member, values: Mapping[str, bytes]) -> Advert:
-    """A party's own."""
-    unsigned = Advert(member.certificate, values, b"")
-    return Advert(member.certificate, values, member.key.sign(unsigned.statement(about)))
+def _fixed(form: Form) -> dict[str, int]:
+    return {**form, "signature": SIGNATURE}
 
 
-def advert_shapes(fields: Fields) -> dict[str, Column]:
-    fixed = {name: Column("u1", (size,)) for name, size in _fixed(fields).items()}
+def advert_shapes(form: Form) -> dict[str, Column]:
+    fixed = {name: Column("u1", (size,)) for name, size in _fixed(form).items()}
     return {"certificate": Column("u1", (AtMost(MAX_CERTIFICATE),))} | fixed
 
 
-def _fixed(fields: Fields) -> dict[str, int]:
-    return dict(fields) | {"signature": SIGNATURE}
-
-
-def advert_bytes(fields: Fields) -> int:
-    """The most bytes of an advert."""
-    return MAX_CERTIFICATE + sum(_fixed(fields).values())
+def advert_columns(advert: Advert) -> dict[str, U8]:
+    whole = {"certificate": advert.certificate, **advert.shown, "signature": advert.signature}
+    return {name: array(value) for name, value in whole.items()}
 
 
 def checked_advert(
-    about: Assembly, recognise: Recognise, fields: Fields, name: str, got: Message
+    about: Assembly, recognise: Recognise, name: str, got: Message, form: Form
 ) -> tuple[Advert, VerifyKey]:
     """An advert of the peer of that name, its signature verified."""
-    values = {field: got[field].tobytes() for field in fields}
-    advert = Advert(got["certificate"].tobytes(), values, got["signature"].tobytes())
+    shown = {column: got[column].tobytes() for column in form}
+    advert = Advert(got["certificate"].tobytes(), shown, got["signature"].tobytes())
     place, key = _recognised(about, recognise, advert)
     if place != about.place(name):
         raise RemoteProtocolError(f"{name} shows the certificate of another party")
@@ -125,72 +121,75 @@ def _recognised(about: Assembly, recognise: Recognise, advert: Advert) -> tuple[
     return place, key
 
 
-def make_roster(about: Assembly, shown: Mapping[str, tuple[Advert, VerifyKey]]) -> Roster:
-    """Of adverts that were checked, by name."""
-    placed = {about.place(name): one for name, one in shown.items()}
-    ordered = {place: placed[place][0] for place in sorted(placed)}
+def make_roster(about: Assembly, adverts: Mapping[int, Advert], keys: Mapping[int, VerifyKey]) -> Roster:
+    ordered = {place: adverts[place] for place in sorted(adverts)}
     parts = [
-        bytes([place]) + b"".join(one.values.values()) + one.signature + one.certificate
+        bytes([place]) + b"".join(one.shown.values()) + one.signature + one.certificate
         for place, one in ordered.items()
     ]
-    digest = hashlib.sha256(about.statement(b"roster", *parts)).digest()
-    return Roster(about, ordered, {place: key for place, (_, key) in placed.items()}, digest)
+    return Roster(about, ordered, dict(keys), hashlib.sha256(about.statement(b"roster", *parts)).digest())
 
 
-def roster_columns(roster: Roster, fields: Fields) -> dict[str, np.ndarray[Any, Any]]:
+def roster_columns(roster: Roster) -> dict[str, np.ndarray[Any, Any]]:
     adverts = list(roster.adverts.values())
+    joined = b"".join(one.certificate for one in adverts)
     columns: dict[str, np.ndarray[Any, Any]] = {
         "member": places(list(roster.adverts)),
         "length": np.array([len(one.certificate) for one in adverts], dtype=np.int64),
-        "certificate": array(b"".join(one.certificate for one in adverts)),
+        "certificate": array(joined),
     }
-    shown = [one.columns() for one in adverts]
-    return columns | {name: np.stack([one[name] for one in shown]) for name in _fixed(fields)}
+    shown = {name: np.stack([array(one[name]) for one in adverts]) for name in adverts[0].shown}
+    return columns | shown | {"signature": np.stack([array(one.signature) for one in adverts])}
 
 
-def roster_shapes(count: int, fields: Fields) -> dict[str, Column]:
+def roster_shapes(count: int, form: Form) -> dict[str, Column]:
     return {
         "member": Column("u1", (AtMost(count),)),
         "length": Column("i8", (AtMost(count),)),
         "certificate": Column("u1", (AtMost(count * MAX_CERTIFICATE),)),
-    } | {name: Column("u1", (AtMost(count), size)) for name, size in _fixed(fields).items()}
+    } | {name: Column("u1", (AtMost(count), size)) for name, size in _fixed(form).items()}
 
 
-def roster_bytes(count: int, fields: Fields) -> int:
-    """The most bytes of a roster."""
-    return count * (advert_bytes(fields) + 9)
-
-
-def verified_roster(got: Message, about: Assembly, recognise: Recognise, fields: Fields) -> Roster:
-    """Every advert verified: names, certificates, signatures, different values, enough of them."""
+def verified_roster(got: Message, about: Assembly, recognise: Recognise, form: Form) -> Roster:
+    """Every advert verified: names, certificates, signatures, enough of them, and no two show the same."""
     listed = subset(got["member"].tolist(), range(len(about.parties)), "the roster")
     if len(listed) < about.threshold:
         raise RemoteProtocolError(f"the roster has {len(listed)} parties, and {about.threshold} are needed")
-    if any(len(got[name]) != len(listed) for name in ("length", *_fixed(fields))):
+    if any(len(got[name]) != len(listed) for name in ("length", *_fixed(form))):
         raise RemoteProtocolError("the roster's columns are not equally long")
     lengths = got["length"].tolist()
     if min(lengths) < 0 or max(lengths) > MAX_CERTIFICATE or sum(lengths) != len(got["certificate"]):
         raise RemoteProtocolError("the roster's certificates are not as long as it says")
     ends = np.cumsum([0, *lengths])
-    shown: dict[str, tuple[Advert, VerifyKey]] = {}
+    adverts, keys = {}, {}
     for row, place in enumerate(listed):
-        values = {field: got[field][row].tobytes() for field in fields}
         certificate = got["certificate"][ends[row] : ends[row + 1]].tobytes()
-        advert = Advert(certificate, values, got["signature"][row].tobytes())
-        found, key = _recognised(about, recognise, advert)
+        shown = {name: got[name][row].tobytes() for name in form}
+        advert = Advert(certificate, shown, got["signature"][row].tobytes())
+        found, keys[place] = _recognised(about, recognise, advert)
         if found != place:
             raise RemoteProtocolError("the roster gives a party another's place")
-        shown[about.parties[place]] = advert, key
-    every = [value for advert, _ in shown.values() for value in advert.values.values()]
+        adverts[place] = advert
+    every = [value for one in adverts.values() for value in one.shown.values()]
     if len(set(every)) < len(every):
         raise RemoteProtocolError("two parties of the roster have one key")
-    return make_roster(about, shown)
+    return make_roster(about, adverts, keys)
 
 
 def check_own(roster: Roster, name: str, own: Advert) -> None:
     """That the roster shows us as we showed ourselves."""
     if roster.adverts.get(roster.about.place(name)) != own:
         raise RemoteProtocolError("the roster does not show our own keys")
+
+
+def advert_bytes(form: Form) -> int:
+    """The most bytes of an advert."""
+    return MAX_CERTIFICATE + sum(_fixed(form).values())
+
+
+def roster_bytes(count: int, form: Form) -> int:
+    """The most bytes of a roster of so many."""
+    return count * (advert_bytes(form) + 9)
 
 
 def subset(places: Sequence[int], among: Sequence[int] | Mapping[int, object], what: str) -> tuple[int, ...]:

@@ -57,10 +57,15 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a party learnt: how many keys match and, unless it is a count only, which of its own (bool[keys])."""
+    """What a party learnt: how many keys match and, unless it is a count only, which of its own (bool[keys]).
+
+    order: int64[count], those keys in an order that both sides have, where both learn which: that of the table that
+    was sent, so of pseudorandom values of this run's secret.
+    """
 
     count: int
     mask: npt.NDArray[np.bool_] | None
+    order: npt.NDArray[np.int64] | None = None
 
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
@@ -95,19 +100,21 @@ def concluded(values: U8, table: U8, p: Params, executor: Executor | None = None
     """How a receiver ends: its values looked up in the table and, where ``p.answer``, the answer sent."""
     matching.check_width(table, p.receiver_rows, p.sender_rows)
     where = matching.found_in_order(values, table, executor=executor)
-    matched = where >= 0
-    if p.answer:
-        yield from send("matched", releases=True, bits=found_bits(where[matched], p))
-    return Found(int(matched.sum()), matched)
+    mask = where >= 0
+    mine = np.flatnonzero(mask)
+    if not p.answer:
+        return Found(len(mine), mask)
+    yield from send("matched", releases=True, bits=found_bits(where[mine], p))
+    return Found(len(mine), mask, mine[np.argsort(where[mine])])
 
 
 def told(order: npt.NDArray[np.int64], p: Params) -> Party[Found | None]:
     """How a sender ends: where ``p.answer``, it hears which rows of its table match. order: the key of each row."""
     if not p.answer:
         return None
-    mask = np.zeros(p.sender_rows, dtype=np.bool_)
-    mask[order] = yield from matched_rows(p)
-    return Found(int(mask.sum()), mask)
+    mask, mine = np.zeros(p.sender_rows, dtype=np.bool_), order[(yield from matched_rows(p))]
+    mask[mine] = True
+    return Found(len(mine), mask, mine)
 
 
 def found_bits(rows: npt.NDArray[np.int64], p: Params) -> U8:

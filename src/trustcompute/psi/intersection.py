@@ -17,13 +17,13 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import matching, operation, parties, planner
+from trustcompute.psi import alignment, matching, operation, parties, planner
+from trustcompute.psi.alignment import Duplicates
 from trustcompute.psi.ecdh import Found
 
 On = str | Sequence[str] | Mapping[str, str]
 Rows = npt.NDArray[np.int64]
 How = Literal["inner", "left", "difference"]
-Duplicates = Literal["all", "first", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class Intersection:
     right_rows: the same of the right table; None where it was not revealed, or is another organisation's.
     cost:       exchanges, and bytes each way.
     leakage:    what each side learnt beyond its own table, in words (consumer is left, provider is right).
+    left_order, right_order: int64[count], the matched keys (as indexes of ``left_keys``) in an order that both sides
+                have, where both learnt which match; ``aligned`` gives rows.
     """
 
     count: int | None
@@ -48,20 +50,53 @@ class Intersection:
     right: Any = field(repr=False, default=None)
     left_keys: tables.Keys | None = field(repr=False, default=None)
     right_keys: tables.Keys | None = field(repr=False, default=None)
+    left_order: Rows | None = field(repr=False, default=None)
+    right_order: Rows | None = field(repr=False, default=None)
 
-    def table(self, how: How = "inner", *, duplicates: Duplicates = "all") -> pa.Table:
+    def aligned(self, side: Literal["left", "right"] = "left", *, duplicates: Duplicates = "refuse") -> Rows:
+        """Positions of one side's matched rows in an order that both sides have: int64[count].
+
+        The i-th of these rows and the i-th of the other side's have the same key. The order is that of this job alone
+        and means nothing. Only where both sides learnt which keys match (``reveal="both"``).
+        duplicates: of rows with the same key the ``first``; ``refuse`` raises ``TableError`` where there are several;
+            ``all`` gives all, key by key, so that positions no longer agree.
+        """
+        if side not in ("left", "right"):
+            raise ParameterError(f"side must be left or right, not {side!r}")
+        keys, order = (
+            (self.left_keys, self.left_order) if side == "left" else (self.right_keys, self.right_order)
+        )
+        if keys is None or order is None:
+            raise ParameterError(
+                f"there is no order of the {side} rows that both sides have: ask for output='rows' and reveal='both'"
+            )
+        return alignment.rows_in_order(keys, order, duplicates)
+
+    def table(
+        self, how: How = "inner", *, duplicates: Duplicates = "all", ids: str | None = None
+    ) -> pa.Table:
         """Rows of the left table, in their order.
 
         how: ``inner``: those that match; ``difference``: those that do not, rows without a key among them;
             ``left``: all, with a column ``matched`` (bool) after the others.
         duplicates: of rows with the same key ``all``, or the ``first``; ``refuse`` raises ``TableError`` where a key
             occurs twice. Rows without a key are different from each other.
+        ids: name of a further column (int64): the place of each row's key in the order of ``aligned``, from 0; null
+            where it does not match. The other side has the same number beside the same key.
         """
         rows, matched = self._chosen(how, duplicates)
-        if how != "left":
-            return tables.take(self.left, rows)
         found = tables.take(self.left, rows)
-        return found.append_column(new_name("matched", found.column_names), pa.array(matched))
+        if how == "left":
+            found = found.append_column(new_name("matched", found.column_names), pa.array(matched))
+        return found if ids is None else found.append_column(ids, self._ids(rows, ids, found.column_names))
+
+    def _ids(self, rows: Rows, name: str, known: Sequence[str]) -> pa.Array:
+        if self.left_keys is None or self.left_order is None:
+            raise ParameterError("ids are of jobs with output='rows' and reveal='both': ask for both")
+        if name in known:
+            raise ParameterError(f"the table has a column {name!r} already: call the ids otherwise")
+        places = np.append(alignment.ids_of(self.left_keys, self.left_order), -1)[self.left_keys.codes[rows]]
+        return pa.array(places, mask=places < 0)
 
     def join(self, how: How = "inner", *, duplicates: Duplicates = "all") -> pa.Table:
         """Both tables joined on the matched keys.
@@ -115,10 +150,7 @@ class Intersection:
 
 def _allowed(keys: tables.Keys, duplicates: Duplicates, side: str) -> npt.NDArray[np.bool_]:
     """Which rows the rule for duplicates leaves."""
-    if duplicates not in get_args(Duplicates):
-        raise ParameterError(
-            f"duplicates must be one of {', '.join(get_args(Duplicates))}, not {duplicates!r}"
-        )
+    alignment.check_duplicates(duplicates)
     allowed = np.ones(len(keys.codes), dtype=np.bool_)
     if duplicates == "all":
         return allowed
@@ -210,15 +242,21 @@ def intersect(
         right=right,
         left_keys=left_keys,
         right_keys=right_keys,
+        left_order=None if run.consumer is None else run.consumer.order,
+        right_order=None if run.provider is None else run.provider.order,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedRows:
-    """What one side learnt: the number of matching keys and, unless it is a count only, its rows (int64, ascending)."""
+    """What one side learnt: the number of matching keys and, unless it is a count only, its rows (int64, ascending).
+
+    order: int64[count], its matched keys in an order that both sides have, where both learnt them.
+    """
 
     count: int
     rows: Rows | None
+    order: Rows | None = None
 
 
 def rows_found(found: Found | None, keys: tables.KeySet) -> Rows | None:
@@ -235,8 +273,7 @@ def _pairs(
     kept = np.append(0, np.cumsum(allowed[grouped]))
     grouped, starts = grouped[allowed[grouped]], kept[starts]
     times = starts[code + 1] - starts[code]
-    within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
-    return np.repeat(left_rows, times), grouped[np.repeat(starts[code], times) + within]
+    return np.repeat(left_rows, times), grouped[alignment.spans(starts[code], times)]
 
 
 def _count(*sides: Found | None) -> int:

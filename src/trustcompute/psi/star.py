@@ -95,11 +95,16 @@ def hub(
     leaves = about.parties
     adverts = yield from gather(
         "advertise", leaves, at_least=len(leaves),
-        take=lambda name, got: checked_advert(about, recognise, SHOWN, name, got), releases=False,
+        take=lambda name, got: checked_advert(about, recognise, name, got, SHOWN), releases=False,
         **advert_shapes(SHOWN),
     )  # fmt: skip
-    roster = roster_columns(make_roster(about, adverts), SHOWN)
-    yield from scatter(dict.fromkeys(leaves, Message("roster", roster)))
+    placed = {about.place(name): one for name, one in adverts.items()}
+    roster = make_roster(
+        about,
+        {at: advert for at, (advert, _) in placed.items()},
+        {at: key for at, (_, key) in placed.items()},
+    )
+    yield from scatter(dict.fromkeys(leaves, Message("roster", roster_columns(roster))))
 
     legs = {
         name: vole.evaluated_obliviously(keys, suite(about.rows), rngs[name], executor) for name in leaves

@@ -30,9 +30,10 @@ from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.roster import (
     Assembly,
     Roster,
+    advert_columns,
     check_own,
+    new_advert,
     roster_shapes,
-    signed_advert,
     verified_roster,
 )
 from trustcompute.psi.matching import U8
@@ -86,8 +87,8 @@ class Shares:
 def agreed(about: Holders, member: Member, rng: Rng) -> Party[Shares]:
     """A holder's part of agreeing, through a middle that only passes on: two messages."""
     own = X25519PrivateKey.from_private_bytes(rng.bytes(KEY))
-    mine = signed_advert(about, member, {"key": own.public_key().public_bytes_raw()})
-    yield from send("advertise", releases=False, **mine.columns())
+    mine = new_advert(about, member, {"key": own.public_key().public_bytes_raw()})
+    yield from send("advertise", releases=False, **advert_columns(mine))
     got = yield from receive("roster", releases=False, **roster_shapes(len(about.parties), SHOWN))
     roster = verified_roster(got, about, member.recognise, SHOWN)
     check_own(roster, member.name, mine)

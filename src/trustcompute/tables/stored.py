@@ -97,6 +97,11 @@ class StoredKeys:
         """Positions of every row whose key is selected: bool[d] -> int64[k], ascending."""
         return np.flatnonzero(self.chosen(distinct_mask))
 
+    def groups(self) -> tuple[I64, I64]:
+        """(rows int64[rows - nulls], starts int64[d + 1]): ``rows[starts[i] : starts[i + 1]]`` have key i."""
+        entries = np.fromfile(self.directory / "rows", "<i8")
+        return entries >> 1, np.append(np.flatnonzero(entries & 1), len(entries))
+
     @cached_property
     def _file(self) -> Any:
         return (self.directory / "digests").open("rb")
