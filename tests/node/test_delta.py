@@ -41,7 +41,8 @@ class FollowedWorld(World):
         return found
 
     def usage(self, found):
-        return found.receipt.verify(self.broker.log_key).fields["usage"]
+        used = found.receipt.verify(self.broker.log_key).fields["usage"]  # what is none is left out
+        return {"calls": 0, "rows": 0, "bytes": 0} | used
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_what_was_brought_is_remembered_after_a_restart_and_a_retry_counts_once(
 
 
 def test_everybody_has_a_budget_of_their_own(world):
-    other = world.issue(subject=RIVAL)
+    other = world.issue(subject=RIVAL, operations=OPERATIONS)
     for numbers in (range(20), range(21), range(22)):
         run(world, numbers)
         run(world, numbers, world.session(identity=RIVAL, grant=other))
@@ -87,7 +87,7 @@ def test_a_second_grant_does_not_make_it_begin_anew(world):
     for numbers in (range(20), range(21), range(22)):
         run(world, numbers)
     with pytest.raises(Refused):
-        run(world, range(23), world.session(grant=world.issue()))
+        run(world, range(23), world.session(grant=world.issue(operations=OPERATIONS)))
 
 
 def test_a_request_without_a_sketch_or_with_another_secret_is_refused(world, monkeypatch):
@@ -123,7 +123,10 @@ def test_a_grant_without_the_limit_asks_for_no_sketch(tmp_path):
 
 
 def test_sketches_of_one_asker_are_the_same_in_every_session_and_of_two_are_not(world):
-    session, other = world.session(), world.session(identity=RIVAL, grant=world.issue(subject=RIVAL))
+    session, other = (
+        world.session(),
+        world.session(identity=RIVAL, grant=world.issue(subject=RIVAL, operations=OPERATIONS)),
+    )
     keys = differencing_keys()
     first = differencing.of_ours(session, "psi.ecdh.v1", "planes", keys)
     assert first == differencing.of_ours(world.session(), "psi.ecdh.v1", "planes", keys)

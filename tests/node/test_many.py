@@ -24,8 +24,9 @@ from trustcompute.errors import (
     TransportError,
 )
 from trustcompute.node import Dataset, Node, Session
-from trustcompute.protocol.operation import OutputForm
+from trustcompute.protocol.operation import OutputForm, Sizes
 from trustcompute.protocol.star import TooFew
+from trustcompute.psi.star_operation import OPERATION
 from trustcompute.testing import FakeClock, FaultyChannel
 from trustcompute.transport import LocalChannel
 
@@ -180,6 +181,24 @@ def test_a_node_that_is_not_named_does_not_take_part(holders):
     session = holders.session("aa.example")
     with pytest.raises(ParameterError, match="not one of the parties"):
         session.quote("psi.star.v1", "planes", rows=5, parties=["x.example", "y.example"], session="0" * 32)
+
+
+def test_who_asks_cannot_be_a_leaf_too(holders):
+    params = {"parties": ["aa.example", AIRLINE.name], "session": "0" * 32}
+    session = holders.session("aa.example")
+    asked = session._asked("planes", dict(params))
+    with pytest.raises(ParameterError, match=r"airline.example asks, and cannot be one of the parties"):
+        session._begin(
+            OPERATION,
+            "planes",
+            asked,
+            Sizes(5, 9),
+            input_digest=bytes(32),
+            purpose=None,
+            scenario=None,
+            job=None,
+        )
+    assert "job.reserved" not in holders.states("aa.example")
 
 
 @pytest.mark.fault

@@ -134,7 +134,7 @@ COMPUTATIONS: Final = (
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup),
     Computation(delta_runs.OPERATION, delta.rows, delta.provide),
-    Computation(star_operation.OPERATION, many.rows, many.provide),
+    Computation(star_operation.OPERATION, many.rows, many.provide, asked_by=many.check_asker),
     Computation(
         cascading.OPERATION,
         cascade.rows,

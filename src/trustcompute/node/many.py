@@ -1,7 +1,7 @@
 """``intersect_many``: the rows of ours whose key datasets of several nodes all hold. A star of metered jobs.
 
 Every node is asked under its own grant, meters and records its part; its request names all the others. The leaf's side
-is here too (``rows``, ``provide``), called by ``computation``.
+is here too (``rows``, ``check_asker``, ``provide``), called by ``computation``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.intersection import key_choice, key_spec
 from trustcompute.primitives import member as members
 from trustcompute.primitives.rng import Rng
+from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.protocol.star import PATIENCE
@@ -152,6 +153,12 @@ def rows(held: HeldDataset, params: Params) -> int:
     if held.member is None or held.member.name not in params["parties"]:
         raise ParameterError("this node is not one of the parties of the star: name it, or do not ask it")
     return len(keys)
+
+
+def check_asker(params: Params, name: str, key: VerifyKey) -> None:
+    """Refuses a star whose hub is a leaf too: it would have that leaf's seeds."""
+    if name in params["parties"]:
+        raise ParameterError(f"{name} asks, and cannot be one of the parties: leave it out")
 
 
 def provide(
