@@ -128,9 +128,9 @@ def test_sketches_of_one_asker_are_the_same_in_every_session_and_of_two_are_not(
         world.session(identity=RIVAL, grant=world.issue(subject=RIVAL, operations=OPERATIONS)),
     )
     keys = differencing_keys()
-    first = differencing.of_ours(session, "psi.ecdh.v1", "planes", keys)
-    assert first == differencing.of_ours(world.session(), "psi.ecdh.v1", "planes", keys)
-    second = differencing.of_ours(other, "psi.ecdh.v1", "planes", keys)
+    first = differencing.of_ours(session, "psi.ecdh.v1", "planes", keys, 9)
+    assert first == differencing.of_ours(world.session(), "psi.ecdh.v1", "planes", keys, 9)
+    second = differencing.of_ours(other, "psi.ecdh.v1", "planes", keys, 9)
     assert not set(first["sketch"].values()) & set(second["sketch"].values())
     assert AIRLINE.name != RIVAL.name
 

@@ -23,7 +23,13 @@
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
+    vector = "seats"                 # a column whose rows may be added up row by row; optional
     least_parties = 3                # the fewest parties whose sum this dataset takes part in
+    least_matched = 20               # the fewest rows of a sum over matched rows, and by which two such sums differ
+    key_holders = ["keys.example"]   # under whose keys it may be encrypted; optional
+    opens = false                    # whether sums are opened here under grants for it; then it needs no source
+    pad_to = "power-of-two"          # what sets of keys are filled up to, or a number; optional
+    labels = {seats = 8}             # columns told of keys that match, and the most bytes of a value; optional
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
@@ -35,6 +41,9 @@
     subject = "tailnum"              # the key columns that name a record
     predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
     directory = "verification"       # where tables and their secrets are kept
+    epoch = 1                        # of the keys; counted up, all tables are made anew under other ones
+    earlier = 1                      # tables of each predicate, replaced by later ones, that still answer
+    download = false                 # whether masked tables are given to those whose grants name verify.download.v1
 
     [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
     total = 1_000_000_000_000
@@ -46,7 +55,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,6 +69,8 @@ from trustcompute.primitives.identity import peer_key
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
 from trustcompute.verification.table import LEAST_IN_BUCKET
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class UnitSettings(BaseModel):
@@ -79,6 +90,8 @@ class VerifiedSettings(BaseModel):
     directory: str
     epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
     least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+    download: bool = False
+    earlier: Annotated[int, Field(ge=0, le=8)] = 1
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})
@@ -106,7 +119,11 @@ class DatasetSettings(BaseModel):
     evaluated: str | None = None
     changing: str | None = None
     aggregates: list[str] = []
+    vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
+    labels: dict[str, int] = {}
+    pad_to: int | Literal["power-of-two"] | None = None
     key_holders: list[str] = []
     opens: bool = False
     stored: str | None = None
@@ -171,9 +188,13 @@ class NodeSettings(BaseModel):
 
 def load_settings(path: Path) -> NodeSettings:
     """Read a node's file. Raises ``ParameterError`` naming the setting that is wrong."""
+    return read_toml(path, NodeSettings, folder=path.parent)
+
+
+def read_toml(path: Path, form: type[Form], **more: object) -> Form:
+    """A TOML file in the form of a model; more: fields that are not in it. Raises ``ParameterError``."""
     try:
-        document = tomllib.loads(read_text(path))
-        return NodeSettings.model_validate(document | {"folder": path.parent})
+        return form.model_validate(tomllib.loads(read_text(path)) | more)
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:

@@ -13,13 +13,13 @@ from trustcompute.aggregation import operation as aggregates
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import cascade, contribution, delta, many, planned, release, verification
+from trustcompute.node import cascade, contribution, delta, labels, many, planned, release, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, cascading, lookup, parties, star_operation
+from trustcompute.psi import buckets, cascading, lookup, padding, star_operation
 from trustcompute.psi import delta as delta_runs
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
@@ -34,15 +34,17 @@ Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any
 class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
-    cut: where a job may have several runs, how many, the party of each, and what its data are.
-    asked_by: refuses parameters that are not for the peer of that name and key.
+    cut: where a job may have several runs, how many, the party of each, and what its data are. one_turn: all that
+    leaves the provider is one answer: nothing is told before the charge, so the job is charged without being armed.
+    check_asker: refuses parameters that are not for the peer of that name and key.
     """
 
     operation: Operation
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
-    asked_by: Callable[[Params, str, VerifyKey], None] | None = None
+    one_turn: bool = False
+    check_asker: Callable[[Params, str, VerifyKey], None] | None = None
 
     def runs(self, params: Params) -> int:
         return 1 if self.cut is None else self.cut.runs(params)
@@ -70,7 +72,8 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
     keys = dataset.keys(params["columns"])
     if keys.spec.digest != params["keys"]:
         raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
-    return len(keys)
+    labels.check(dataset, params)
+    return dataset.declared(params["columns"])
 
 
 def _intersection(protocol: str) -> Provide:
@@ -78,7 +81,15 @@ def _intersection(protocol: str) -> Provide:
         dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[MatchedRows | None]:
         keys = dataset.keys(params["columns"])
-        party = parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        party = padding.provider(
+            protocol,
+            params,
+            sizes,
+            keys.digests,
+            rng,
+            executor=executor,
+            labelled=labels.labelled(dataset, params),
+        )
         return _matched_rows(party, keys)
 
     return provide
@@ -91,8 +102,7 @@ def _bucket(protocol: str) -> Callable[[int], Provide]:
         ) -> Party[None]:
             of = buckets.runs_of(params)
             _, digests = dataset.keys(params["columns"]).part(run, of)
-            bucket = buckets.padded(digests, buckets.capacity(sizes.provider, of), rng)
-            yield from parties.provider(protocol, params, sizes, bucket, rng, executor=executor)
+            yield from padding.provider(protocol, params, sizes, digests, rng, executor=executor)
 
         return provide
 
@@ -132,8 +142,8 @@ COMPUTATIONS: Final = (
         )
         for one in INTERSECTIONS
     ),
-    Computation(lookup.OPERATION, _lookup_rows, _lookup),
-    Computation(delta_runs.OPERATION, delta.rows, delta.provide),
+    Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
+    Computation(delta_runs.OPERATION, delta.rows, delta.provide, one_turn=True),
     Computation(star_operation.OPERATION, many.rows, many.provide, asked_by=many.check_asker),
     Computation(
         cascading.OPERATION,
@@ -154,7 +164,7 @@ COMPUTATIONS: Final = (
             aggregates.operation_of(under),
             contribution.rows,
             contribution.under_key(under),
-            asked_by=aggregates.check_asker,
+            check_asker=aggregates.check_asker,
         )
         for under in aggregates.KEYED
     ),
@@ -162,7 +172,7 @@ COMPUTATIONS: Final = (
         aggregates.operation_of(aggregates.HOLDER),
         contribution.holder_rows,
         contribution.provide_opening,
-        asked_by=aggregates.check_asker,
+        check_asker=aggregates.check_asker,
     ),
 )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trustcompute.broker.request import VerifiedRequest
-from trustcompute.errors import Refused, StoreError, TrustcomputeError
+from trustcompute.errors import ParameterError, Refused, StoreError, TrustcomputeError
 from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import Params
 from trustcompute.psi import sketch
@@ -34,11 +34,18 @@ MAX_LINE: Final = 8192
 _DOMAIN: Final = b"trustcompute sketch secret v1\n"
 
 
-def of_ours(session: Session, operation: str, dataset: str, keys: KeySet) -> dict[str, Any]:
-    """The parameter that the grant asks for, where it does; the same for the same keys, in every process."""
+def of_ours(session: Session, operation: str, dataset: str, keys: KeySet, rows: int) -> dict[str, Any]:
+    """The parameter that the grant asks for, where it does; the same for the same keys, in every process.
+
+    rows: as many as are declared. Raises ``ParameterError`` where that is more than there are keys.
+    """
     bounds = session.grant.operations.get(operation)
     if bounds is None or bounds.similar is None:
         return {}
+    if rows != len(keys):
+        raise ParameterError(
+            "the grant limits runs on similar sets, and a sketch shows how many keys there are: leave pad_to out"
+        )
     statement = _DOMAIN + canonical.dumps([session.grant.aud, dataset])
     secret = hashlib.sha256(session.identity.key.sign(statement)).digest()  # Ed25519 signs the same alike
     return {"sketch": sketch.sketched(secret, keys.digests, keys.digest).to_params()}

@@ -91,10 +91,21 @@ class UnitEntry(Document):
 
 
 class PredicateEntry(Document):
-    """What may be verified: the predicate's canonical text, and the signed descriptor of its table."""
+    """What may be verified: the predicate's canonical text, and the signed descriptor of its table.
+
+    earlier: descriptors of tables that were replaced by it and still answer."""
 
     text: Annotated[str, Field(min_length=1, max_length=128)]
     descriptor: Token
+    earlier: Annotated[list[Token], Field(max_length=8)] = []
+
+
+class LabelEntry(Document):
+    """A column that may be learnt of keys that match: what its values are, and how many bytes one may take."""
+
+    name: Name
+    kind: Annotated[str, Field(max_length=32)]
+    width: Annotated[int, Field(ge=1, le=4096)]
 
 
 class CatalogEntry(Document):
@@ -110,6 +121,9 @@ class CatalogEntry(Document):
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
+    vector: Name | None = None
+    labels: Annotated[list[LabelEntry], Field(max_length=64)] = []
+    padded: bool = False  # the numbers of distinct keys are what the sets are filled up to
 
 
 class Catalog(Document):

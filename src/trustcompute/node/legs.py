@@ -104,6 +104,7 @@ class Legs(Generic[T]):
                 scenario=self._scenario,
                 job=one.job,
                 began=began.append,
+                resumable=self._opened is not None,
             )
         except BaseException as error:
             if self._opened is not None:

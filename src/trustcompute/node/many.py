@@ -25,7 +25,7 @@ from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.protocol.star import PATIENCE
-from trustcompute.psi import star
+from trustcompute.psi import buckets, star
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import rows_found
 from trustcompute.psi.many import OnMany, columns_of_each, total
@@ -152,7 +152,7 @@ def rows(held: HeldDataset, params: Params) -> int:
         raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
     if held.member is None or held.member.name not in params["parties"]:
         raise ParameterError("this node is not one of the parties of the star: name it, or do not ask it")
-    return len(keys)
+    return held.declared(params["columns"])
 
 
 def check_asker(params: Params, name: str, key: VerifyKey) -> None:
@@ -166,5 +166,5 @@ def provide(
 ) -> Party[None]:
     """The leaf's party."""
     assert held.member is not None, "rows has looked"
-    keys = held.keys(params["columns"])
-    return star.leaf(holders(params, sizes), held.member, keys.digests, rng, executor=executor)
+    keys = buckets.padded(held.keys(params["columns"]).digests, sizes.provider, rng)
+    return star.leaf(holders(params, sizes), held.member, keys, rng, executor=executor)

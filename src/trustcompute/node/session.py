@@ -31,6 +31,7 @@ from trustcompute.primitives.identity import Identity
 from trustcompute.psi import planner
 from trustcompute.psi.in_order import InOrder
 from trustcompute.psi.intersection import On
+from trustcompute.psi.padding import PadTo
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
@@ -165,6 +166,8 @@ class Session(Client):
         reveal: Literal["consumer", "provider", "both"] = "consumer",
         protocol: planner.Protocol = "auto",
         runs: int = 1,
+        labels: str | Sequence[str] = (),
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -175,6 +178,10 @@ class Session(Client):
         output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
         protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
         runs: into how many buckets to cut the job, each a run of its own; for rows that only we learn.
+        labels: columns of theirs to learn of keys that match, of those the catalogue offers and the grant allows;
+            ``table()`` has them beside our rows (``psi.vole.v1``).
+        pad_to: a number of keys, or ``power-of-two``: to what ours are filled up, so that the node does not learn how
+            many we have; all are paid for. To go on with a job, pass the same.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
@@ -190,6 +197,8 @@ class Session(Client):
             reveal=reveal,
             protocol=protocol,
             runs=runs,
+            labelled=[labels] if isinstance(labels, str) else list(labels),
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -205,6 +214,7 @@ class Session(Client):
         columns: Sequence[str] | None = None,
         protocol: planner.Protocol = "auto",
         runs: int | None = None,
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         resume: bool = False,
@@ -230,6 +240,7 @@ class Session(Client):
             on=on,
             protocol=protocol,
             runs=runs,
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             resume=resume,
@@ -387,7 +398,8 @@ class Session(Client):
         records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
         those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
         holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
-        there is a check. check: from an auditor, for this table; private mode takes one.
+        there is a check; ``batch``: private for many, and their number is padded; ``download``: receive the masked
+        table once, where the grant has it. check: from an auditor, for this table; private mode and batches take one.
 
         Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
         descriptor promises: the holder is not told, and the table is not asked again.

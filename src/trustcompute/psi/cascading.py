@@ -127,8 +127,9 @@ def consumer(
 def provider(
     params: Params, run: int, keys: U8, rng: Rng, *, executor: Executor | None = None
 ) -> Party[Found | None]:
-    """One run of the side that helps. keys: uint8[held, 32]."""
-    return vole.sender(keys, roles(params, run), rng, executor)
+    """One run of the side that helps. keys: uint8[m, 32], filled up to the number that was declared."""
+    p = roles(params, run)
+    return vole.sender(buckets.padded(keys, p.sender_rows, rng), p, rng, executor)
 
 
 def cascade(

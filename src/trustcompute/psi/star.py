@@ -65,7 +65,13 @@ def suite(rows: int) -> vole.Suite:
 def message_bytes(rows: int, leaf_rows: int, leaves: int) -> int:
     """The most bytes of all message bodies of one leg."""
     agreement = advert_bytes(SHOWN) + roster_bytes(leaves, SHOWN)
-    return agreement + vole.function_bytes(suite(rows)) + SEED + WIDTH * okvs.shape(leaf_rows).cells
+    return (
+        agreement
+        + vole.function_bytes(suite(rows))
+        + vole.DIGEST
+        + SEED
+        + WIDTH * okvs.shape(leaf_rows).cells
+    )
 
 
 def leaf(

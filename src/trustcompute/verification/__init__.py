@@ -8,12 +8,13 @@
 from trustcompute.verification.answer import Proof, VerifiedAnswer
 from trustcompute.verification.cells import Code
 from trustcompute.verification.operation import OPERATIONS
-from trustcompute.verification.planner import Plan, plan
+from trustcompute.verification.planner import MODES, Plan, plan
 from trustcompute.verification.predicate import Predicate, parse
 from trustcompute.verification.proof import Check
 from trustcompute.verification.verify import Verification, verify
 
 __all__ = [
+    "MODES",
     "OPERATIONS",
     "Check",
     "Code",
