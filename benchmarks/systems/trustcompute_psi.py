@@ -40,6 +40,7 @@ SYSTEM = System(
         "parquet": PROTOCOLS,
         "files": ("psi.vole.v1", "auto"),
         "cardinality": PROTOCOLS[:1],
+        "sum": ("psi.sum.v1",),
         "workers": WORKERS,
         "lookup": ("psi.lookup.v1",),
         "labels": ("psi.vole.v1",),
@@ -67,9 +68,10 @@ def party(job: Job) -> Iterator[Call]:
 
 
 def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    from trustcompute import psi
     from trustcompute.broker.broker import Broker
     from trustcompute.broker.grant import AssetClaim, new_grant
-    from trustcompute.node import Dataset, Node
+    from trustcompute.node import Dataset, Node, Summable
     from trustcompute.primitives.identity import CertificateAuthority
     from trustcompute.protocol.operation import OutputForm
 
@@ -83,9 +85,14 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         subject=CONSUMER,
         subject_key=consumer.thumbprint,
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
-        operations=[*OPERATIONS, "psi.lookup.v1"],
+        operations=[*OPERATIONS, "psi.lookup.v1", "psi.sum.v1"],
         purposes=["benchmark"],
-        outputs=[OutputForm.MATCHED_IDS, OutputForm.MATCHED_LABELS, OutputForm.COUNT],
+        outputs=[
+            OutputForm.MATCHED_IDS,
+            OutputForm.MATCHED_LABELS,
+            OutputForm.COUNT,
+            OutputForm.AGGREGATE,
+        ],
         contingency="0" * 64,
         now=int(time.time()),
     )
@@ -95,9 +102,10 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         evaluated = job.path("tables") if job.task == "lookup" else None
         dataset = Dataset(
             DATASET,
-            _file(job),
+            job.input("provider.parquet") if job.task == "sum" else _file(job),
             version="1",
             keys=["id"],
+            sums=Summable({"value": psi.Bounds(0, 10**6)}) if job.task == "sum" else None,
             evaluated=evaluated,
             stored=job.path("digests") if job.task == "files" else None,
             labels={"label": 64} if job.task == "labels" else {},
@@ -178,6 +186,10 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         session = stack.enter_context(
             connect(url, identity=identity, grant=grant, state=state, executor=executor)
         )
+        if job.task == "sum":
+            summed = session.intersect_sum(DATASET, table, on="id", values=["value"])
+            assert summed.sum("value") == int(job.input("sum.txt").read_text()), "another sum"
+            return summed.count
         if table is None:
             return session.intersect_file(
                 DATASET,

@@ -30,6 +30,7 @@ from trustcompute.cli import (
     rules,
     verify,
 )
+from trustcompute.cli.sum import sum_
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -64,6 +65,7 @@ app.command("intersect")(ask.intersect)
 app.command("intersect-changes")(changes.intersect_changes)
 app.command("cascade")(cascade.cascade)
 app.command("intersect-many")(many.intersect_many)
+app.command("sum")(sum_)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)

@@ -45,6 +45,11 @@
     earlier = 1                      # tables of each predicate, replaced by later ones, that still answer
     download = false                 # whether masked tables are given to those whose grants name verify.download.v1
 
+    [dataset.sums]                   # optional: what may be added up over keys that both sides hold
+    min_group = 10                   # the least number of keys that anything is told of
+    values = {seats = {low = 0, high = 500}}      # what one key adds lies within these bounds
+    by = {manufacturer = ["AIRBUS", "BOEING"]}    # groups that may be asked for
+
     [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
     total = 1_000_000_000_000
 
@@ -63,11 +68,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trustcompute.broker.grant import Limit
 from trustcompute.dp import PrivacyUnit
 from trustcompute.errors import ParameterError
-from trustcompute.node import Dataset, Published
+from trustcompute.node import Dataset, Published, Summable
 from trustcompute.node.contingency import TIMEOUT, Command
 from trustcompute.primitives.identity import peer_key
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
+from trustcompute.psi.sums.terms import MIN_GROUP
+from trustcompute.tables.fixed import Bounds
 from trustcompute.verification.table import LEAST_IN_BUCKET
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -95,6 +102,26 @@ class VerifiedSettings(BaseModel):
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})
+
+
+class BoundsSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    low: int | str
+    high: int | str
+    scale: int = 1
+
+
+class SumsSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    values: dict[str, BoundsSettings] = {}
+    by: dict[str, list[str | int | bool]] = {}
+    min_group: int = MIN_GROUP
+
+    def summable(self) -> Summable:
+        values = {name: Bounds(**one.model_dump()) for name, one in self.values.items()}
+        return Summable(values, self.by, self.min_group)
 
 
 class LimitSettings(BaseModel):
@@ -129,6 +156,7 @@ class DatasetSettings(BaseModel):
     stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None
+    sums: SumsSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
     def dataset(self, folder: Path) -> Dataset:
@@ -142,6 +170,7 @@ class DatasetSettings(BaseModel):
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         fields["verified"] = None if self.verified is None else self.verified.published(folder)
+        fields["sums"] = None if self.sums is None else self.sums.summable()
         return Dataset(**fields)
 
 

@@ -12,6 +12,8 @@ from trustcompute.node.many import MeteredStar, intersect_many
 from trustcompute.node.releasing import MeteredRelease
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import Session, connect
+from trustcompute.node.summing import MeteredSum
+from trustcompute.node.sums import Summable
 from trustcompute.node.verification import Published
 from trustcompute.node.verifying import MeteredVerification
 
@@ -23,11 +25,13 @@ __all__ = [
     "MeteredIntersection",
     "MeteredRelease",
     "MeteredStar",
+    "MeteredSum",
     "MeteredVerification",
     "Node",
     "ProviderResult",
     "Published",
     "Session",
+    "Summable",
     "aggregate",
     "connect",
     "intersect_many",

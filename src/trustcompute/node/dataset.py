@@ -24,6 +24,7 @@ from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
 from trustcompute.node import labels
 from trustcompute.node.aligned import Matches
+from trustcompute.node.sums import HeldSums, Summable
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
 from trustcompute.primitives.member import Member
@@ -51,6 +52,7 @@ class Dataset:
                  encrypted, and are found again at the next start if the file is the same.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
     changing:    a directory for a table whose versions can be followed: with it ``psi.delta.v1`` is offered.
+    sums:        what may be added up over keys that both sides hold (``psi.sum.v1``); none: not offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
     unit:        whose presence a release hides; none: nothing is released from it. Needs a limit of rho or epsilon.
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
@@ -87,6 +89,7 @@ class Dataset:
     stored: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
+    sums: Summable | None = None
     aggregates: Sequence[str] = ()
     vector: str | None = None
     least_parties: int = 3
@@ -144,6 +147,13 @@ class HeldDataset:
         self._lock = threading.Lock()
         self._rows = self._count()  # bounds its distinct keys, whatever the choice
         self.verification = self._verification(signer)
+        self.sums = self._sums()
+
+    def _sums(self) -> HeldSums | None:
+        d = self.dataset
+        if d.sums is None:
+            return None
+        return HeldSums(d.sums, self.table, {choice: self.keys(choice) for choice in d.key_choices()})
 
     def _verification(self, signer: SigningKey | None) -> Tables:
         d = self.dataset
@@ -277,6 +287,7 @@ class HeldDataset:
             ],
             "unit": None if d.unit is None else _unit_entry(d.unit),
             "predicates": self.verification.entries(),
+            "sums": None if d.sums is None else d.sums.entry(),
             "aggregates": list(d.aggregates),
             "vector": d.vector,
             "labels": labels.entries(self.labels),

@@ -328,6 +328,11 @@ class Node:
             if released is None:
                 raise JobInterrupted(f"run {asked.run} is not under way here: open the job again", record.id)
             answer = unpack(self.broker.outbox.read(record.id, released.run, released.turn))
+            if asked.turn > answer.turn:
+                raise JobForfeited(
+                    "the node no longer has what this job would go on from: it is charged, start a new one",
+                    record.id,
+                )
             if asked.turn != answer.turn:
                 raise RemoteProtocolError(
                     f"turn {asked.turn} came out of order: only turn {answer.turn} can be served again"

@@ -17,7 +17,7 @@ from trustcompute.broker import delegation
 from trustcompute.broker.request import ONE_PARTY, Parties
 from trustcompute.dp.groups import By
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import authority, bulk, cascade, delta, intersection, planned, releasing
+from trustcompute.node import authority, bulk, cascade, delta, intersection, planned, releasing, summing
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.cascade import MeteredCascade
@@ -25,6 +25,7 @@ from trustcompute.node.client import Client
 from trustcompute.node.documents import KeyChoice, Quote, QuoteRequest
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease, MeteredReleaseQuote
+from trustcompute.node.summing import MeteredSum, SumAsked
 from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.identity import Identity
@@ -32,6 +33,7 @@ from trustcompute.psi import planner
 from trustcompute.psi.in_order import InOrder
 from trustcompute.psi.intersection import On
 from trustcompute.psi.padding import PadTo
+from trustcompute.psi.sums.terms import Noise
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
@@ -203,6 +205,47 @@ class Session(Client):
             scenario=scenario,
             job=job,
         )
+
+    def intersect_sum(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredSum:
+        """How many keys of ours a dataset of the node's holds, and sums of its columns over them, but not which.
+
+        values, by: columns that the dataset's holder offers for this (``catalog``), with their bounds and groups.
+        min_group: the least number of keys that anything is told of; by default the least that is offered and granted.
+        noise: exact noise on each sum, charged to the grant and the dataset. The rest is as for ``intersect``.
+
+        Raises ``Refused`` also where too few keys match: the job is charged, its receipt kept, and nothing was opened.
+        """
+        asked = SumAsked(values, by, min_group, noise)
+        return summing.intersect_sum(
+            self, dataset, table, asked, on=on, purpose=purpose, scenario=scenario, job=job
+        )
+
+    def quote_sum(
+        self,
+        dataset: str,
+        *,
+        rows: int,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+    ) -> Quote:
+        """What ``intersect_sum`` with so many keys of ours would cost, and what is left. Spends nothing."""
+        return summing.quote(self, dataset, SumAsked(values, by, min_group, noise), rows=rows, on=on)
 
     def intersect_file(
         self,

@@ -14,6 +14,11 @@ from trustcompute.psi.intersection import Intersection, intersect
 from trustcompute.psi.many import intersect_many
 from trustcompute.psi.operation import INTERSECTIONS
 from trustcompute.psi.planner import Plan, plan
+from trustcompute.psi.sums.local import intersect_sum
+from trustcompute.psi.sums.operation import OPERATION as SUM
+from trustcompute.psi.sums.result import IntersectionSum
+from trustcompute.psi.sums.terms import Noise
+from trustcompute.tables.fixed import Bounds
 
 OPERATIONS = (
     *INTERSECTIONS,
@@ -21,19 +26,24 @@ OPERATIONS = (
     star_operation.OPERATION,
     cascading.OPERATION,
     delta.OPERATION,
+    SUM,
 )
 
 __all__ = [
     "OPERATIONS",
+    "Bounds",
     "Cascade",
     "FileIntersection",
     "Following",
     "InOrder",
     "Intersection",
+    "IntersectionSum",
+    "Noise",
     "Plan",
     "cascade",
     "intersect",
     "intersect_files",
     "intersect_many",
+    "intersect_sum",
     "plan",
 ]

@@ -120,7 +120,7 @@ def consumer(
     found = yield from vole.receiver(asked, p, rng, executor)
     assert found.mask is not None, "rows are found"
     mask = np.zeros(len(keys), dtype=np.bool_)
-    mask[np.flatnonzero(wanted)] = buckets.found_in(found.mask, int(wanted.sum()))
+    mask[np.flatnonzero(wanted)] = found.mask[: int(wanted.sum())]
     return Found(int(mask.sum()), mask)
 
 
