@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -37,8 +38,10 @@ SYSTEM = System(
         "parquet": PROTOCOLS,
         "files": ("psi.vole.v1", "auto"),
         "cardinality": PROTOCOLS[:1],
+        "sum": ("psi.sum.v1",),
         "workers": WORKERS,
         "lookup": ("psi.lookup.v1",),
+        "labels": ("psi.vole.v1",),
         "protocol": OPERATIONS,
     },
 )
@@ -60,9 +63,10 @@ def party(job: Job) -> Iterator[Call]:
 
 
 def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    from trustcompute import psi
     from trustcompute.broker.broker import Broker
     from trustcompute.broker.grant import AssetClaim, new_grant
-    from trustcompute.node import Dataset, Node
+    from trustcompute.node import Dataset, Node, Summable
     from trustcompute.primitives.identity import CertificateAuthority
     from trustcompute.protocol.operation import OutputForm
 
@@ -76,9 +80,14 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         subject=CONSUMER,
         subject_key=consumer.thumbprint,
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
-        operations=[*OPERATIONS, "psi.lookup.v1"],
+        operations=[*OPERATIONS, "psi.lookup.v1", "psi.sum.v1"],
         purposes=["benchmark"],
-        outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT],
+        outputs=[
+            OutputForm.MATCHED_IDS,
+            OutputForm.MATCHED_LABELS,
+            OutputForm.COUNT,
+            OutputForm.AGGREGATE,
+        ],
         contingency="0" * 64,
         now=int(time.time()),
     )
@@ -88,11 +97,13 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         evaluated = job.path("tables") if job.task == "lookup" else None
         dataset = Dataset(
             DATASET,
-            _file(job),
+            job.input("provider.parquet") if job.task == "sum" else _file(job),
             version="1",
             keys=["id"],
+            sums=Summable({"value": psi.Bounds(0, 10**6)}) if job.task == "sum" else None,
             evaluated=evaluated,
             stored=job.path("digests") if job.task == "files" else None,
+            labels={"label": 64} if job.task == "labels" else {},
         )
         served = stack.enter_context(Node(node, broker, [dataset], executor=executor))
         server = stack.enter_context(served.serve("127.0.0.1", job.ports[0]))
@@ -170,6 +181,10 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         session = stack.enter_context(
             connect(url, identity=identity, grant=grant, state=state, executor=executor)
         )
+        if job.task == "sum":
+            summed = session.intersect_sum(DATASET, table, on="id", values=["value"])
+            assert summed.sum("value") == int(job.input("sum.txt").read_text()), "another sum"
+            return summed.count
         if table is None:
             return session.intersect_file(
                 DATASET,
@@ -179,7 +194,16 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
                 protocol=job.protocol,
                 progress=_tell,
             ).count
-        found = session.intersect(DATASET, table, on="id", output=output, protocol=job.protocol)
+        found = session.intersect(
+            DATASET,
+            table,
+            on="id",
+            output=output,
+            protocol=job.protocol,
+            labels=["label"] if job.task == "labels" else [],
+        )
+        if job.task == "labels":
+            _check_labels(found.table())
         if job.task == "parquet":
             pyarrow.parquet.write_table(found.table(), job.path("matched.parquet"))
         elif output == "rows":
@@ -187,6 +211,15 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         return found.count
 
     return intersect
+
+
+def _check_labels(matched: pa.Table) -> None:
+    wrong = sum(
+        label != (key * 4)[:64]
+        for key, label in zip(matched["id"].to_pylist(), matched["label"].to_pylist(), strict=True)
+    )
+    if wrong:
+        raise AssertionError(f"{wrong} labels are not those of their keys")
 
 
 def _bare(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
