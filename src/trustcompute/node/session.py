@@ -17,19 +17,22 @@ from trustcompute.broker import delegation
 from trustcompute.broker.request import ONE_PARTY, Parties
 from trustcompute.dp.groups import By
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import authority, bulk, intersection, planned, releasing
+from trustcompute.node import authority, bulk, intersection, planned, releasing, statistics, summing
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.client import Client
 from trustcompute.node.documents import KeyChoice, Quote, QuoteRequest
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease, MeteredReleaseQuote
+from trustcompute.node.statistics import MeteredStatistics
+from trustcompute.node.summing import MeteredSum, SumAsked
 from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.identity import Identity
 from trustcompute.psi import planner
 from trustcompute.psi.intersection import On
 from trustcompute.psi.padding import PadTo
+from trustcompute.psi.sums.terms import Noise
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
@@ -199,6 +202,47 @@ class Session(Client):
             job=job,
         )
 
+    def intersect_sum(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredSum:
+        """How many keys of ours a dataset of the node's holds, and sums of its columns over them, but not which.
+
+        values, by: columns that the dataset's holder offers for this (``catalog``), with their bounds and groups.
+        min_group: the least number of keys that anything is told of; by default the least that is offered and granted.
+        noise: exact noise on each sum, charged to the grant and the dataset. The rest is as for ``intersect``.
+
+        Raises ``Refused`` also where too few keys match: the job is charged, its receipt kept, and nothing was opened.
+        """
+        asked = SumAsked(values, by, min_group, noise)
+        return summing.intersect_sum(
+            self, dataset, table, asked, on=on, purpose=purpose, scenario=scenario, job=job
+        )
+
+    def quote_sum(
+        self,
+        dataset: str,
+        *,
+        rows: int,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+    ) -> Quote:
+        """What ``intersect_sum`` with so many keys of ours would cost, and what is left. Spends nothing."""
+        return summing.quote(self, dataset, SumAsked(values, by, min_group, noise), rows=rows, on=on)
+
     def intersect_file(
         self,
         dataset: str,
@@ -355,7 +399,8 @@ class Session(Client):
         records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
         those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
         holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
-        there is a check. check: from an auditor, for this table; private mode takes one.
+        there is a check; ``batch``: private for many, and their number is padded; ``download``: receive the masked
+        table once, where the grant has it. check: from an auditor, for this table; private mode and batches take one.
 
         Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
         descriptor promises: the holder is not told, and the table is not asked again.
@@ -390,6 +435,24 @@ class Session(Client):
         process.
         """
         return prepare(self, dataset, predicate, match, count)
+
+    def statistics(
+        self,
+        dataset: str,
+        sums: str | Sequence[str] = (),
+        *,
+        by: str | Sequence[str] = (),
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredStatistics:
+        """Count rows, and add up columns, by none to two columns of the node's; sensitive cells are suppressed.
+
+        sums: columns to add up, each with the number of its values and so its mean. Every cell says by which rule it
+        is suppressed, if it is. Raises as ``intersect`` does; ``Refused`` (``overlap``) where this table and those
+        told before could be subtracted; ``VerificationError`` for an answer that contradicts itself.
+        """
+        return statistics.ask(self, dataset, sums, by, purpose=purpose, scenario=scenario, job=job)
 
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""
