@@ -192,7 +192,7 @@ def party(job: Job) -> Iterator[Call]:
     folder = job.path("book")
     if job.task == "audit-tiles":
         log.write(folder, job.rows)
-        yield lambda: audit(folder, log.NAME, processes=2).size
+        yield lambda: audit(folder, log.NAME).size
         return
     if job.task in clearing.TASKS:
         with clearing.party(job) as call:

@@ -10,6 +10,7 @@ from trustcompute import __version__
 from trustcompute.cli import (
     aggregate,
     agreement,
+    arbiter,
     ask,
     certificate,
     credit,
@@ -25,8 +26,10 @@ from trustcompute.cli import (
     record,
     release,
     rules,
+    statistics,
     verify,
 )
+from trustcompute.cli.sum import sum_
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -58,9 +61,12 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("sum")(sum_)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
+verify.app.command("statistics")(statistics.statistics)
+verify.app.command("arbiter")(arbiter.arbiter)
 app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from trustcompute import verification
 from trustcompute.broker import delegation
 from trustcompute.broker import grant as grants
 from trustcompute.broker.describe import describe
@@ -25,6 +26,7 @@ from trustcompute.cli.settings import read_bytes, read_certificate, read_text, w
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
 from trustcompute.protocol.operation import UNITS, OutputForm
+from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 app = typer.Typer(
     help="Issue, delegate and show grants; suspend, resume, give up, revoke and review them.",
@@ -46,6 +48,9 @@ def issue(
         "psi.vole.v1",
     ],
     column: Annotated[list[str], typer.Option(help="A column that may be matched on; any if left out.")] = [],
+    predicate: Annotated[
+        list[str], typer.Option(help="A predicate that may be verified, repeat for more; any if left out.")
+    ] = [],
     output: Annotated[list[str], typer.Option(help="An allowed output form.")] = ["matched_ids"],
     scenario: Annotated[list[str], typer.Option(help="An allowed scenario; any if left out.")] = [],
     max_rows: Annotated[int | None, typer.Option(help="Most keys the grantee may bring to a call.")] = None,
@@ -88,7 +93,7 @@ def issue(
             subject=peer_name(certificate),
             subject_key=peer_key(certificate).thumbprint,
             asset=AssetClaim.model_validate(asset),
-            operations=dict.fromkeys(operation, Bounds(columns=tuple(column) or None, max_rows=max_rows)),
+            operations=_operations(operation, column, predicate, max_rows),
             purposes=purpose,
             scenarios=tuple(scenario) or None,
             outputs=[_output(name) for name in output],
@@ -106,6 +111,23 @@ def issue(
         raise ParameterError(f"{message} ({field})") from error
     write_text(out, grants.sign(claims, issuer.key) + "\n")
     print_fields(grant_fields(claims))
+
+
+def _operations(
+    operations: list[str], columns: list[str], predicates: list[str], max_rows: int | None
+) -> dict[str, Bounds]:
+    """Bounds of every operation. Predicates, in canonical form, are of those that check them."""
+    checked = {one.id for one in VERIFICATIONS}
+    if predicates and not checked & set(operations):
+        raise ParameterError(
+            f"--predicate goes with an --operation that checks it: {', '.join(sorted(checked))}"
+        )
+    named = tuple(str(verification.parse(text)) for text in predicates) or None
+    plain = Bounds(columns=tuple(columns) or None, max_rows=max_rows)
+    return {
+        name: plain.model_copy(update={"predicates": named}) if name in checked else plain
+        for name in operations
+    }
 
 
 @app.command()

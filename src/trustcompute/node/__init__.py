@@ -10,6 +10,9 @@ from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import Session, connect
+from trustcompute.node.statistics import MeteredStatistics
+from trustcompute.node.summing import MeteredSum
+from trustcompute.node.sums import Summable
 from trustcompute.node.verification import Published
 from trustcompute.node.verifying import MeteredVerification
 
@@ -19,11 +22,14 @@ __all__ = [
     "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",
+    "MeteredStatistics",
+    "MeteredSum",
     "MeteredVerification",
     "Node",
     "ProviderResult",
     "Published",
     "Session",
+    "Summable",
     "aggregate",
     "connect",
 ]

@@ -83,6 +83,38 @@ class PredicateEntry(Document):
     earlier: Annotated[list[Token], Field(max_length=8)] = []
 
 
+class LabelEntry(Document):
+    """A column that may be learnt of keys that match: what its values are, and how many bytes one may take."""
+
+    name: Name
+    kind: Annotated[str, Field(max_length=32)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+
+
+class ValueEntry(Document):
+    """A column that may be added up, and the bounds of what one key adds."""
+
+    column: Name
+    low: Annotated[str, Field(max_length=64)]
+    high: Annotated[str, Field(max_length=64)]
+    scale: Annotated[int, Field(ge=1, le=2**40)]
+
+
+class GroupsEntry(Document):
+    """A column to group by, and the groups that may be asked for."""
+
+    column: Name
+    labels: Annotated[list[str | int | bool], Field(min_length=1, max_length=64)]
+
+
+class SumsEntry(Document):
+    """What may be added up over keys that both sides hold, and the least group that must be asked for."""
+
+    values: Annotated[list[ValueEntry], Field(max_length=16)]
+    by: Annotated[list[GroupsEntry], Field(max_length=64)]
+    min_group: Annotated[int, Field(ge=1, le=2**31)]
+
+
 class CatalogEntry(Document):
     """A dataset as its holder describes it: names, kinds and counts, no values but those of public knowledge."""
 
@@ -95,7 +127,12 @@ class CatalogEntry(Document):
     keys: Annotated[list[KeyChoice], Field(max_length=64)]
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
+    sums: SumsEntry | None = None
+    statistics: Token | None = None
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
+    vector: Name | None = None
+    labels: Annotated[list[LabelEntry], Field(max_length=64)] = []
+    padded: bool = False  # the numbers of distinct keys are what the sets are filled up to
 
 
 class Catalog(Document):

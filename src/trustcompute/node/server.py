@@ -42,6 +42,7 @@ from trustcompute.node.dataset import Dataset, HeldDataset
 from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
+from trustcompute.node.statistics import tabulator
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
 from trustcompute.protocol.message import Frame
@@ -227,8 +228,8 @@ class Node:
         params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
         if params != claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
-        if computation.asked_by is not None:
-            computation.asked_by(params, claims.san, request.key)
+        if computation.check_asker is not None:
+            computation.check_asker(params, claims.san, request.key)
         record = self.broker.reserve(request, computation.operation)
         held = self._dataset(claims.dataset, request.grant)
         try:
@@ -278,6 +279,7 @@ class Node:
                 usage=operation.bound(claims.params, sizes),
                 deliver=partial(self._deliver, claims.jti, held, claims.params),
                 runs=runs,
+                arms=not computation.one_turn,
                 released=[release.run for release in record.releases],
                 source=source,
             )
@@ -323,6 +325,11 @@ class Node:
             if released is None:
                 raise JobInterrupted(f"run {asked.run} is not under way here: open the job again", record.id)
             answer = unpack(self.broker.outbox.read(record.id, released.run, released.turn))
+            if asked.turn > answer.turn:
+                raise JobForfeited(
+                    "the node no longer has what this job would go on from: it is charged, start a new one",
+                    record.id,
+                )
             if asked.turn != answer.turn:
                 raise RemoteProtocolError(
                     f"turn {asked.turn} came out of order: only turn {answer.turn} can be served again"
@@ -355,6 +362,7 @@ class Node:
         name = held.dataset.id
         if name in self._datasets and not again:
             raise ParameterError(f"there are two datasets {name!r}: give each an id of its own")
+        held.tabulator = tabulator(held, self.identity, self.broker.outbox.directory.parent)
         try:
             documents.CatalogEntry.model_validate(held.describe())
         except ValidationError as error:
@@ -362,7 +370,7 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
-        if held.dataset.aggregates or held.dataset.opens:
+        if held.dataset.aggregates or held.dataset.vector or held.dataset.opens:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         held.matches = self._matches

@@ -17,18 +17,22 @@ from trustcompute.broker import delegation
 from trustcompute.broker.request import ONE_PARTY, Parties
 from trustcompute.dp.groups import By
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import authority, bulk, intersection, planned, releasing
+from trustcompute.node import authority, bulk, intersection, planned, releasing, statistics, summing
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
 from trustcompute.node.client import Client
 from trustcompute.node.documents import KeyChoice, Quote, QuoteRequest
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease, MeteredReleaseQuote
+from trustcompute.node.statistics import MeteredStatistics
+from trustcompute.node.summing import MeteredSum, SumAsked
 from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.identity import Identity
 from trustcompute.psi import planner
 from trustcompute.psi.intersection import On
+from trustcompute.psi.padding import PadTo
+from trustcompute.psi.sums.terms import Noise
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
@@ -160,6 +164,8 @@ class Session(Client):
         reveal: Literal["consumer", "provider", "both"] = "consumer",
         protocol: planner.Protocol = "auto",
         runs: int = 1,
+        labels: str | Sequence[str] = (),
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -170,6 +176,10 @@ class Session(Client):
         output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
         protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
         runs: into how many buckets to cut the job, each a run of its own; for rows that only we learn.
+        labels: columns of theirs to learn of keys that match, of those the catalogue offers and the grant allows;
+            ``table()`` has them beside our rows (``psi.vole.v1``).
+        pad_to: a number of keys, or ``power-of-two``: to what ours are filled up, so that the node does not learn how
+            many we have; all are paid for. To go on with a job, pass the same.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
@@ -185,10 +195,53 @@ class Session(Client):
             reveal=reveal,
             protocol=protocol,
             runs=runs,
+            labelled=[labels] if isinstance(labels, str) else list(labels),
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             job=job,
         )
+
+    def intersect_sum(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredSum:
+        """How many keys of ours a dataset of the node's holds, and sums of its columns over them, but not which.
+
+        values, by: columns that the dataset's holder offers for this (``catalog``), with their bounds and groups.
+        min_group: the least number of keys that anything is told of; by default the least that is offered and granted.
+        noise: exact noise on each sum, charged to the grant and the dataset. The rest is as for ``intersect``.
+
+        Raises ``Refused`` also where too few keys match: the job is charged, its receipt kept, and nothing was opened.
+        """
+        asked = SumAsked(values, by, min_group, noise)
+        return summing.intersect_sum(
+            self, dataset, table, asked, on=on, purpose=purpose, scenario=scenario, job=job
+        )
+
+    def quote_sum(
+        self,
+        dataset: str,
+        *,
+        rows: int,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+    ) -> Quote:
+        """What ``intersect_sum`` with so many keys of ours would cost, and what is left. Spends nothing."""
+        return summing.quote(self, dataset, SumAsked(values, by, min_group, noise), rows=rows, on=on)
 
     def intersect_file(
         self,
@@ -200,6 +253,7 @@ class Session(Client):
         columns: Sequence[str] | None = None,
         protocol: planner.Protocol = "auto",
         runs: int | None = None,
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         resume: bool = False,
@@ -225,6 +279,7 @@ class Session(Client):
             on=on,
             protocol=protocol,
             runs=runs,
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             resume=resume,
@@ -380,6 +435,24 @@ class Session(Client):
         process.
         """
         return prepare(self, dataset, predicate, match, count)
+
+    def statistics(
+        self,
+        dataset: str,
+        sums: str | Sequence[str] = (),
+        *,
+        by: str | Sequence[str] = (),
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredStatistics:
+        """Count rows, and add up columns, by none to two columns of the node's; sensitive cells are suppressed.
+
+        sums: columns to add up, each with the number of its values and so its mean. Every cell says by which rule it
+        is suppressed, if it is. Raises as ``intersect`` does; ``Refused`` (``overlap``) where this table and those
+        told before could be subtracted; ``VerificationError`` for an answer that contradicts itself.
+        """
+        return statistics.ask(self, dataset, sums, by, purpose=purpose, scenario=scenario, job=job)
 
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""
