@@ -36,6 +36,7 @@ from trustcompute.verification import (
     question,
 )
 from trustcompute.verification.answer import VerifiedAnswer
+from trustcompute.verification.arbiter import Disputed, Evidence
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.download import Columns
@@ -116,9 +117,12 @@ class Kept:
         while ready:
             yield ready.popleft()
 
-    def reject(self, table: str) -> None:
-        """Its answers failed a check: it is not asked again, by any process that shares the directory."""
+    def reject(self, table: str, evidence: Evidence | None = None) -> None:
+        """Its answers failed a check: it is not asked again, by any process that shares the directory. evidence: kept
+        for an arbiter."""
         self._rejected.add(table)
+        if self._directory is not None and evidence is not None:
+            _write(self._directory / f"{table}.dispute", evidence.to_bytes())
         if self._directory is not None:
             _write(self._directory / f"{table}.rejected", b"")
 
@@ -179,8 +183,8 @@ def verify(
             found = yield from private.consumer(
                 promise, questions, check, known, rng, prepared=kept.take(promise.id), executor=executor
             )
-        except VerificationError:
-            kept.reject(promise.id)
+        except VerificationError as error:
+            kept.reject(promise.id, error.evidence if isinstance(error, Disputed) else None)
             raise
         kept.keep(promise.id, found.public)
         return found.answers[: len(asked.questions)]

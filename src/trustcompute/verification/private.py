@@ -30,7 +30,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.message import Column, Message
 from trustcompute.protocol.party import Party, receive, send
-from trustcompute.verification import answer, layout, pir, statement
+from trustcompute.verification import answer, arbiter, layout, pir, statement
 from trustcompute.verification.answer import Evaluated, Questions, VerifiedAnswer
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.cells import U32, U64
@@ -134,8 +134,9 @@ def consumer(
     if problems or public is None or found is None:
         raise problems[0]
     statement.verify(promise.id, [asked], [got["word"]], got["signature"], promise.holder)
-    for one, word in zip(asked, got["word"], strict=True):
-        check.verify(one, word)
+    with arbiter.disputable(promise.token, asked, got["word"], got["signature"]):
+        for one, word in zip(asked, got["word"], strict=True):
+            check.verify(one, word)
     columns = [pir.column_of(one, word) for one, word in zip(ready, got["word"], strict=True)]
     answers = [
         answer.opened(promise.token, said, found, index, answer.in_tree(public.tree, int(number), column))
