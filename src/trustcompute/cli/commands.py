@@ -13,6 +13,7 @@ from trustcompute.cli import (
     arbiter,
     ask,
     certificate,
+    consent,
     credit,
     demo,
     dispute,
@@ -65,6 +66,7 @@ app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
 verify.app.command("statistics")(statistics.statistics)
 verify.app.command("arbiter")(arbiter.arbiter)
+verify.app.add_typer(consent.app, name="consent")
 app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")

@@ -34,6 +34,7 @@
     subject = "tailnum"              # the key columns that name a record
     predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
     directory = "verification"       # where tables and their secrets are kept
+    consent = false                  # whether every question takes a token of the subject's
 
     [dataset.statistics]             # optional: what may be counted and added up by group
     by = ["engine", "manufacturer"]  # or {engine = ["Turbo-fan", "Turbo-jet"]}: the values that name groups
@@ -87,6 +88,7 @@ class VerifiedSettings(BaseModel):
     directory: str
     epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
     least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+    consent: bool = False
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})

@@ -36,6 +36,7 @@ class Computation:
 
     cut: where a job may have several runs, how many, the party of each, and what its data are.
     asked_by: refuses parameters that are not for the peer of that name and key.
+    admit: has the last word on a job, given its id and the time, before anything is touched.
     """
 
     operation: Operation
@@ -43,6 +44,7 @@ class Computation:
     provide: Provide
     cut: Cut | None = None
     asked_by: Callable[[Params, str, VerifyKey], None] | None = None
+    admit: Callable[[HeldDataset, Params, Sizes, str, int], None] | None = None
 
     def runs(self, params: Params) -> int:
         return 1 if self.cut is None else self.cut.runs(params)
@@ -136,7 +138,12 @@ COMPUTATIONS: Final = (
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
-        Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
+        Computation(
+            one,
+            partial(verification.rows, one.id),
+            verification.PROVIDERS[one.id],
+            admit=verification.admit,
+        )
         for one in VERIFICATIONS
     ),
     Computation(STATISTICS, statistics.rows, statistics.provide),

@@ -74,10 +74,12 @@ class UnitEntry(Document):
 
 
 class PredicateEntry(Document):
-    """What may be verified: the predicate's canonical text, and the signed descriptor of its table."""
+    """What may be verified: the predicate's canonical text, the signed descriptor of its table, and whether each
+    question takes a consent of the subject's."""
 
     text: Annotated[str, Field(min_length=1, max_length=128)]
     descriptor: Token
+    consent: bool = False
 
 
 class CatalogEntry(Document):

@@ -335,6 +335,7 @@ class Session(Client):
         on: Mapping[str, str] | None = None,
         mode: Mode = "auto",
         check: Check | None = None,
+        consent: Sequence[str] = (),
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -345,7 +346,8 @@ class Session(Client):
         records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
         those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
         holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
-        there is a check. check: from an auditor, for this table; private mode takes one.
+        there is a check. check: from an auditor, for this table; private mode takes one. consent: tokens of the
+        subjects, one for each different record asked about, where the dataset takes them.
 
         Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
         descriptor promises: the holder is not told, and the table is not asked again.
@@ -360,6 +362,7 @@ class Session(Client):
             on=on,
             mode=mode,
             check=check,
+            consent=consent,
             purpose=purpose,
             scenario=scenario,
             job=job,

@@ -22,6 +22,7 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.verification import bucket, operation, private, table, truth
+from trustcompute.verification.consent import Consents
 from trustcompute.verification.operation import BUCKET, PRIVATE
 from trustcompute.verification.table import LEAST_IN_BUCKET, About, Table
 
@@ -36,6 +37,7 @@ class Published:
     predicates: texts as ``verification.parse`` takes them. subject: the key columns that name a record. directory:
     where tables and their secrets are kept. epoch: of the keys; counted up to make all tables anew under other ones.
     least_in_bucket: records that a bucket of bucket mode holds at least.
+    consent: whether every question takes a token of the subject's (``verification.consent``).
     """
 
     predicates: Sequence[str]
@@ -43,6 +45,7 @@ class Published:
     directory: Path | str | None = None
     epoch: int = 1
     least_in_bucket: int = LEAST_IN_BUCKET
+    consent: bool = False
 
     def __post_init__(self) -> None:
         texts = [str(verification.parse(text)) for text in self.predicates]
@@ -56,15 +59,21 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables of a dataset, by the id of their descriptor."""
+    """The tables of a dataset, by the id of their descriptor. consents: takes tokens, where questions need them."""
 
     by_id: dict[str, Table]
     signer: SigningKey = field(repr=False)
+    consents: Consents | None = None
 
     def entries(self) -> list[dict[str, Any]]:
         """For the catalogue."""
         return [
-            {"text": one.descriptor.predicate, "descriptor": one.masked.token} for one in self.by_id.values()
+            {
+                "text": one.descriptor.predicate,
+                "descriptor": one.masked.token,
+                "consent": self.consents is not None,
+            }
+            for one in self.by_id.values()
         ]
 
 
@@ -103,7 +112,23 @@ def held_tables(
             executor=executor,
         )
         found[built.id] = built
-    return Tables(found, signer)
+    return Tables(found, signer, consents_of(published, dataset, seed) if published.consent else None)
+
+
+def consents_of(published: Published, dataset: str, seed: bytes | None = None) -> Consents:
+    """Issues and takes consents for a dataset. seed: its secret, read from its directory if left out."""
+    directory = None if published.directory is None else Path(published.directory)
+    secret = _kept(directory, "seed") if seed is None else seed
+    return Consents(secret, dataset, None if directory is None else directory / "consents")
+
+
+def admit(held: HeldDataset, params: Params, sizes: Sizes, job: str, now: int) -> None:
+    """Take the consents of a job, before it has touched anything. Raises ``Refused``."""
+    consents = held.verification.consents
+    if consents is not None:
+        consents.redeem(params.get("consent", []), params["predicate"], sizes.consumer, job=job, now=now)
+    elif "consent" in params:
+        raise ParameterError(f"dataset {held.dataset.id!r} takes no consents: leave them out")
 
 
 def rows(protocol: str, held: HeldDataset, params: Params) -> int:

@@ -116,6 +116,7 @@ def verify(
     purpose: str | None,
     scenario: str | None,
     job: str | None,
+    consent: Sequence[str] = (),
 ) -> MeteredVerification:
     """``Session.verify``."""
     promise = _promise(session, dataset, predicate, match)
@@ -138,6 +139,8 @@ def verify(
         mode=mode if begun is None else ("bucket" if begun["operation"] == BUCKET else "private"),
     )
     params = operation.parameters(chosen.operation, promise.said, promise.id, fetch=fetch)
+    if consent:
+        params["consent"] = list(consent)
 
     def party(_: object, rng: Rng) -> Party[list[VerifiedAnswer]]:
         known = None if fetch else public

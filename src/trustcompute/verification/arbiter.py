@@ -18,6 +18,7 @@ from typing import Final, Literal
 import numpy as np
 
 from trustcompute.errors import VerificationError
+from trustcompute.kernels.arrays import U8
 from trustcompute.primitives import canonical
 from trustcompute.primitives.signing import MAX_TOKEN, VerifyKey, token_hash
 from trustcompute.verification import descriptor, pir, statement, table
@@ -95,7 +96,7 @@ class Judgement:
 
 
 @contextmanager
-def disputable(token: str, asked: U32, answered: U32, signature: np.ndarray) -> Iterator[None]:  # type: ignore[type-arg]
+def disputable(token: str, asked: U32, answered: U32, signature: U8) -> Iterator[None]:
     """What fails inside was signed by the holder: raised as ``Disputed``."""
     try:
         yield

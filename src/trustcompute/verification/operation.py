@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Sizes, Usage
-from trustcompute.verification import answer
+from trustcompute.verification import answer, consent
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.layout import MAX_BUCKET_BITS, Shape
 from trustcompute.verification.lwe import DIMENSION
@@ -118,7 +118,7 @@ def leakage(protocol: str, params: Params) -> Leakage:
 OPERATIONS: Final = tuple(
     Operation(
         id=protocol,
-        check=partial(check, protocol),
+        check=consent.carried(partial(check, protocol)),
         output=lambda params: OutputForm.YES_NO,
         bound=partial(bound, protocol),
         leakage=partial(leakage, protocol),

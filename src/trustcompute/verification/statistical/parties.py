@@ -23,6 +23,7 @@ from trustcompute.protocol.message import Column
 from trustcompute.protocol.operation import Params
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.verification import statement
+from trustcompute.verification.statement import Array
 from trustcompute.verification.statistical import answer
 from trustcompute.verification.statistical.answer import Figures
 from trustcompute.verification.statistical.terms import Terms
@@ -40,7 +41,7 @@ class Promise:
 def provider(params: Params, tell: Callable[[], Figures], signer: SigningKey) -> Party[None]:
     """tell: looks at the data, once the job was armed."""
     told = tell()
-    parts = [told.status, told.rows, told.counts, told.sums]
+    parts: list[Array] = [told.status, told.rows, told.counts, told.sums]
     signature = statement.sign(params["terms"], [_asked(params)], parts, signer)
     yield from send(
         "statistics",
