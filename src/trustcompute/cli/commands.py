@@ -24,6 +24,7 @@ from trustcompute.cli import (
     identity,
     node,
     odrl,
+    opened,
     record,
     release,
     rules,
@@ -66,6 +67,7 @@ app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
 verify.app.command("statistics")(statistics.statistics)
 verify.app.command("arbiter")(arbiter.arbiter)
+verify.app.command("opened")(opened.opened)
 verify.app.add_typer(consent.app, name="consent")
 app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")

@@ -166,6 +166,10 @@ class Client:
         """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
         self._channel.action("cancel", JobRequest(job=job).encode())
 
+    def signed(self, job: str) -> str:
+        """The signed request of a job of ours that is not finished."""
+        return self._states.load(job).request
+
     def begun(self, job: str) -> dict[str, Any]:
         """What an interrupted job of ours asked for."""
         return self._states.load(job).asked

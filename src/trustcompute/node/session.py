@@ -36,6 +36,7 @@ from trustcompute.transport import Channel, FlightChannel
 from trustcompute.transport.client import TURN_SECONDS
 from trustcompute.verification import Check
 from trustcompute.verification.planner import Mode
+from trustcompute.verification.querylog import Opening
 
 
 def connect(
@@ -367,6 +368,11 @@ class Session(Client):
             scenario=scenario,
             job=job,
         )
+
+    def opening(self, job: str) -> Opening:
+        """What opens the record's commitment to the questions of a verification of ours: for a regulator who demands
+        it."""
+        return self.kept.opening(job)
 
     def prepare_verification(
         self,

@@ -123,7 +123,10 @@ def consents_of(published: Published, dataset: str, seed: bytes | None = None) -
 
 
 def admit(held: HeldDataset, params: Params, sizes: Sizes, job: str, now: int) -> None:
-    """Take the consents of a job, before it has touched anything. Raises ``Refused``."""
+    """Take the consents of a job, before it has touched anything. Raises ``Refused``; ``ParameterError`` for a job that
+    does not commit to what it asks about."""
+    if "commitment" not in params:
+        raise ParameterError("a question is committed to in the record: pass commitment (64 hex digits)")
     consents = held.verification.consents
     if consents is not None:
         consents.redeem(params.get("consent", []), params["predicate"], sizes.consumer, job=job, now=now)

@@ -24,10 +24,10 @@ import hmac
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -36,7 +36,6 @@ from trustcompute.kernels.arrays import U8
 from trustcompute.primitives import canonical, oprf
 from trustcompute.primitives.oprf import Mode
 from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.verification.predicate import parse
 
 MAX_TOKENS: Final = 128
@@ -48,8 +47,6 @@ PROOF: Final = 32
 
 _LABEL: Final = b"trustcompute consent 1\n"
 _TEXT: Final = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{86})\Z")
-
-Check = Callable[[Params, Sizes], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -227,19 +224,11 @@ class Consents:
         self._spent |= dict.fromkeys(digests, job)
 
 
-def carried(check: Check) -> Check:
-    """The check of an operation whose requests may carry consents: texts of tokens, in ``consent``."""
-
-    def checked(params: Params, sizes: Sizes) -> dict[str, Any]:
-        found = check({name: value for name, value in params.items() if name != "consent"}, sizes)
-        if "consent" not in params:
-            return found
-        texts = params["consent"]
-        if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_TOKENS:
-            raise ParameterError(f"consent must list 1 to {MAX_TOKENS} tokens: ask in several requests")
-        return found | {"consent": [str(Token.parse(text)) for text in texts]}
-
-    return checked
+def checked(value: object) -> list[str]:
+    """The parameter ``consent`` of a request: texts of tokens. Raises ``ParameterError``."""
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_TOKENS:
+        raise ParameterError(f"consent must list 1 to {MAX_TOKENS} tokens: ask in several requests")
+    return [str(Token.parse(text)) for text in value]
 
 
 def _read(path: Path) -> list[tuple[str, str]]:
