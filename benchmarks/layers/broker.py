@@ -8,9 +8,10 @@ job-clients:    as ``job``, from 8 threads; protocol postgres (a server is start
 group:          as ``job``, in groups of 256, signatures verified in a second process
 group-verified: the same with signatures verified before the clock starts
 grown:          2048 jobs as ``group-verified`` in a book that has that many entries already: rows are entries
+latency:        1000 jobs as ``job`` in a book of that many: what half, and all but a hundredth, took at most
 sweep:          end that many jobs whose leases ran out
 audit:          replay a log of that many jobs and compare every balance
-audit-tiles:    the same from tiles alone, with two processes beside: rows are entries
+audit-tiles:    the same from tiles alone, in one process (two threads of one core gain nothing): rows are entries
 clearing:       open a book of that many charges among 1,000 parties, read its log, close the period: rows are lines
 netting:        of such a closed period, the payments among all of them
 
@@ -34,7 +35,7 @@ LAYER = Layer(
     name="broker",
     tasks=dict.fromkeys(trustcompute_broker.TASKS, (1000,))
     | {"group": (8192,), "group-verified": (8192,), "grown": (1000, 1_000_000), "audit": (10_000,)}
-    | {"sweep": (100_000,), "audit-tiles": (1_000_000,)}
+    | {"latency": (1000, 10_000, 100_000, 1_000_000), "sweep": (100_000,), "audit-tiles": (1_000_000,)}
     | {"clearing": (10_000, 1_000_000), "netting": (10_000, 1_000_000)},
     roles=("process",),
     ours=trustcompute_broker.SYSTEM,

@@ -4,7 +4,8 @@ Every system is timed over the same thing, in the consumer's process: read its k
 protocol, and (``intersect``) write the matched keys to another. The provider reads its own CSV within that
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
 keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``; ``files`` is
-``intersect`` for files of any size, whose keys lie on disk; ``workers`` is the same with both parties of a
+``intersect`` for files of any size, whose keys lie on disk; ``parquet`` is ``intersect`` from Parquet to Parquet, for
+systems that know it; ``workers`` is the same with both parties of a
 bucket in one worker, one or two of them; ``protocol`` begins and ends with digests in memory. A wrong result
 fails the run.
 """
@@ -13,6 +14,10 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
 from benchmarks.layers.layer import Layer
 from benchmarks.peers import openmined, spu
@@ -32,10 +37,19 @@ def prepare(folder: Path, task: str, rows: int) -> int:
     keys = [f"{number:018d}" for number in numbers]
     write_keys(folder / "consumer.csv", keys[:rows])
     write_keys(folder / "provider.csv", sorted(keys[rows - shared :]))
+    if task == "parquet":
+        for role in ("consumer", "provider"):
+            write_parquet(folder / f"{role}.csv", folder / f"{role}.parquet")
     if task == "lookup":
         write_keys(folder / "consumer.csv", keys[rows - 1 : rows])
         return 1
     return shared
+
+
+def write_parquet(source: Path, target: Path) -> None:
+    """The same keys as text columns of a Parquet file."""
+    options = pyarrow.csv.ConvertOptions(column_types={"id": pa.string()})
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(source, convert_options=options), target)
 
 
 def _prepare_files(folder: Path, rows: int, shared: int) -> None:
@@ -52,6 +66,7 @@ LAYER = Layer(
     name="psi",
     tasks={
         "intersect": (2**14, 2**17),
+        "parquet": (2**20,),
         "files": (2**20,),
         "workers": (2**20,),
         "cardinality": (2**14,),

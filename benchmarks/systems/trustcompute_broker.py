@@ -23,9 +23,10 @@ from trustcompute.broker.grant import AssetClaim, new_grant
 from trustcompute.broker.job import Release
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.receipt import Receipt
-from trustcompute.broker.request import VerifiedRequest, countersign, new_request
+from trustcompute.broker.request import VerifiedRequest, countersign, new_job, new_request
 from trustcompute.errors import GrantError
 from trustcompute.primitives.identity import CertificateAuthority, Identity
+from trustcompute.primitives.signing import token_hash
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Usage
 
 __all__ = ["SYSTEM", "party", "version"]
@@ -38,6 +39,7 @@ TASKS = (
     "group",
     "group-verified",
     "grown",
+    "latency",
     "job-clients",
     "sweep",
     "audit",
@@ -47,6 +49,7 @@ TASKS = (
 THREADS = 64
 CLIENTS = 8
 GROWN_JOBS = 2048
+TIMED_JOBS = 1000
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_broker",
@@ -65,6 +68,9 @@ OPERATION = Operation(
 ANSWER = bytes(1024)
 USED = Usage(calls=1, rows=1000)
 TURN = hashlib.sha256(ANSWER).hexdigest()
+
+
+MEASURED = {"grown": GROWN_JOBS, "latency": TIMED_JOBS}  # jobs, where rows say how full the book is
 
 
 class Bench:
@@ -150,6 +156,15 @@ class Bench:
         self.broker.receipt(verified.job)
         return verified.job
 
+    def imagined(self, count: int) -> Iterator[VerifiedRequest]:
+        """Requests that nobody signed and checked, to fill a book with jobs that are not measured."""
+        grant = self.broker.verify(self.grant)
+        model = next(each for each in self.verified() if isinstance(each, VerifiedRequest))
+        for _ in range(count):
+            claims = model.claims.model_copy(update={"jti": new_job()})
+            token = f"{claims.jti}{model.token[len(claims.jti) :]}"
+            yield VerifiedRequest(claims, token, token_hash(token), grant, model.key)
+
     def run_many(self, verified: Iterable[VerifiedRequest | GrantError]) -> int:
         """The same in groups of 256."""
         work = (Work(each, OPERATION) for each in verified)
@@ -177,7 +192,7 @@ def party(job: Job) -> Iterator[Call]:
     folder = job.path("book")
     if job.task == "audit-tiles":
         log.write(folder, job.rows)
-        yield lambda: audit(folder, log.NAME, processes=2).size
+        yield lambda: audit(folder, log.NAME).size
         return
     if job.task in clearing.TASKS:
         with clearing.party(job) as call:
@@ -186,7 +201,7 @@ def party(job: Job) -> Iterator[Call]:
     count = CLIENTS if job.task == "job-clients" else THREADS
     with (
         _database(job.protocol) as database,
-        Bench(folder, GROWN_JOBS if job.task == "grown" else job.rows, database) as bench,
+        Bench(folder, MEASURED.get(job.task, job.rows), database) as bench,
         ThreadPoolExecutor(count) as threads,
         _verifier(job.task) as pool,
     ):
@@ -199,6 +214,7 @@ def party(job: Job) -> Iterator[Call]:
             "group": lambda: bench.run_many(bench.verified(pool)),
             "group-verified": lambda: bench.run_many(verified),
             "grown": lambda: bench.run_many(verified) and job.rows,
+            "latency": lambda: _timed(map, bench) and job.rows,
             "sweep": lambda: len(bench.broker.sweep()),
             "audit": lambda: audit(folder, bench.broker.log_key).jobs["posted"],
         }
@@ -211,6 +227,8 @@ def party(job: Job) -> Iterator[Call]:
             orphan(bench)
         if job.task == "grown":
             _grow(bench, job.rows)
+        if job.task == "latency":
+            bench.run_many(bench.imagined(job.rows))
         yield calls[job.task]
 
 

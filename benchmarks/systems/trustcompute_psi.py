@@ -1,7 +1,8 @@
 """Ours: a node and a session over Flight, with everything a metered computation has.
 
 Identities, the book and the grant are made before the clock starts. The timed call starts the node (which
-reads and digests its dataset), connects, intersects, and takes the receipt. A ``lookup`` is timed alone: the node runs,
+reads and digests its dataset), connects, intersects, and takes the receipt; the consumer digests its own file
+while the node starts. A ``lookup`` is timed alone: the node runs,
 the session is open and has the evaluated table. A ``protocol`` is timed alone as well: digests of the keys are in
 memory, the frames cross a bare socket, and a run before it is not timed.
 """
@@ -18,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow.csv
+import pyarrow.parquet
 
 from benchmarks.system import Call, Job, System
 from benchmarks.systems.version import version
@@ -32,6 +34,7 @@ SYSTEM = System(
     module="benchmarks.systems.trustcompute_psi",
     protocols={
         "intersect": PROTOCOLS,
+        "parquet": PROTOCOLS,
         "files": ("psi.vole.v1", "auto"),
         "cardinality": PROTOCOLS[:1],
         "workers": WORKERS,
@@ -85,7 +88,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         evaluated = job.path("tables") if job.task == "lookup" else None
         dataset = Dataset(
             DATASET,
-            job.input("provider.csv"),
+            _file(job),
             version="1",
             keys=["id"],
             evaluated=evaluated,
@@ -99,6 +102,10 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         serve()
         return lambda: None
     return serve
+
+
+def _file(job: Job) -> Path:
+    return job.input(f"{job.role}.{'parquet' if job.task == 'parquet' else 'csv'}")
 
 
 def _nothing() -> None:
@@ -140,12 +147,14 @@ def _workers(job: Job, stack: ExitStack) -> Call:
 
 
 def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    from trustcompute import tables
     from trustcompute.node import connect
     from trustcompute.primitives.identity import Identity
 
     grant = _await(job.path("grant"))
     identity = Identity.load(job.path("identity"))
     output = "count" if job.task == "cardinality" else "rows"
+    file = _file(job)
 
     if job.task == "lookup":
         session = stack.enter_context(
@@ -155,24 +164,25 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         return lambda: session.lookup(DATASET, job.input("consumer.csv"), on="id").count
 
     def intersect() -> int | None:
+        table = None if job.task == "files" else tables.prepared(file, "id", executor=executor)
         url = _await(job.path("url"))
         state = job.path("jobs") if job.task == "files" else None
         session = stack.enter_context(
             connect(url, identity=identity, grant=grant, state=state, executor=executor)
         )
-        if state is not None:
+        if table is None:
             return session.intersect_file(
                 DATASET,
-                job.input("consumer.csv"),
+                file,
                 on="id",
                 out=job.path("matched.csv"),
                 protocol=job.protocol,
                 progress=_tell,
             ).count
-        found = session.intersect(
-            DATASET, job.input("consumer.csv"), on="id", output=output, protocol=job.protocol
-        )
-        if output == "rows":
+        found = session.intersect(DATASET, table, on="id", output=output, protocol=job.protocol)
+        if job.task == "parquet":
+            pyarrow.parquet.write_table(found.table(), job.path("matched.parquet"))
+        elif output == "rows":
             pyarrow.csv.write_csv(found.table(), job.path("matched.csv"))
         return found.count
 

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trustcompute.broker import commands, delegation, meter, policy
+from trustcompute.broker import deciding, delegation, meter, policy
 from trustcompute.broker.grant import (
     AssetClaim,
     Bounds,
@@ -220,14 +220,14 @@ def _spend(chance: random.Random, tree: list[VerifiedGrant], outcome: Outcome) -
     for _ in range(2 * len(tree)):
         link = chance.choice(tree)
         usage = Usage(calls=1, rows=chance.randint(0, 5))
-        accounts = [commands.grant_account(each) for each in link.chain]
+        accounts = [deciding.grant_account(each) for each in link.chain]
         outcome.jobs += 1
         if any(meter.shortfalls(accounts, usage, DAY, balances)):
             outcome.turned_down += 1
             continue
-        meter.hold(accounts, usage, DAY, balances)
+        meter.hold(meter.places(accounts, usage, DAY), balances)
         if chance.random() < 0.7:
-            meter.settle([account.name for account in accounts], usage, usage, DAY, balances)
+            meter.settle(tuple(account.name for account in accounts), usage, usage, DAY, balances)
         above: VerifiedGrant | None = link  # not by ``chain``, by which accounts are found
         while above is not None:
             used[above.hash].update({"calls": usage.calls, "rows": usage.rows})

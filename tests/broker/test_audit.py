@@ -43,6 +43,8 @@ def busy(world: Any) -> Any:
     with pytest.raises(Refused):
         broker.reserve(world.verified(broker, grant, purpose="other"), world.operation)
     broker.redact(broker.incident("x", "bank.example"))
+    alone = broker.issue(world.claims())
+    broker.reserve(world.verified(broker, alone), world.operation)  # the others expire together
     world.clock.time += 3601
     broker.sweep()
     world.clock.time += 86400
@@ -83,7 +85,7 @@ def test_a_book_and_its_export_give_the_same_report(busy: Any) -> None:
     )
     money = {name for name in log.TYPES if name.startswith(MONEY)}
     assert set(report.entries) == log.TYPES - {"key.rotated", "key.confirmed", "grant.accepted"} - money
-    assert report.jobs == {"posted": 3, "voided": 1, "forfeited": 1, "denied": 1, "expired": 2}
+    assert report.jobs == {"posted": 3, "voided": 1, "forfeited": 1, "denied": 1, "expired": 3}
     totals = {
         (key.account[:5], key.unit): posted for key, posted in report.balances.items() if key.window == -1
     }
@@ -132,7 +134,10 @@ def test_any_changed_byte_of_an_entry_is_located(busy: Any, data: st.DataObject)
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE balances SET posted = posted - 1 WHERE unit = 'calls' AND time_window = -1", "calls of"),
+        (
+            "UPDATE balances SET posted = posted - 1 WHERE unit = 'calls' AND time_window = -1 AND posted > 0",
+            "calls of",
+        ),
         ("UPDATE balances SET pending = 0 WHERE pending > 0", "not what the entries add up to"),
         ("DELETE FROM balances WHERE unit = 'rows'", "rows of"),
         ("INSERT INTO balances VALUES ('grant:x', -1, 'rows', 5, 0, 9)", "rows of grant:x"),
@@ -218,6 +223,10 @@ def use(job: str, time: int = 0, kind: str = "job.posted", **fields: Any) -> tup
     return kind, time, {"job": job, **USE, **fields}
 
 
+def expired(*jobs: str, grant: str = "g") -> tuple[str, int, dict[str, Any]]:
+    return "jobs.expired", 0, {"grant": grant, "jobs": [[job, "0" * 64] for job in jobs]}
+
+
 def use_child(job: str, child: str = "h", **fields: Any) -> tuple[str, int, dict[str, Any]]:
     accounts = [f"grant:{child}", "grant:g", "dataset:d"]
     return use(job, **{"grant": child, "accounts": accounts, **fields})
@@ -254,6 +263,11 @@ def test_an_honest_log_passes(written: Any) -> None:
         ([*START, use("1"), use("1")], 4, "ended before"),
         ([*START, use("1"), use("1", kind="job.voided")], 4, "ended before"),
         ([*START, use("1", grant="h")], 3, "does not know"),
+        ([*START, expired("1", "1")], 3, "job 1 had ended before"),
+        ([*START, expired("1", "2"), use("2")], 4, "job 2 had ended before"),
+        ([*START, expired("1")], 3, "it ends several jobs, and names fewer"),
+        ([*START, expired("1", "2", grant="h")], 3, "does not know"),
+        ([*START, ("jobs.expired", 0, {"grant": "g", "jobs": ["1", "2"]})], 3, "missing or malformed"),
         ([*START, use("1"), use("2"), use("3")], 5, "beyond its limit of calls"),
         ([*START, use("1", usage={"calls": 3})], 3, "beyond its limit of calls"),
         ([*START, ("grant.revoked", 0, {"grant": "g"}), use("1")], 4, "revoked grant"),

@@ -124,7 +124,7 @@ def test_further_releases_of_a_job_are_recorded_without_a_charge(world: Any) -> 
     assert world.balances(broker)["grant", "calls"] == (1, 0)
     assert types(broker)[-2:] == ["job.posted", "job.released"]
     with pytest.raises(GrantError, match="not those that were released") as caught:
-        broker.countersign(world.countersigned(token, replace(more, releases=more.releases[:1])))
+        broker.countersign(world.countersigned(token, more.but(releases=more.releases[:1])))
     assert caught.value.field == "answers"
     broker.countersign(world.countersigned(token, more))
     broker.revoke(token_hash(grant), "over")
@@ -572,16 +572,16 @@ def test_countersigning_is_idempotent_and_only_the_requests_key_can(world: Any) 
     verified = broker.verify_request(token, peer=world.bank.name, grant=grant)
     job = broker.reserve(verified, world.operation)
     with pytest.raises(Conflict, match="no answer"):
-        broker.countersign(world.countersigned(token, replace(job, releases=(world.release(job.id),))))
+        broker.countersign(world.countersigned(token, job.but(releases=(world.release(job.id),))))
     posted = broker.post(job.id, release=world.release(job.id), usage=BOUND)
     good = world.countersigned(token, posted)
     cases = {
         "signature": lambda: _signed_by(SigningKey.generate(), world, token, posted),
         "request": lambda: world.countersigned(token + "x", posted),
         "answers": lambda: world.countersigned(
-            token, replace(posted, releases=(world.release(job.id, content="cc"),))
+            token, posted.but(releases=(world.release(job.id, content="cc"),))
         ),
-        "job": lambda: world.countersigned(token, replace(posted, id="0" * 32)),
+        "job": lambda: world.countersigned(token, posted.but(id="0" * 32)),
         "header": lambda: token,
     }
     for field, make in cases.items():

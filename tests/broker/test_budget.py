@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.broker.conftest import AUTHORITY
-from trustcompute.broker.audit import LEASES, audit
+from trustcompute.broker.audit import audit
+from trustcompute.broker.audit.accounts import LEASES
 from trustcompute.broker.budget import Form, Line
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.store.sqlite import BOOK_FILE
@@ -140,9 +141,9 @@ def test_an_audit_knows_until_when_an_old_epoch_may_be_debited(
 def test_a_charge_beyond_a_recipients_budget_is_caught_from_the_tiles(
     world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    from trustcompute.broker import commands
+    from trustcompute.broker import deciding
 
-    monkeypatch.setattr(commands, "quota_reasons", lambda *_: [])
+    monkeypatch.setattr(deciding, "quota_reasons", lambda *_: [])
     broker = world.broker(epoch="1", per_recipient=THREE)
     grant = broker.issue(world.claims(limits={}))
     if world.database is None:  # the database itself refuses what the code would have let through

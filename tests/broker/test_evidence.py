@@ -97,14 +97,14 @@ def test_a_missing_or_exchanged_token_is_named(
 
 def test_a_log_that_says_otherwise_of_a_grant_is_caught(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that logs a higher limit than it granted: its log is sound in itself, the token tells."""
-    from trustcompute.broker import commands
+    from trustcompute.broker import granting
 
-    honest = commands.grant_fields
+    honest = granting.grant_fields
 
     def lie(grant: Any) -> dict[str, Any]:
         return honest(grant) | {"limits": {"calls": {"total": 10**6}}}
 
-    monkeypatch.setattr(commands, "grant_fields", lie)
+    monkeypatch.setattr(granting, "grant_fields", lie)
     broker = world.broker()
     world.posted(broker, broker.issue(world.claims()))
     monkeypatch.undo()
@@ -129,10 +129,10 @@ def test_a_log_that_says_otherwise_of_a_request_is_caught(
 
 def test_a_charge_beyond_its_limit_per_call_is_caught(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a node would log it that charges more a call than it granted."""
-    from trustcompute.broker import commands
+    from trustcompute.broker import deciding
     from trustcompute.broker.grant import Limit
 
-    monkeypatch.setattr(commands, "quota_reasons", lambda *_: [])
+    monkeypatch.setattr(deciding, "quota_reasons", lambda *_: [])
     broker = world.broker()
     world.posted(broker, broker.issue(world.claims(limits={"rows": Limit(per_call=99)})))
     with pytest.raises(AuditError, match="beyond its limit of rows"):

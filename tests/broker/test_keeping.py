@@ -110,7 +110,13 @@ def test_orphans_are_swept_in_groups(world: Any) -> None:
     ended = broker.sweep()
     assert [job.state for job in ended].count(JobState.EXPIRED) == 300
     assert [job.state for job in ended].count(JobState.FORFEITED) == 300
-    assert broker.audit().checkpoints - before == 3, "600 jobs in three transactions"
+    report = broker.audit()
+    assert report.checkpoints - before == 3, "600 jobs in three transactions"
+    assert report.entries["jobs.expired"] < 4, "what comes to nothing together shares an entry"
+    assert broker.audit_evidence().requests == 600
+    lapsed = next(job for job in ended if job.state is JobState.EXPIRED)
+    shown = broker.receipt(lapsed.id).verify(broker.log_key).fields
+    assert [lapsed.id, lapsed.request] in shown["jobs"] and shown["grant"] == lapsed.grant
     assert world.balances(broker)["grant", "calls"] == (300, 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,7 @@ class Lives(RuleBasedStateMachine):
         else:
             release = self.world.release(job)
             with pytest.raises(Conflict):
-                self.broker.countersign(self.world.countersigned(token, replace(record, releases=(release,))))
+                self.broker.countersign(self.world.countersigned(token, record.but(releases=(release,))))
 
     @rule(which=st.integers(0, 1))
     def revoke(self, which: int) -> None:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trustcompute.broker.clearing import contribution
@@ -19,7 +19,7 @@ from trustcompute.protocol.operation import Usage
 PARTIES = ("a", "b", "c", "d")
 ALL = [frozenset(p for n, p in enumerate(PARTIES) if mask >> n & 1) for mask in range(16)]
 games = st.fixed_dictionaries({each: st.fractions(-50, 50, max_denominator=12) for each in ALL})
-FEW = settings(max_examples=20, deadline=None)
+FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.property

@@ -17,8 +17,10 @@ import pytest
 
 from trustcompute import errors
 from trustcompute.broker.audit import read_log
+from trustcompute.broker.broker import Broker
 from trustcompute.cli import main
 from trustcompute.cli.app import EXIT_CODES, exit_code
+from trustcompute.primitives.identity import Identity
 
 NODE = """
 identity = "identity"
@@ -418,7 +420,10 @@ def test_a_stopped_nodes_book_gets_a_new_key(asking, capsys):
     Path("registry/old.toml").write_text(NODE.replace('book = "book"', 'book = "turned"'))
     made = ["identity", "create", "registry/next", "--name", "registry.example", "--authority", "authority"]
     assert run(capsys, *made)[0] == 0
-    assert run(capsys, "statement", "registry/old.toml", "--start", "2026-01-01")[0] == 0  # makes the book
+    shown = "statement", "registry/old.toml", "--start", "2026-01-01"
+    assert run(capsys, *shown)[0] == 7, "who only looks makes no book"
+    Broker.open(Path("registry/turned"), Identity.load("registry/identity")).close()
+    assert run(capsys, *shown)[0] == 0
     code, printed, _ = run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")
     assert (code, "new key" in printed) == (0, True)
     assert run(capsys, "identity", "rotate", "registry/old.toml", "registry/next")[0] == 7

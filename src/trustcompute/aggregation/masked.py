@@ -17,6 +17,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -28,8 +29,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.encoding import add_noise, in_range
+from trustcompute.aggregation.encoding import Vector, add_noise, in_range, whole
 from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
+from trustcompute.aggregation.pieces import Masked, add_up, cut, send_all
 from trustcompute.aggregation.roster import (
     KEY,
     SIGNATURE,
@@ -69,16 +71,18 @@ _NONCE: Final = bytes(12)  # every box has a key of its own
 def contributor(
     about: Round,
     member: Member,
-    values: Callable[[], I64],
+    values: Callable[[], Vector],
     rng: Rng,
     cohorts: Cohorts,
 ) -> Party[I64 | None]:
     """One party. values: its vector, int64[spec.slots], called when the round begins; returns the sum where the
     specification reveals it to everyone."""
     me, vector = about.place(member.name), values()
-    if vector.shape != (about.spec.slots,):
+    if len(vector) != about.spec.slots:
         raise LocalProtocolError("a contributor brings one integer for each slot")
-    add_noise(vector, about.spec, about.threshold, rng)
+    if about.spec.noise is not None:
+        vector = noisy = whole(vector)
+        add_noise(noisy, about.spec, about.threshold, rng)
     secrets = _Secrets.draw(rng)
     yield from send("advertise", releases=False, **advert_columns(_advertise(about, member, secrets)))
 
@@ -97,10 +101,9 @@ def contributor(
     _check_enough(about, me, sharing)
     opened = _opened(roster, sharing, me, secrets, got["box"]) | {me: own}
     tag_key = _tag_key(roster, sharing, opened) if about.spec.reveal == "everyone" else b""
-    if tag_key:
-        vector = np.concatenate([vector, masks.tags(vector, tag_key) + _pad(tag_key, member.name)])
-    masks.apply(vector, *_masks(roster, me, sharing, secrets))
-    yield from send("masked", value=vector)
+    pad = _pad(tag_key, member.name) if tag_key else np.empty(0, dtype=np.int64)
+    streams = partial(_masks, roster, me, sharing, secrets)
+    yield from send_all(Masked(vector, streams, tag_key, pad), member.name, passes=len(sharing))
     del vector
 
     got = yield from receive("survivors", member=Column("u1", (AtMost(len(sharing)),)))
@@ -118,8 +121,11 @@ def contributor(
     if about.spec.reveal != "everyone":
         return None
 
-    got = yield from receive("opened", value=Column("i8", (about.spec.slots + TAGS,)))
-    return _verified(about, survivors, tag_key, np.array(got["value"]))
+    opened_sum = np.empty(about.spec.slots + TAGS, dtype=np.int64)
+    for start, stop in cut(len(opened_sum)):
+        got = yield from receive("opened", value=Column("i8", (stop - start,)))
+        opened_sum[start:stop] = got["value"]
+    return _verified(about, survivors, tag_key, opened_sum)
 
 
 def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tuple[str, ...]]]:
@@ -150,12 +156,7 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
 
     width = about.spec.slots + (TAGS if about.spec.reveal == "everyone" else 0)
     total = np.zeros(width, dtype=np.int64)
-
-    def add(_: str, got: Message) -> bool:
-        np.add(total, got["value"], out=total)
-        return True
-
-    names = yield from gather("masked", boxes, at_least=enough, take=add, value=Column("i8", (width,)))
+    names = yield from add_up(total, boxes, enough)
     survivors = tuple(about.place(name) for name in names)
     yield from scatter(dict.fromkeys(names, message("survivors", member=places(survivors))))
 
@@ -176,13 +177,14 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
     )  # fmt: skip
     _unmask(roster, sharing, survivors, {about.place(name): one for name, one in shares.items()}, total)
     sums = total[: about.spec.slots]
-    if not in_range(sums, about.spec).all():
+    if not in_range(sums, about.spec):
         raise VerificationError(
             "a sum lies outside what the specification allows: a contributor broke the protocol"
         )
     if about.spec.reveal == "everyone":
-        yield from scatter(dict.fromkeys(shares, message("opened", value=total)))
-    return sums, tuple(names)
+        for start, stop in cut(width):
+            yield from scatter(dict.fromkeys(shares, message("opened", value=total[start:stop])))
+    return sums, names
 
 
 @dataclass(frozen=True)
@@ -316,7 +318,7 @@ def _tag_key(roster: Roster, sharing: Sequence[int], opened: Mapping[int, bytes]
 
 def _pad(tag_key: bytes, name: str) -> I64:
     """What hides one party's tags: used once."""
-    return Stream(tag_key, b"pad " + name.encode()).next(TAGS).copy()
+    return Stream(tag_key, b"pad " + name.encode()).next(TAGS, masks.room())
 
 
 def _survivors_statement(roster: Roster, sharing: Sequence[int], survivors: Sequence[int]) -> bytes:
@@ -399,15 +401,17 @@ def _verified(about: Round, survivors: Sequence[int], tag_key: bytes, opened: I6
     expected = masks.tags(sums, tag_key)
     for place in survivors:
         expected += _pad(tag_key, about.parties[place])
-    if not hmac.compare_digest(expected.tobytes(), shown.tobytes()) or not in_range(sums, about.spec).all():
+    if not hmac.compare_digest(expected.tobytes(), shown.tobytes()) or not in_range(sums, about.spec):
         raise RemoteProtocolError("the sum that was opened is not the sum of what the contributors sent")
     return sums
 
 
 def message_bytes(spec: Spec, parties: int) -> int:
-    """The most bytes of message bodies of one contributor's exchange: a function of what is declared."""
+    """The most bytes of message bodies of one contributor's exchange: a function of what is declared. Pieces that are
+    sent again, because somebody vanished, are not counted."""
     advert = MAX_CERTIFICATE + sum(FORM.values()) + SIGNATURE
     width = 8 * (spec.slots + (TAGS if spec.reveal == "everyone" else 0))
     per_party = (advert + 9) + 2 * BOX + 1 + 1 + (1 + SIGNATURE) + KEY + SEED
     opened = 8 * (spec.slots + TAGS) if spec.reveal == "everyone" else 0
-    return advert + parties * per_party + SIGNATURE + width + opened
+    asked = 8 * (len(cut(width // 8)) + 1)
+    return advert + parties * per_party + SIGNATURE + width + asked + opened

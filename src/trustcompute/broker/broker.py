@@ -16,36 +16,33 @@ is trusted to ask the broker before it computes.
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from threading import Lock
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from trustcompute.broker import audit as auditing
 from trustcompute.broker import (
     backup,
     batch,
     budget,
-    clearing,
     commands,
     credit,
-    delegation,
     evidence,
     grant,
+    granting,
     log,
-    meter,
+    many,
     policy,
+    quote,
+    receipt,
     request,
     rotation,
     rules,
     standing,
     tiles,
+    upkeep,
 )
 from trustcompute.broker import order as orders
 from trustcompute.broker.audit import AuditReport
@@ -53,168 +50,95 @@ from trustcompute.broker.batch import Asked
 from trustcompute.broker.budget import Line
 from trustcompute.broker.clearing import Statement
 from trustcompute.broker.clearing.house import ClearingHouse
+from trustcompute.broker.cosigned import Cosigned
 from trustcompute.broker.credit import Credit
 from trustcompute.broker.credit import Event as CreditEvent
 from trustcompute.broker.evidence import EvidenceReport
 from trustcompute.broker.grant import Grant, VerifiedGrant
-from trustcompute.broker.job import Fault, JobRecord, JobState, Release
+from trustcompute.broker.job import Fault, JobRecord, Release
+from trustcompute.broker.keyring import Keyring
 from trustcompute.broker.log import Entry, Opening
+from trustcompute.broker.many import Answer, Work
 from trustcompute.broker.memory import Memory
 from trustcompute.broker.notice import topics
 from trustcompute.broker.order import VerifiedOrder
-from trustcompute.broker.outbox import Outbox, keep
-from trustcompute.broker.policy import Asset, Decision
+from trustcompute.broker.outbox import Outbox
+from trustcompute.broker.policy import Asset
 from trustcompute.broker.publish import Publish
+from trustcompute.broker.quote import Explanation, Quote
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.register import Register
 from trustcompute.broker.request import Request, VerifiedRequest
 from trustcompute.broker.rules import Reference, Rules
 from trustcompute.broker.standing import Standing
-from trustcompute.broker.store import Evidence, Reader, Store
-from trustcompute.broker.store.sqlite import SqliteStore
-from trustcompute.broker.watch import Hook, SplitView, Watch
-from trustcompute.broker.witness import Contradicted, Quorum, Witnessing, ask
-from trustcompute.broker.writer import MAX_GROUP, Book, Clock, Command, Writer
+from trustcompute.broker.store import Evidence, Store
+from trustcompute.broker.store.sqlite import SqliteStore, SystemClock
+from trustcompute.broker.watch import Hook, Watch
+from trustcompute.broker.witness import Quorum, Witnessing
+from trustcompute.broker.writer import Book, Clock, Writer
 from trustcompute.errors import (
     GrantError,
-    JobForfeited,
-    LocalProtocolError,
     ParameterError,
     StoreError,
-    TransportError,
     TrustcomputeError,
     VerificationError,
 )
 from trustcompute.primitives import checkpoint
-from trustcompute.primitives.checkpoint import CosignerKey, NoteKey
+from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.signing import VerifyKey, token_hash
 from trustcompute.protocol.operation import Operation, Params, Sizes, Usage
 
+if TYPE_CHECKING:
+    from trustcompute.broker.store.postgres import PostgresStore
+
+__all__ = ["Answer", "Broker", "Explanation", "Quote", "SystemClock", "Work"]
+
 OUTBOX: Final = "outbox"
-COSIGNED_FILE: Final = "cosigned"
-CACHED_GRANTS: Final = 1024
 MAX_CODE: Final = 200  # characters of a reason or a detail
 
 
-class SystemClock:
-    """The machine's wall clock."""
-
-    def now(self) -> int:
-        return int(time.time())
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """What a job may cost. usage: the most it may use; price: of that, exact, in minor units of the currency.
-
-    left: what is left of the grant's limits now, by unit and span (``total``, ``per_call``, ``per_day``).
-    """
-
-    usage: Usage
-    price: Fraction
-    currency: str | None
-    left: Mapping[str, Mapping[str, int]]
-
-    def to_document(self) -> dict[str, Any]:
-        left = {
-            unit: {span: str(amount) for span, amount in spans.items()} for unit, spans in self.left.items()
-        }
-        usage = meter.usage_document(self.usage)
-        return {"usage": usage, "price": str(self.price), "currency": self.currency, "left": left}
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What would be decided, rule by rule, and what it would cost: ``Broker.explain``."""
-
-    decision: Decision
-    quote: Quote
-
-    @property
-    def allowed(self) -> bool:
-        return self.decision.allowed
-
-    @property
-    def reasons(self) -> tuple[policy.Reason, ...]:
-        return self.decision.reasons
-
-    def to_document(self) -> dict[str, Any]:
-        verdicts = [
-            {
-                "rule": verdict.rule,
-                "allowed": verdict.allowed,
-                "kept": verdict.kept,
-                "reasons": [reason.to_document() for reason in verdict.reasons],
-            }
-            for verdict in self.decision.verdicts
-        ]
-        return {
-            "allowed": self.allowed,
-            "verdicts": verdicts,
-            "versions": dict(self.decision.versions),
-            "quote": self.quote.to_document(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One job for ``run_many``. request: verified, or why it is not, which is then the job's outcome."""
-
-    request: VerifiedRequest | GrantError
-    operation: Operation
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a job releases, and what it used of all it reserved."""
-
-    release: Release
-    usage: Usage
-
-
 class Broker:
-    """See the module. Any number of threads may share one; after a fork, open a new one."""
+    """See the module. Any number of threads may share one; after a fork, open a new one.
+
+    log_key: what verifies this log's receipts and checkpoints; give it to consumers and auditors.
+    """
 
     def __init__(
         self,
         store: Store,
-        outbox: Outbox,
-        identity: Identity,
+        directory: Path,
+        key: NoteKey,
         clock: Clock,
         *,
+        identity: Identity | None,
         trusted: Iterable[VerifyKey],
         hooks: Sequence[Hook] = (),
     ) -> None:
-        """For ``open``, which also recovers."""
-        self.identity = identity
-        self.outbox = outbox
-        self._store = store
-        self._directory = outbox.directory.parent
-        self._sizes: dict[CosignerKey, int] = {}  # of the log, when each witness last cosigned it
-        origin = log.origin_of(identity.name)
-        ledger = Memory(store) if isinstance(store, SqliteStore) else store
+        """For ``open``, which also recovers. key: of the log; identity: ``None`` where the book is only read."""
+        self.log_key = key
+        self._name, self._key, self._identity, self._store = log.name_of(key), key.key, identity, store
+        self._outbox = None if identity is None else Outbox(directory / OUTBOX)
+        ledger = Memory(store) if isinstance(store, SqliteStore) and identity is not None else store
+        signer = None if identity is None else identity.key
         self._watch = Watch(hooks)
-        self._writer = Writer(ledger, origin, identity.key, clock, self._watch)
-        self.clearing = ClearingHouse(self._writer, identity.name, identity.key.public)
-        self.certificates = Register(self._writer, identity, self.clearing.fold)
-        keys = (identity.key.public, *trusted)
-        self._trusted = {key.thumbprint: key for key in keys}
-        self._past: dict[str, VerifyKey] = {}  # keys that this log had before
-        self._stolen: frozenset[str] = frozenset()  # of these, by thumbprint
-        self._verified: OrderedDict[str, VerifiedGrant] = OrderedDict()
-        self._cache_mutex = Lock()
+        self._writer = Writer(ledger, key.name, signer, clock, self._watch)
+        self.clearing = ClearingHouse(self._writer, self._name, key.key)
+        self.certificates = Register(self._writer, key, signer, self.clearing.fold)
+        self._keys = Keyring(self._writer, self._name, (key.key, *trusted))
+        self._cosigned = Cosigned(directory, self._writer, self._watch)
 
     @classmethod
     def open(
         cls,
         directory: Path | str,
-        identity: Identity,
+        identity: Identity | NoteKey,
         *,
         clock: Clock | None = None,
         trusted: Iterable[VerifyKey] = (),
         database: str | None = None,
         hooks: Sequence[Hook] = (),
+        read_only: bool = False,
     ) -> Broker:
         """Open the book in a directory, or begin one, and settle what an earlier process left half done.
 
@@ -224,59 +148,68 @@ class Broker:
         the first settles what is left open, and of one that dies later the leases run out; hooks: told what
         happens in the book (``watch``). Raises ``StoreError``: in use by another process, of another log or
         release, damaged, no space.
+
+        read_only: for operators and regulators, of a copy or while a node runs, with the log's key in place of an
+        identity. Everything that only looks works (statements, receipts, quotes, the audit); what would change the
+        book, or tell an answer, raises ``StoreError``, and nothing is recovered, swept or written.
         """
         directory = Path(directory)
-        origin = log.origin_of(identity.name)
-        if database is not None:
-            return cls._open_postgres(directory, database, identity, clock, trusted=trusted, hooks=hooks)
-        store = SqliteStore.open(directory, origin=origin, key=identity.thumbprint)
-        try:
+        if read_only:
+            key = identity if isinstance(identity, NoteKey) else identity_key(identity)
+            return cls._open_to_read(directory, key, clock, trusted=trusted, database=database)
+        if isinstance(identity, NoteKey):
+            raise ParameterError("with a log's key a book is read: open it read_only, or with its identity")
+        key = identity_key(identity)
+        store: SqliteStore | PostgresStore
+        if database is None:
+            store = SqliteStore.open(directory, origin=key.name, key=identity.thumbprint)
+        else:
+            store = _postgres().open(database, origin=key.name, key=identity.thumbprint)
+        with _closed_where_it_fails(store):
             broker = cls(
-                store,
-                Outbox(directory / OUTBOX),
-                identity,
-                clock or SystemClock(),
-                trusted=trusted,
-                hooks=hooks,
-            )
-            broker._begin()
-            broker.recover()
-        except BaseException:
-            store.close()
-            raise
-        return broker
-
-    @classmethod
-    def _open_postgres(
-        cls,
-        directory: Path,
-        database: str,
-        identity: Identity,
-        clock: Clock | None,
-        *,
-        trusted: Iterable[VerifyKey],
-        hooks: Sequence[Hook],
-    ) -> Broker:
-        from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
-
-        store = PostgresStore.open(database, origin=log.origin_of(identity.name), key=identity.thumbprint)
-        try:
-            broker = cls(
-                store,
-                Outbox(directory / OUTBOX),
-                identity,
-                clock or store.clock,
-                trusted=trusted,
-                hooks=hooks,
+                store, directory, key, clock or store.clock, identity=identity, trusted=trusted, hooks=hooks
             )
             broker._begin()
             if store.alone:
                 broker.recover()
             store.admit_others()
-        except BaseException:
-            store.close()
-            raise
         return broker
+
+    @classmethod
+    def _open_to_read(
+        cls,
+        directory: Path,
+        key: NoteKey,
+        clock: Clock | None,
+        *,
+        trusted: Iterable[VerifyKey],
+        database: str | None,
+    ) -> Broker:
+        store: SqliteStore | PostgresStore
+        store = SqliteStore.read_only(directory) if database is None else _postgres().read_only(database)
+        with _closed_where_it_fails(store):
+            broker = cls(store, directory, key, clock or store.clock, identity=None, trusted=trusted)
+            if not _signed_by(broker.checkpoint(), key):
+                raise StoreError(
+                    f"the newest checkpoint is not signed by {key.name} with the key that was given: "
+                    "read the book with the key that its log has now"
+                )
+            broker._keys.learn()
+        return broker
+
+    @property
+    def identity(self) -> Identity:
+        """Of the node. Raises ``StoreError`` where the book was opened to read."""
+        if self._identity is None:
+            raise StoreError(log.READ_ONLY)
+        return self._identity
+
+    @property
+    def outbox(self) -> Outbox:
+        """Answers that are kept. Raises ``StoreError`` where the book was opened to read."""
+        if self._outbox is None:
+            raise StoreError(log.READ_ONLY)
+        return self._outbox
 
     def __enter__(self) -> Self:
         return self
@@ -288,16 +221,11 @@ class Broker:
         """Let go of the book. What is open stays as it is and is settled at the next ``open``."""
         self._writer.close()
 
-    @property
-    def log_key(self) -> NoteKey:
-        """What verifies this log's receipts and checkpoints; give it to consumers and auditors."""
-        return log.log_key(self.identity.name, self.identity.key.public)
-
     # Grants and datasets
 
     def register(self, asset: Asset) -> None:
         """Describe a dataset, or describe it anew. Its limits hold across all grantees and versions."""
-        self._writer.commit_one(commands.Register(asset))
+        self._writer.commit_one(granting.Register(asset))
 
     def budget(self, dataset: str) -> list[Line]:
         """What was taken of a dataset since it is registered: in all, by epoch and by recipient, with the limits."""
@@ -310,8 +238,8 @@ class Broker:
         ``GrantError`` where an agreement with the grantee about the asset is in force, on another plan.
         """
         token = grant.sign(claims, self.identity.key)
-        verified = delegation.verify(token, self._trusted, claims.aud)
-        self.clearing.issue(claims, commands.Issue(verified))
+        verified = self._keys.signed(token, claims.aud)
+        self.clearing.issue(claims, granting.Issue(verified))
         return token
 
     def revoke(self, grant_hash: str, reason: str) -> None:
@@ -321,7 +249,7 @@ class Broker:
         """
         if len(grant_hash) != 64 or not set(grant_hash) <= set("0123456789abcdef"):
             raise ParameterError("a grant is revoked by its hash: 64 hex digits, SHA-256 of the token")
-        self._writer.commit_one(commands.Revoke(grant_hash, reason[:MAX_CODE]))
+        self._writer.commit_one(granting.Revoke(grant_hash, reason[:MAX_CODE]))
 
     def order(self, token: str, grant: str) -> VerifiedOrder:
         """Carry out a signed order about a grant (``order``), from the next transaction on.
@@ -336,20 +264,11 @@ class Broker:
             audience=self.identity.name,
             now=self._writer.now(),
         )
-        if found.claims.iss in self._stolen:
-            raise GrantError("the order is signed with a key that was compromised", "iss")
-        self._writer.commit_one(orders.Give(found, (self.identity.thumbprint, *self._past)))
+        self._keys.check_order(found)
+        self._writer.commit_one(orders.Give(found, (self.identity.thumbprint, *self._keys.past)))
         if found.claims.do == "exit":
-            self._end([found.claims.grant])
+            upkeep.end(self._writer, [found.claims.grant])
         return found
-
-    def _end(self, ending: Sequence[str]) -> None:
-        """End the grants among these, all given up, under which no job is open."""
-        if not ending:
-            return
-        with self._writer.view() as (reader, _):
-            busy: set[str] = set().union(*(meter.grants_of(job.accounts) for job in reader.open_jobs()))
-        self._writer.commit_all([orders.End(grant) for grant in ending if grant not in busy])
 
     def standing(self, verified: VerifiedGrant) -> Standing:
         """How a grant and all it was delegated from stand now."""
@@ -365,8 +284,8 @@ class Broker:
         It must be signed by this identity or by somebody whose grants count, and be newer than the one in force. Raises
         ``GrantError`` with the field.
         """
-        found = rules.verify(token, self._trusted, self.identity.name)
-        older = tuple(self._past) if found.iss == self.identity.thumbprint else ()
+        found = rules.verify(token, self._keys.trusted, self._name)
+        older = tuple(self._keys.past) if found.iss == self.identity.thumbprint else ()
         self._writer.commit_one(Publish(found, token, token_hash(token), older))
         return found
 
@@ -399,19 +318,7 @@ class Broker:
 
         Dates and revocation are not part of it: they are looked at in every transaction.
         """
-        hash_ = token_hash(token) if token.isascii() else ""  # of all its links
-        with self._cache_mutex:
-            known = self._verified.get(hash_)
-            if known is not None:
-                self._verified.move_to_end(hash_)
-                return known
-        verified = delegation.verify(token, self._trusted | self._past, self.identity.name)
-        self._check_issuer(verified)
-        with self._cache_mutex:
-            self._verified[hash_] = verified
-            while len(self._verified) > CACHED_GRANTS:
-                self._verified.popitem(last=False)
-        return verified
+        return self._keys.verify(token)
 
     def verify_request(self, token: str, *, peer: str, grant: str) -> VerifiedRequest:
         """Check a request and the grant it was made under; what fails is counted per peer and hour.
@@ -421,10 +328,11 @@ class Broker:
         try:
             verified = self.verify(grant)
             return request.verify(
-                token, grant=verified, audience=self.identity.name, peer=peer, now=self._writer.now()
+                token, grant=verified, audience=self._name, peer=peer, now=self._writer.now()
             )
         except GrantError:
-            self.count_failure(peer)
+            if self._identity is not None:
+                self.count_failure(peer)
             raise
 
     def verify_requests(
@@ -434,9 +342,9 @@ class Broker:
 
         executor: processes to verify in. A signature costs as much as all the rest of a job in a group.
         """
-        found = batch.verify(asked, self.verify, self.identity.name, self._writer.now(), executor)
+        found = batch.verify(asked, self.verify, self._name, self._writer.now(), executor)
         for each, result in zip(asked, found, strict=True):
-            if isinstance(result, GrantError):
+            if isinstance(result, GrantError) and self._identity is not None:
                 self.count_failure(each.peer)
             yield result
 
@@ -477,18 +385,7 @@ class Broker:
         From documents, the dataset's description and the meter alone, never from data. Raises ``ParameterError`` for
         parameters the operation does not take.
         """
-        with self._writer.view() as (reader, tree):
-            book = Book(reader, [commands.touched(verified, asked)], self._writer.now(), tree.size)
-            decision, usage, accounts = commands.decide(book, verified, asked, operation)
-            left = meter.left(
-                commands.lowered(
-                    book.notice, verified, [account for account in accounts if not account.shared]
-                ),
-                book.day,
-                book.balances,
-            )
-        price = verified.claims.price
-        return Explanation(decision, Quote(usage, clearing.most(price, usage), price.currency, left))
+        return quote.explain(self._writer, verified, asked, operation)
 
     def admit(self, verified: VerifiedGrant) -> None:
         """Before anything is looked up for the holder of a grant. Raises ``Refused`` unless it is in force."""
@@ -502,16 +399,7 @@ class Broker:
 
         Raises ``ParameterError`` for parameters the operation does not take.
         """
-        usage = operation.bound(operation.check(params, sizes), sizes)
-        claims = verified.claims
-        accounts = [commands.grant_account(link) for link in verified.chain]
-        with self._writer.view() as (reader, _):
-            day = meter.day_of(self._writer.now())
-            balances = reader.balances([account.name for account in accounts], [meter.TOTAL, day])
-            parties = {link.claims.cnf.jkt for link in verified.chain}
-            notices = reader.notices([credit.name_of(party) for party in parties])
-        left = meter.left(commands.lowered(notices.get, verified, accounts), day, balances)
-        return Quote(usage, clearing.most(claims.price, usage), claims.price.currency, left)
+        return quote.quote(self._writer, verified, operation, params, sizes)
 
     def reserve(self, verified: VerifiedRequest, operation: Operation) -> JobRecord:
         """Decide, and reserve the most the job may use, in one transaction.
@@ -554,43 +442,7 @@ class Broker:
         raised, which goes on to the caller. What went wrong with a job stands in its place of the result; a
         job that was charged before gives its receipt. Raises ``StoreError`` where nothing could be written.
         """
-        done: list[Receipt | TrustcomputeError] = []
-        waiting = iter(work)
-        while group := list(itertools.islice(waiting, MAX_GROUP)):
-            done += self._run_group(group, answer)
-        return done
-
-    def _run_group(
-        self, work: Sequence[Work], answer: Callable[[JobRecord], Answer]
-    ) -> list[Receipt | TrustcomputeError]:
-        found: list[Any] = [each.request for each in work]
-        asked = {
-            place: commands.Reserve(each.request, each.operation)
-            for place, each in enumerate(work)
-            if not isinstance(each.request, TrustcomputeError)
-        }
-        self._step(found, asked)
-        self._step(found, {n: commands.Arm(each.id) for n, each in _open(found).items()})
-        charges: dict[int, Command] = {}
-        try:
-            for place, job in _open(found).items():
-                charges[place] = _charge(job, answer)
-        except BaseException:
-            self._step(
-                found,
-                {n: commands.Abandon(each.id, "failed", Fault.PROVIDER) for n, each in _open(found).items()},
-            )
-            raise
-        self._step(found, charges)
-        with self._writer.view() as (reader, tree):
-            note = reader.last_checkpoint() or ""
-            return [_outcome(reader, tree, note, each) for each in found]
-
-    def _step(self, found: list[Any], group: Mapping[int, Command]) -> None:
-        """Commit a group, and put each outcome in its place."""
-        outcomes = self._writer.commit(list(group.values())) if group else []
-        for place, outcome in zip(group, outcomes, strict=True):
-            found[place] = outcome
+        return many.run(self._writer, work, answer)
 
     def abandon(self, job: str, reason: str, fault: Fault) -> JobRecord:
         """End a job that stopped, whatever its state: void, forfeit, or nothing where it has ended."""
@@ -600,24 +452,14 @@ class Broker:
     def sweep(self) -> list[JobRecord]:
         """End jobs whose lease has run out, and grants given up under which none is open; forget answers that were
         countersigned or are over seven days old."""
-        now = self._writer.now()
-        with self._writer.view() as (reader, _):
-            late, ending = reader.late(now), reader.notices_in(standing.ENDING)
-        ended = self._writer.commit_all([commands.Expire(job) for job in late])
-        self._end([each.name.partition("/")[2] for each in ending])
-        self._prune()
-        return ended
+        return upkeep.sweep(self._writer, self.outbox)
 
     def recover(self) -> list[JobRecord]:
         """Settle what an earlier process left: reserved is voided, armed forfeited, posted stays.
 
         ``open`` does this. Nothing else may be running jobs of this book.
         """
-        with self._writer.view() as (reader, _):
-            left = reader.open_jobs()
-        ended = self._writer.commit_all([commands.Abandon(job.id, "restart", Fault.PROVIDER) for job in left])
-        self._prune()
-        return ended
+        return upkeep.recover(self._writer, self.outbox)
 
     def now(self) -> int:
         """The time by which leases run out, in seconds since 1970."""
@@ -625,8 +467,7 @@ class Broker:
 
     def job(self, job: str) -> JobRecord | None:
         """What the book says of a job, ``None`` if nothing."""
-        with self._writer.view() as (reader, _):
-            return reader.jobs([job]).get(job)
+        return self._writer.job(job)
 
     def countersign(self, token: str) -> Receipt:
         """Record the consumer's acknowledgement of a job's answers; returns the job's receipt.
@@ -651,22 +492,10 @@ class Broker:
         quorum: the proof is under the newest checkpoint that this many witnesses cosigned (``cosign``). Raises
         ``VerificationError`` where none of these covers the entry yet.
         """
-        ended = self._writer.ended(job) if quorum is None else None
-        if ended is not None:
-            return Receipt(ended.entry.body, ended.entry.index, tuple(ended.proof), ended.note)
-        with self._writer.view() as (reader, tree):
-            record = reader.jobs([job]).get(job)
-            if record is None or record.entry is None:
-                raise LocalProtocolError(f"job {job} has no entry in the log")
-            if quorum is None:
-                return _receipt(reader, tree, record.entry)
-            signed = quorum.verify(self._cosigned(), self.log_key)
-            if record.entry >= signed.size:
-                raise VerificationError(
-                    f"entry {record.entry} is under no cosigned checkpoint yet: cosign again"
-                )
-            proof = tree.inclusion_proof(record.entry, signed.size)
-            return Receipt(reader.entry(record.entry), record.entry, tuple(proof), self._cosigned())
+        if quorum is None:
+            return receipt.of(self._writer, job)
+        note = self._cosigned.read()
+        return receipt.under(self._writer, job, note, quorum.verify(note, self.log_key))
 
     def cosign(self, witnesses: Sequence[Witnessing], quorum: Quorum) -> str:
         """Ask witnesses to cosign the newest checkpoint; returns it with all their signatures, and keeps it.
@@ -674,35 +503,9 @@ class Broker:
         Whom it cannot reach, or who refuses, is left out; that one has seen another log is told to the hooks.
         Raises ``VerificationError`` where the rest are fewer than the quorum: nothing is kept then.
         """
-        note = self.checkpoint()
-        size = checkpoint.parse_unverified(note).size
-        cosigned = note
-        for witness in witnesses:
-            try:
-                line = ask(witness, note, lambda old: self.consistency_proof(old, size), self._seen(witness))
-                cosigned = checkpoint.add_signature(cosigned, line)
-                self._sizes[witness.cosigner] = size
-            except Contradicted as error:
-                if (
-                    not size < error.size <= self._writer.size
-                ):  # else it has cosigned a newer one of ours meanwhile
-                    self._watch.tell(SplitView(self._writer.now(), witness.cosigner.name, size))
-            except (VerificationError, TransportError):
-                continue
-        quorum.verify(cosigned, self.log_key)
-        keep(self._directory / COSIGNED_FILE, cosigned.encode())
-        return cosigned
-
-    def _seen(self, witness: Witnessing) -> int:
-        return self._sizes.get(witness.cosigner, 0)
-
-    def _cosigned(self) -> str:
-        try:
-            return (self._directory / COSIGNED_FILE).read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise VerificationError("no checkpoint was cosigned yet: call cosign") from error
-        except OSError as error:
-            raise StoreError(f"the cosigned checkpoint cannot be read: {error.strerror}") from error
+        if self._identity is None:
+            raise StoreError(log.READ_ONLY)
+        return self._cosigned.ask(witnesses, quorum, self.log_key)
 
     def incident(self, kind: str, peer: str, *, job: str | None = None, detail: str = "") -> int:
         """Log what an operator should know of; returns its index. kind, detail: codes, no payloads."""
@@ -739,7 +542,7 @@ class Broker:
     def entries(self) -> list[Entry]:
         """The whole log, parsed."""
         with self._writer.view() as (reader, _):
-            return list(_entries(reader))
+            return [log.decode(stored.index, stored.body) for stored in reader.entries()]
 
     def page(self, start: int, most: int, size: int) -> tuple[str, list[bytes]]:
         """The newest checkpoint, and entries from ``start`` on: at most ``most``, and one beyond ``size`` bytes."""
@@ -771,7 +574,9 @@ class Broker:
     def audit_evidence(self) -> EvidenceReport:
         """Check every signed token behind the log: grants, requests, countersignatures. Raises ``AuditError``."""
         with self._writer.view() as (reader, _):
-            return evidence.check(reader, self.log_key, (*self._trusted.values(), *self._past.values()))
+            return evidence.check(
+                reader, self.log_key, (*self._keys.trusted.values(), *self._keys.past.values())
+            )
 
     def backup(self, directory: Path) -> None:
         """Copy the book and the outbox into a new directory while jobs run: ``open`` it to restore it.
@@ -789,26 +594,9 @@ class Broker:
 
     def _begin(self) -> None:
         self._writer.commit_one(commands.OpenLog(log.origin_of(self.identity.name), self.identity.thumbprint))
-        with self._writer.view() as (reader, _):
-            retired, stolen = (reader.notices_in(each) for each in (rotation.RETIRED, rotation.COMPROMISED))
-            signed = reader.last_checkpoint() or ""
-        keys = [VerifyKey.from_x(each.token) for each in (*retired, *stolen)]
-        self._past = {key.thumbprint: key for key in keys}
-        self._stolen = frozenset(VerifyKey.from_x(each.token).thumbprint for each in stolen)
-        if self._past and not _signed_by(signed, self.log_key):
+        self._keys.learn()
+        if self._keys.past and not _signed_by(self.checkpoint(), self.log_key):
             self._writer.commit_one(rotation.Confirm(self.identity.key.public))
-
-    def _check_issuer(self, verified: VerifiedGrant) -> None:
-        """Of a stolen key only those grants count that the log had an entry of when it was rotated."""
-        root = verified.chain[-1]
-        if root.claims.iss in self._stolen:
-            with self._writer.view() as (reader, _):
-                row = reader.grants([root.hash]).get(root.hash)
-                notice = reader.notices([rotation.name_of(root.claims.iss)])
-            if row is None or any(
-                row.entry > each.entry for each in notice.values() if each.state == rotation.COMPROMISED
-            ):
-                raise GrantError("the issuer's key was compromised: ask for a grant under its new key", "iss")
 
     @classmethod
     def rotate(
@@ -832,21 +620,30 @@ class Broker:
         with cls.open(directory, old, clock=clock, database=database) as broker:
             origin = log.origin_of(old.name)
             broker._writer.commit_one(
-                rotation.Rotate(origin, old.key.public, new.key, compromised, tuple(broker._past))
+                rotation.Rotate(origin, old.key.public, new.key, compromised, tuple(broker._keys.past))
             )
         with cls.open(directory, new, clock=clock, database=database):
             pass  # which lets the new key confirm
 
-    def _prune(self) -> None:
-        """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
 
-        A charged job may have runs left, whose answers are written before the book says so.
-        """
-        names = self.outbox.names()  # before the book is looked at: a job is in it before its first file is
-        now = self._writer.now()
-        with self._writer.view() as (reader, _):
-            kept = {job.id for job in (*reader.open_jobs(), *reader.unacknowledged(now))}
-        self.outbox.remove({name for name in names if name[:32] not in kept})
+def identity_key(identity: Identity) -> NoteKey:
+    """The key of the log that this identity's node keeps."""
+    return log.log_key(identity.name, identity.key.public)
+
+
+def _postgres() -> type[PostgresStore]:
+    from trustcompute.broker.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
+
+    return PostgresStore
+
+
+@contextlib.contextmanager
+def _closed_where_it_fails(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        store.close()
+        raise
 
 
 def _signed_by(note: str, key: NoteKey) -> bool:
@@ -855,35 +652,3 @@ def _signed_by(note: str, key: NoteKey) -> bool:
     except VerificationError:
         return False
     return True
-
-
-def _entries(reader: Reader) -> Iterator[Entry]:
-    return (log.decode(stored.index, stored.body) for stored in reader.entries())
-
-
-def _open(found: Sequence[Any]) -> dict[int, JobRecord]:
-    return {n: each for n, each in enumerate(found) if isinstance(each, JobRecord) and each.open}
-
-
-def _charge(job: JobRecord, answer: Callable[[JobRecord], Answer]) -> Command:
-    try:
-        made = answer(job)
-    except TrustcomputeError as error:
-        return commands.Abandon(job.id, error.code, Fault.PROVIDER)
-    return commands.Post(job.id, made.release, made.usage)
-
-
-def _outcome(reader: Reader, tree: log.Log, note: str, found: Any) -> Receipt | TrustcomputeError:
-    """What ``run_many`` says of a job."""
-    if isinstance(found, TrustcomputeError):
-        return found
-    if found.state is not JobState.POSTED:
-        return JobForfeited(f"job {found.id} is {found.state} ({found.detail}): start a new one", found.id)
-    body = reader.entry(found.entry)
-    return Receipt(body, found.entry, tuple(tree.inclusion_proof(found.entry, tree.size)), note)
-
-
-def _receipt(reader: Reader, tree: log.Log, index: int) -> Receipt:
-    note = reader.last_checkpoint()
-    assert note is not None, "an entry lies under a checkpoint"
-    return Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from trustcompute.broker.grant import (
     AssetClaim,
@@ -30,8 +30,8 @@ from trustcompute.broker.grant import (
     Right,
     Thumbprint,
     Time,
-    explain_validation,
     read_claims,
+    stated,
 )
 from trustcompute.broker.log import Entry
 from trustcompute.broker.receipt import Receipt
@@ -128,7 +128,7 @@ def new_certificate(
     replaces: str | None = None,
 ) -> str:
     """A signed certificate. source: where the asset comes from, in words. Raises ``ParameterError``."""
-    try:
+    with stated("certificate"):
         claims = Certificate(
             iss=issuer.thumbprint,
             aud=node,
@@ -141,9 +141,6 @@ def new_certificate(
             exp=None if days is None else now + days * 86400,
             replaces=replaces,
         )
-    except ValidationError as error:
-        message, field = explain_validation(error, "certificate")
-        raise ParameterError(f"{message} ({field})") from error
     return signing.sign(CERTIFICATE_TYPE, claims.to_document(), issuer)
 
 

@@ -1,22 +1,22 @@
-"""What can be done to the book: each command decides and changes the working copy of one transaction.
+"""What the book is told of jobs: each command decides and changes the working copy of one transaction.
 
-The broker's methods make them, ``writer`` runs them. A job's states and who may change them are in ``job``.
+The broker's methods make them, ``writer`` runs them. A job's states and who may change them are in ``job``, what a
+decision rests on in ``deciding``, what is told of grants and datasets in ``granting``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from trustcompute.broker import budget, credit, meter, policy, rules, standing
-from trustcompute.broker.grant import VerifiedGrant
+from trustcompute.broker import deciding, meter, policy, rules
+from trustcompute.broker.granting import enter
 from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import Account
-from trustcompute.broker.notice import Notice
 from trustcompute.broker.outbox import RETENTION
-from trustcompute.broker.policy import Asset, Case, Decision, Reason
-from trustcompute.broker.request import MAX_ANSWERS, Countersignature, Request, VerifiedRequest
+from trustcompute.broker.policy import Decision, Reason
+from trustcompute.broker.request import MAX_ANSWERS, Countersignature, VerifiedRequest
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import NOTHING, Book, Touched
 from trustcompute.errors import (
@@ -29,11 +29,10 @@ from trustcompute.errors import (
 )
 from trustcompute.primitives import signing
 from trustcompute.primitives.signing import VerifyKey
-from trustcompute.protocol.operation import Operation, Sizes, Usage
+from trustcompute.protocol.operation import Operation, Usage
 
 RESERVED_LEASE: Final = 3600  # seconds from the reservation to the first access to data
 ARMED_LEASE: Final = 86400  # seconds from there to the charge
-_BARRED: Final = "nothing new is allowed to this party: ask the node's operator to repair the credit event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,68 +49,6 @@ class OpenLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Register:
-    """A dataset, or a new description of one; the same description again does nothing."""
-
-    asset: Asset
-
-    @property
-    def touched(self) -> Touched:
-        return Touched(datasets=(self.asset.id,))
-
-    def apply(self, book: Book) -> None:
-        if book.asset(self.asset.id) == self.asset:
-            return
-        book.record(
-            "asset.registered",
-            {
-                "asset": self.asset.id,
-                "version": self.asset.version,
-                "schema": self.asset.schema_hash,
-                "class": self.asset.classification,
-                "grade": self.asset.grade,
-                "personal": self.asset.personal,
-                "limits": _limits(self.asset.limits),
-                **({"epoch": self.asset.epoch} if self.asset.epoch else {}),
-                **({"per_recipient": _limits(self.asset.per_recipient)} if self.asset.per_recipient else {}),
-            },
-        )
-        book.put_asset(self.asset)
-
-
-@dataclass(frozen=True, slots=True)
-class Issue:
-    """A grant that this broker's identity has signed."""
-
-    grant: VerifiedGrant
-
-    @property
-    def touched(self) -> Touched:
-        return Touched(grants=(self.grant.hash,))
-
-    def apply(self, book: Book) -> None:
-        if not book.known(self.grant.hash):
-            _enter_grant(book, "grant.issued", self.grant)
-
-
-@dataclass(frozen=True, slots=True)
-class Revoke:
-    """For good, whether or not the grant was seen before; a second time does nothing."""
-
-    grant: str
-    reason: str
-
-    @property
-    def touched(self) -> Touched:
-        return Touched(grants=(self.grant,))
-
-    def apply(self, book: Book) -> None:
-        if not book.revoked(self.grant):
-            entry = book.record("grant.revoked", {"grant": self.grant}, {"reason": self.reason.encode()})
-            book.put_revocation(self.grant, entry)
-
-
-@dataclass(frozen=True, slots=True)
 class Reserve:
     """Decide and reserve."""
 
@@ -120,22 +57,22 @@ class Reserve:
 
     @property
     def touched(self) -> Touched:
-        return touched(self.request.grant, self.request.claims)
+        return deciding.touched(self.request.grant, self.request.claims)
 
     def apply(self, book: Book) -> JobRecord | Refused:
         known = book.jobs.get(self.request.job)
         if known is not None:
             return self._again(known)
         grant = self.request.grant
-        decision, usage, accounts = decide(book, grant, self.request.claims, self.operation)
+        decided = deciding.decide(book, grant, self.request.claims, self.operation)
         for link in reversed(grant.chain):
             if not book.known(link.hash):
-                _enter_grant(book, "grant.accepted", link)
+                enter(book, "grant.accepted", link)
         book.keep(Evidence(self.request.hash, "request", self.request.job, self.request.token))
-        if not decision.allowed:
-            return self._deny(book, decision)
-        meter.hold(accounts, usage, book.day, book.balances)
-        return book.put_job(self._record(book, JobState.RESERVED, accounts, usage))
+        if not decided.decision.allowed:
+            return self._deny(book, decided.decision)
+        meter.hold(decided.places, book.balances)
+        return book.put_job(self._record(book, JobState.RESERVED, decided.accounts, decided.usage))
 
     def _again(self, known: JobRecord) -> JobRecord | Refused:
         if known.request != self.request.hash:
@@ -145,7 +82,7 @@ class Reserve:
         return known
 
     def _deny(self, book: Book, decision: Decision) -> Refused:
-        job = self._record(book, JobState.DENIED, [], Usage())
+        job = self._record(book, JobState.DENIED, (), Usage())
         entry = book.record(
             "job.denied",
             {
@@ -158,7 +95,7 @@ class Reserve:
         book.put_job(job.but(reasons=decision.reasons, entry=entry))
         return policy.refusal(decision.reasons)
 
-    def _record(self, book: Book, state: JobState, accounts: list[Account], usage: Usage) -> JobRecord:
+    def _record(self, book: Book, state: JobState, accounts: Sequence[Account], usage: Usage) -> JobRecord:
         claims, grant = self.request.claims, self.request.grant
         return JobRecord(
             id=self.request.job,
@@ -301,21 +238,31 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """End a job whose lease has run out: a reserved one expires, an armed one is forfeited."""
+    """End up to 256 jobs whose lease has run out: reserved ones expire, armed ones are forfeited.
 
-    job: str
+    What is charged has an entry of its own; reservations that only come to nothing share one, where they agree in all
+    but their ids: whoever sweeps a hundred thousand of them waits for the disk, not for their entries.
+    """
+
+    jobs: tuple[str, ...]
 
     @property
     def touched(self) -> Touched:
-        return Touched(jobs=(self.job,))
+        return Touched(jobs=self.jobs)
 
-    def apply(self, book: Book) -> JobRecord:
-        job = _find(book, self.job)
-        if not job.open or job.lease >= book.now:
-            return job
-        if job.state is JobState.RESERVED:
-            return _void(book, job, JobState.EXPIRED, "lease")
-        return _forfeit(book, job, "lease", Fault.UNCLEAR)
+    def apply(self, book: Book) -> list[JobRecord]:
+        late = [
+            each for each in (_find(book, job) for job in self.jobs) if each.open and each.lease < book.now
+        ]
+        alike: dict[tuple[object, ...], list[JobRecord]] = {}
+        for job in late:
+            if job.state is JobState.RESERVED:
+                alike.setdefault(job.terms, []).append(job)
+            else:
+                _forfeit(book, job, "lease", Fault.UNCLEAR)
+        for group in alike.values():
+            _expire(book, group)
+        return [book.jobs[job.id] for job in late]
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,111 +338,6 @@ class Redact:
         return self.index
 
 
-def touched(grant: VerifiedGrant, claims: Request) -> Touched:
-    """What deciding on a request looks at."""
-    datasets = {claims.dataset, grant.claims.asset.id}
-    links = tuple(link.hash for link in grant.chain)
-    return Touched(
-        jobs=(claims.jti,),
-        grants=links,
-        datasets=tuple(sorted(datasets)),
-        notices=tuple(
-            credit.name_of(party) for party in sorted({party for _, party in _parties(grant, claims)})
-        ),
-        recipients=(claims.recipient,),
-    )
-
-
-def _parties(grant: VerifiedGrant, claims: Request) -> list[tuple[str, str]]:
-    """Whose credit a decision looks at, by the field that names them."""
-    named = [("grant", link.claims.cnf.jkt) for link in grant.chain]
-    return [*named, ("asker", claims.asker), ("recipient", claims.recipient), ("payer", claims.payer)]
-
-
-def decide(
-    book: Book, grant: VerifiedGrant, claims: Request, operation: Operation
-) -> tuple[Decision, Usage, list[Account]]:
-    """The decision, the most the job may use, and what it would be debited to. Changes nothing.
-
-    Raises ``ParameterError`` for parameters the operation does not take.
-    """
-    asset = book.asset(claims.dataset)
-    usage, accounts, params = Usage(), [grant_account(link) for link in grant.chain], None
-    if asset is not None and claims.op == operation.id:
-        sizes = Sizes(claims.sizes.consumer, asset.rows)
-        params = operation.check(claims.params, sizes)
-        usage = operation.bound(params, sizes)
-        accounts += budget.accounts(asset, claims.recipient, grant.claims.aud)
-    case = Case(
-        grant=grant.claims,
-        request=claims,
-        operation=operation,
-        params=params,
-        asset=asset,
-        standing=standing.of(grant, book.revoked, book.notice),
-        now=book.now,
-        links=tuple(link.claims for link in grant.chain),
-        usage=usage,
-        rules=book.rules,
-    )
-    credits = credit.Standings(book.notice, (party for _, party in _parties(grant, claims)))
-    reasons = policy.decide(case)
-    if credits.credits:
-        named = credits.barred(_parties(grant, claims))
-        reasons += [Reason("credit", name, grant.claims.aud, _BARRED) for name in named]
-        reasons += _credit_shortfalls(book, grant, credits, accounts, usage)
-    reasons += quota_reasons(book, accounts, usage)
-    return Decision(tuple(reasons), policy.versions(case) | credits.versions()), usage, accounts
-
-
-def lowered(
-    notice: Callable[[str], Notice | None], grant: VerifiedGrant, accounts: list[Account]
-) -> list[Account]:
-    """The accounts of a chain's links, which come first, as credit events leave them for what is new."""
-    grantees = [link.claims.cnf.jkt for link in grant.chain]
-    return credit.Standings(notice, grantees).accounts(accounts, grantees)
-
-
-def _credit_shortfalls(
-    book: Book, grant: VerifiedGrant, credits: credit.Standings, accounts: list[Account], usage: Usage
-) -> list[Reason]:
-    """Where lowered limits refuse what the grants' own would allow."""
-    reasons = []
-    less = credits.accounts(accounts, [link.claims.cnf.jkt for link in grant.chain])
-    known = {
-        (short.account.name, short.unit, short.span)
-        for short in meter.shortfalls(accounts, usage, book.day, book.balances)
-    }
-    for short in meter.shortfalls(less, usage, book.day, book.balances):
-        if (short.account.name, short.unit, short.span) not in known:
-            fix = (
-                f"a credit event leaves {short.left} {short.unit}, the job needs {short.asked}: "
-                "use less, or ask the node's operator to repair the event"
-            )
-            reasons.append(Reason("credit", f"limits.{short.unit}.{short.span}", grant.claims.aud, fix))
-    return reasons
-
-
-def grant_account(grant: VerifiedGrant) -> Account:
-    return Account(meter.grant_account(grant.hash), grant.claims.limits, grant.claims.iss)
-
-
-def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:
-    """What the meter has against reserving. Figures that tell of others' use are not named."""
-    reasons = []
-    for short in meter.shortfalls(accounts, usage, book.day, book.balances):
-        field = f"limits.{short.unit}.{short.span}"
-        if short.account.shared:
-            whose = "this recipient's" if short.account.name.startswith("recipient:") else "the dataset's own"
-            fix = f"{whose} budget of {short.unit} does not suffice: ask its holder"
-        else:
-            later = "wait until tomorrow (UTC), " if short.span == "per_day" else ""
-            needs = f"the job needs {short.asked} {short.unit}, {short.left} are left"
-            fix = f"{needs}: {later}use less, or ask for more"
-        reasons.append(Reason("quota", field, short.account.owner, fix))
-    return reasons
-
-
 def _find(book: Book, job: str) -> JobRecord:
     found = book.jobs.get(job)
     if found is None:
@@ -552,6 +394,20 @@ def _void(book: Book, job: JobRecord, state: JobState, reason: str) -> JobRecord
     return book.put_job(job.but(state=state, charged=Usage(), detail=reason, entry=entry))
 
 
+def _expire(book: Book, jobs: list[JobRecord]) -> None:
+    """Jobs of the same terms."""
+    if len(jobs) == 1:
+        _void(book, jobs[0], JobState.EXPIRED, "lease")
+        return
+    fields = _job_fields(jobs[0])
+    del fields["job"], fields["request"]
+    pairs = [[job.id, job.request] for job in jobs]
+    entry = book.record("jobs.expired", {**fields, "jobs": pairs, "reason": "lease"})
+    for job in jobs:
+        meter.settle(job.accounts, job.reserved, Usage(), job.window, book.balances)
+        book.put_job(job.but(state=JobState.EXPIRED, charged=Usage(), detail="lease", entry=entry))
+
+
 def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord:
     meter.settle(job.accounts, job.reserved, job.reserved, job.window, book.balances)
     entry = book.record(
@@ -582,36 +438,4 @@ def _job_fields(job: JobRecord) -> dict[str, Any]:
         "dataset": job.dataset,
         "purpose": job.purpose,
         **({"rules": [reference.to_document() for reference in job.rules]} if job.rules else {}),
-    }
-
-
-def _enter_grant(book: Book, kind: str, grant: VerifiedGrant) -> None:
-    entry = book.record(kind, grant_fields(grant), {"name": grant.claims.sub.encode()})
-    book.put_grant(grant.hash, grant.token, entry)
-
-
-def grant_fields(grant: VerifiedGrant) -> dict[str, Any]:
-    """What the log says of a grant: what statements and balances are rebuilt from, limits, price, split."""
-    claims = grant.claims
-    return {
-        "grant": grant.hash,
-        **({"parent": grant.parent.hash} if grant.parent else {}),
-        "issuer": claims.iss,
-        "subject": claims.cnf.jkt,
-        "asset": claims.asset.id,
-        "operations": sorted(claims.operations),
-        "right": claims.right,
-        "nbf": claims.nbf,
-        "exp": claims.exp,
-        "limits": _limits(claims.limits),
-        "price": claims.price.to_document(),
-        "split": [share.to_document() for share in claims.split],
-        "contingency": claims.contingency,
-    }
-
-
-def _limits(limits: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        unit: {span: amount for span, amount in limit.to_document().items() if amount is not None}
-        for unit, limit in limits.items()
     }

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from trustcompute.broker.grant import (
     Count,
@@ -31,15 +31,15 @@ from trustcompute.broker.grant import (
     Limit,
     Name,
     Thumbprint,
-    explain_validation,
     read_claims,
+    stated,
 )
 from trustcompute.broker.meter import Account
 from trustcompute.broker.notice import Notice
 from trustcompute.broker.request import CLOCK_SKEW, LIFETIME
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import Book, Touched
-from trustcompute.errors import Conflict, GrantError, ParameterError
+from trustcompute.errors import Conflict, GrantError
 from trustcompute.primitives import canonical, signing
 from trustcompute.primitives.signing import SigningKey, TokenError, VerifyKey
 from trustcompute.protocol.operation import UNITS
@@ -124,11 +124,8 @@ def repair(party: str, event: str, *, reason: str, audience: str, key: SigningKe
 
 def _signed(key: SigningKey, *, number: int, **claims: Any) -> str:
     number = number or time.time_ns() // 1_000_000
-    try:
+    with stated("credit event"):
         made = Event(iss=key.thumbprint, number=number, **claims)
-    except ValidationError as error:
-        message, field = explain_validation(error, "credit event")
-        raise ParameterError(f"{message} ({field})") from error
     return signing.sign(CREDIT_TYPE, made.to_document(), key)
 
 

@@ -19,8 +19,6 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
-
 from trustcompute.broker.grant import (
     GRANT_TYPE,
     MAX_CHAIN,
@@ -34,10 +32,10 @@ from trustcompute.broker.grant import (
     Limit,
     Right,
     VerifiedGrant,
-    explain_validation,
     hash_of,
     read_claims,
     sign,
+    stated,
 )
 from trustcompute.errors import GrantError, ParameterError, VerificationError
 from trustcompute.primitives import signing
@@ -126,12 +124,9 @@ def delegate(
         "key": issuer.x,
         "payer": None,
     }
-    try:
+    with stated("grant"):
         claims["cnf"] = Confirmation(jkt=subject_key)
         child = Grant(**(claims | narrower))
-    except ValidationError as error:
-        message, field = explain_validation(error, "grant")
-        raise ParameterError(f"{message} ({field})") from error
     check(inherit(child, above), above)
     return child
 

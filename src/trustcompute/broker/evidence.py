@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from trustcompute.broker import commands, delegation, log, request
+from trustcompute.broker import delegation, granting, log, request
 from trustcompute.broker.grant import SEPARATOR, VerifiedGrant, read_claims
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.request import REQUEST_TYPE, Request
@@ -98,7 +98,7 @@ class _Grants:
             raise AuditError(
                 f"the token of grant {hash_} does not verify ({error.field}): {error}"
             ) from error
-        fields = commands.grant_fields(verified)
+        fields = granting.grant_fields(verified)
         wrong = sorted(name for name in fields if said.get(name) != fields[name])
         if wrong:
             raise AuditError(f"the log has other terms of grant {hash_} than its token: {', '.join(wrong)}")
@@ -125,7 +125,9 @@ def _request(reader: Reader, grants: _Grants, job: JobRecord, kept: Evidence | N
         return claims
     said = log.decode(job.entry, reader.entry(job.entry)).fields
     wrong = sorted(name for name, member in SAME.items() if said.get(member) != getattr(claims, name))
-    if wrong or said.get("request") != job.request:
+    # Reservations that expired together share an entry.
+    named = [job.id, job.request] in said["jobs"] if "jobs" in said else said.get("request") == job.request
+    if wrong or not named:
         raise AuditError(
             f"entry {job.entry} says otherwise of job {job.id} than its request: "
             f"{', '.join(wrong) or 'request'}"

@@ -9,9 +9,10 @@ chains of delegated ones, and verifying either, are in ``delegation``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -444,7 +445,7 @@ def new_grant(
     claim.
     """
     bounds = dict(operations) if isinstance(operations, Mapping) else {name: Bounds() for name in operations}
-    try:
+    with stated("grant"):
         return Grant(
             iss=issuer,
             sub=subject,
@@ -465,9 +466,6 @@ def new_grant(
             contingency=contingency,
             **claims,
         )
-    except ValidationError as error:
-        message, field = explain_validation(error, "grant")
-        raise ParameterError(f"{message} ({field})") from error
 
 
 def sign(claims: Grant, key: SigningKey) -> str:
@@ -521,6 +519,16 @@ def read_signed(token: str, header_type: str, model: type[Signed]) -> tuple[Sign
     except VerificationError as error:
         raise GrantError(str(error), "key") from error
     return claims, key
+
+
+@contextlib.contextmanager
+def stated(what: str) -> Iterator[None]:
+    """For making a document: raises ``ParameterError`` naming the claim where it is not an acceptable one."""
+    try:
+        yield
+    except ValidationError as error:
+        message, field = explain_validation(error, what)
+        raise ParameterError(f"{message} ({field})") from error
 
 
 def explain_validation(error: ValidationError, what: str) -> tuple[str, str]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from trustcompute.errors import AuditError, LocalProtocolError, StoreError
+from trustcompute.errors import AuditError, LocalProtocolError, ParameterError, StoreError
 from trustcompute.primitives import canonical, checkpoint, commitment, merkle
 from trustcompute.primitives.checkpoint import Checkpoint, NoteKey
 from trustcompute.primitives.signing import SigningKey, VerifyKey
 
 ENTRY_VERSION: Final = 1
+_SUFFIX: Final = "/trustcompute"  # of a log's origin, after the node's name
 MAX_ENTRY: Final = 64 * 1024 - 1  # the limit of C2SP tlog-tiles entry bundles
+READ_ONLY: Final = "the book was opened to read, and nothing is written: ask the node that keeps it"
 
 TYPES: Final = frozenset(
     {
@@ -42,6 +44,7 @@ TYPES: Final = frozenset(
         "job.released",
         "job.voided",
         "job.expired",
+        "jobs.expired",
         "job.forfeited",
         "job.countersigned",
         "entry.redacted",
@@ -66,11 +69,10 @@ TYPES: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry that was read back. body: its canonical bytes; fields: all its members."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody searches an entry as a tuple
     body: bytes
     fields: Mapping[str, Any]
 
@@ -136,7 +138,15 @@ def conceal(index: int, field: str, value: bytes) -> tuple[str, Opening]:
 
 def origin_of(name: str) -> str:
     """The origin of the log that a node of this DNS name keeps."""
-    return f"{name}/trustcompute"
+    return name + _SUFFIX
+
+
+def name_of(key: NoteKey) -> str:
+    """The DNS name of the node that keeps the log of this key. Raises ``ParameterError`` for a key of another kind."""
+    name = key.name.removesuffix(_SUFFIX)
+    if origin_of(name) != key.name:
+        raise ParameterError(f"the key of a node's log is named NODE{_SUFFIX}, not {key.name}")
+    return name
 
 
 def log_key(name: str, key: VerifyKey) -> NoteKey:
@@ -147,7 +157,8 @@ def log_key(name: str, key: VerifyKey) -> NoteKey:
 class Log:
     """The tree of a log, a cache of the book's leaf hashes, and the key that signs its checkpoints."""
 
-    def __init__(self, origin: str, key: SigningKey, leaves: Iterable[bytes]) -> None:
+    def __init__(self, origin: str, key: SigningKey | None, leaves: Iterable[bytes]) -> None:
+        """key: ``None`` for who only reads it."""
         self._origin, self._key = origin, key
         self._tree = merkle.Tree(leaves)
         self._last_time = 0
@@ -171,6 +182,8 @@ class Log:
 
     def append(self, bodies: Sequence[bytes], time: int) -> tuple[list[StoredEntry], str]:
         """Add entries; returns them as the book stores them, and the signed checkpoint over all."""
+        if self._key is None:
+            raise StoreError(READ_ONLY)
         stored = []
         for body in bodies:
             leaf = merkle.leaf_hash(body)

@@ -42,6 +42,8 @@ class Balance(NamedTuple):
 
 
 UNUSED: Final = Balance()
+_AMOUNTS: Final = {int, str}  # types, in documents
+_made: Final = tuple.__new__  # of a named tuple: balances are made eight times and more for every job
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,15 @@ def grant_account(grant: str) -> str:
     return f"grant:{grant}"
 
 
-def grants_of(accounts: Iterable[str]) -> set[str]:
+def grants_of(accounts: Iterable[str]) -> frozenset[str]:
     """Hashes of the grants among accounts: a job's grant and all its ancestors."""
-    return {rest for kind, _, rest in (name.partition(":") for name in accounts) if kind == "grant"}
+    return _grants_of(tuple(accounts))
+
+
+@functools.lru_cache(maxsize=1024)
+def _grants_of(accounts: tuple[str, ...]) -> frozenset[str]:
+    parts = (name.partition(":") for name in accounts)
+    return frozenset(rest for kind, _, rest in parts if kind == "grant")
 
 
 def dataset_account(dataset: str) -> str:
@@ -106,38 +114,69 @@ def shortfalls(
                     yield Shortfall(account, unit, span, asked, max(left, 0))
 
 
-def hold(accounts: Sequence[Account], usage: Usage, day: int, balances: Balances) -> None:
-    """Reserve ``usage``, after ``shortfalls`` found nothing. Limits now in force go beside the balances."""
-    amounts = used(usage)
-    for account in accounts:
-        for unit, amount in amounts:
-            limit = account.limit(unit)
-            for window, bound in ((day, limit.per_day), (TOTAL, limit.total)):
-                key = BalanceKey(account.name, window, unit)
-                old = balances.get(key, UNUSED)
-                limited = MAX_AMOUNT if bound is None else bound
-                balances[key] = Balance(old.posted, old.pending + amount, limited)
+class Place(NamedTuple):
+    """Where a reservation is debited: ``amount`` to the balance of ``key``, whose limit is ``limit`` now."""
+
+    key: BalanceKey
+    amount: int
+    limit: int
 
 
-def settle(accounts: Sequence[str], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
+def places(accounts: Sequence[Account], usage: Usage, day: int) -> tuple[Place, ...]:
+    """Every balance that reserving ``usage`` changes."""
+    return tuple(
+        Place(BalanceKey(account.name, window, unit), amount, MAX_AMOUNT if bound is None else bound)
+        for account in accounts
+        for unit, amount in used(usage)
+        for limit in (account.limit(unit),)
+        for window, bound in ((day, limit.per_day), (TOTAL, limit.total))
+    )
+
+
+def fits(wanted: Iterable[Place], balances: Balances) -> bool:
+    """Whether no total and no day stands in the way. Bounds on single calls depend on no balance: ``shortfalls``."""
+    for key, amount, limit in wanted:
+        posted, pending, _ = balances.get(key, UNUSED)
+        if posted + pending + amount > limit:
+            return False
+    return True
+
+
+def hold(wanted: Iterable[Place], balances: Balances) -> None:
+    """Reserve, after nothing was found to stand in the way. Limits now in force go beside the balances."""
+    for key, amount, limit in wanted:
+        posted, pending, _ = balances.get(key, UNUSED)
+        balances[key] = _made(Balance, (posted, pending + amount, limit))
+
+
+def settle(accounts: tuple[str, ...], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
     """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0)."""
+    for key, amount, cost in _moves(accounts, reserved, charged, day):
+        posted, pending, limit = balances.get(key, UNUSED)
+        if pending < amount:
+            raise StoreError(
+                f"the book holds less {key.unit} in reserve for {key.account} than its open jobs: audit it"
+            )
+        balances[key] = _made(Balance, (posted + cost, pending - amount, limit))
+
+
+@functools.lru_cache(maxsize=1024)
+def _moves(
+    accounts: tuple[str, ...], reserved: Usage, charged: Usage, day: int
+) -> tuple[tuple[BalanceKey, int, int], ...]:
+    """Every balance that settling changes: what is reserved of it, and what is charged."""
     for unit, amount in used(charged):
         if amount > getattr(reserved, unit):
             raise LocalProtocolError(
                 f"the computation used {amount} {unit}, but reserved {getattr(reserved, unit)}: "
                 "its operation's bound is wrong; nothing was charged or released"
             )
-    spent = [(unit, amount, getattr(charged, unit)) for unit, amount in used(reserved)]
-    for name in accounts:
-        for unit, amount, cost in spent:
-            for window in (day, TOTAL):
-                key = BalanceKey(name, window, unit)
-                old = balances.get(key, UNUSED)
-                if old.pending < amount:
-                    raise StoreError(
-                        f"the book holds less {unit} in reserve for {name} than its open jobs: audit it"
-                    )
-                balances[key] = Balance(old.posted + cost, old.pending - amount, old.limit)
+    return tuple(
+        (BalanceKey(name, window, unit), amount, getattr(charged, unit))
+        for name in accounts
+        for unit, amount in used(reserved)
+        for window in (day, TOTAL)
+    )
 
 
 def left(accounts: Sequence[Account], day: int, balances: Balances) -> dict[str, dict[str, int]]:
@@ -163,19 +202,18 @@ def usage_document(usage: Usage) -> dict[str, Any]:
 
 def parse_usage(document: Mapping[str, Any]) -> Usage:
     """The inverse of ``usage_document``. Raises ``DocumentError``."""
-    try:
-        return _parsed(tuple((unit, amount, type(amount)) for unit, amount in document.items()))
-    except TypeError as error:  # an amount that cannot be hashed is no amount
-        raise canonical.DocumentError("an amount of usage must be an integer", "usage") from error
+    if not {*map(type, document.values())} <= _AMOUNTS:  # ``True`` equals 1, and is no amount
+        raise canonical.DocumentError("an amount of usage must be an integer", "usage")
+    return _parsed(tuple(document.items()))
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(items: tuple[tuple[str, Any, type], ...]) -> Usage:
-    """Most jobs of a log use one of a few amounts. The types are there because ``True`` equals 1."""
-    if not {unit for unit, _, _ in items} <= set(UNITS):
+def _parsed(items: tuple[tuple[str, Any], ...]) -> Usage:
+    """Most jobs of a log use one of a few amounts."""
+    if not {unit for unit, _ in items} <= set(UNITS):
         raise canonical.DocumentError(f"unknown unit of usage: the units are {', '.join(UNITS)}", "usage")
     try:
-        return Usage(**{unit: canonical.parse_integer(amount, unit) for unit, amount, _ in items})
+        return Usage(**{unit: canonical.parse_integer(amount, unit) for unit, amount in items})
     except ValueError as error:
         raise canonical.DocumentError(str(error), "usage") from error
 

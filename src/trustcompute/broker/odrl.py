@@ -20,9 +20,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pydantic import ValidationError
-
-from trustcompute.broker.grant import Bounds, Grant, explain_validation
+from trustcompute.broker.grant import Bounds, Grant, stated
 from trustcompute.errors import ParameterError
 
 CONTEXT: Final = "https://w3id.org/dspace/2025/1/context.jsonld"
@@ -241,8 +239,5 @@ def _after(text: object, prefix: str) -> str:
 
 
 def _grant(claims: dict[str, Any]) -> Grant:
-    try:
+    with stated("policy"):
         return Grant.model_validate_json(_json(claims), by_alias=True, by_name=False)
-    except ValidationError as error:
-        message, field = explain_validation(error, "policy")
-        raise ParameterError(f"{message} ({field})") from error

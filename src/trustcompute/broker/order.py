@@ -19,7 +19,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from trustcompute.broker import standing
 from trustcompute.broker.grant import (
@@ -31,15 +31,15 @@ from trustcompute.broker.grant import (
     Thumbprint,
     Time,
     VerifiedGrant,
-    explain_validation,
     read_claims,
     read_signed,
+    stated,
 )
 from trustcompute.broker.notice import Notice, topics
 from trustcompute.broker.request import CLOCK_SKEW, LIFETIME
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import Book, Touched
-from trustcompute.errors import Conflict, GrantError, ParameterError
+from trustcompute.errors import Conflict, GrantError
 from trustcompute.primitives import signing
 from trustcompute.primitives.signing import SigningKey
 
@@ -98,7 +98,7 @@ def new_order(
     number: int | None = None,
 ) -> str:
     """A signed order. grant: hash of the link (``grant.hash_of``). Raises ``ParameterError`` naming the claim."""
-    try:
+    with stated("order"):
         claims = Order(
             iss=key.thumbprint,
             key=key.public.x,
@@ -109,9 +109,6 @@ def new_order(
             next=next_review,
             reason=reason,
         )
-    except ValidationError as error:
-        message, field = explain_validation(error, "order")
-        raise ParameterError(f"{message} ({field})") from error
     return signing.sign(ORDER_TYPE, claims.to_document(), key)
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from trustcompute.broker import log
-from trustcompute.broker.log import Entry
+from trustcompute.broker.log import Entry, Log
+from trustcompute.broker.store import Reader
 from trustcompute.broker.witness import Quorum
-from trustcompute.errors import AuditError, InputError, VerificationError
+from trustcompute.broker.writer import Writer
+from trustcompute.errors import AuditError, InputError, LocalProtocolError, VerificationError
 from trustcompute.primitives import canonical, checkpoint, merkle
-from trustcompute.primitives.checkpoint import MAX_NOTE, NoteKey
+from trustcompute.primitives.checkpoint import MAX_NOTE, Checkpoint, NoteKey
 
 RECEIPT_VERSION: Final = 1
 MAX_RECEIPT: Final = (
@@ -96,6 +98,38 @@ class Receipt:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         return cls.from_json(data)
+
+
+def of(writer: Writer, job: str) -> Receipt:
+    """The receipt of a job that has ended. What ended of late is proven from memory: consumers ask for it at once."""
+    ended = writer.ended(job)
+    if ended is not None:
+        return Receipt(ended.entry.body, ended.entry.index, tuple(ended.proof), ended.note)
+    with writer.view() as (reader, tree):
+        return prove(reader, tree, ending(reader, job))
+
+
+def under(writer: Writer, job: str, note: str, signed: Checkpoint) -> Receipt:
+    """The same under an older checkpoint. Raises ``VerificationError`` where that does not cover the entry yet."""
+    with writer.view() as (reader, tree):
+        index = ending(reader, job)
+        if index >= signed.size:
+            raise VerificationError(f"entry {index} is under no cosigned checkpoint yet: cosign again")
+        return Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, signed.size)), note)
+
+
+def ending(reader: Reader, job: str) -> int:
+    """Index of the entry that ended a job."""
+    record = reader.jobs([job]).get(job)
+    if record is None or record.entry is None:
+        raise LocalProtocolError(f"job {job} has no entry in the log")
+    return record.entry
+
+
+def prove(reader: Reader, tree: Log, index: int) -> Receipt:
+    """The receipt of an entry, under the newest checkpoint."""
+    note = reader.last_checkpoint() or ""
+    return Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)
 
 
 def _step(text: object) -> bytes:

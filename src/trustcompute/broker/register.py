@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from trustcompute.broker import certificate, log
 from trustcompute.broker.certificate import Certificate, Dossier, Standing, State, Verified
@@ -29,17 +28,16 @@ from trustcompute.broker.grant import (
     SelfSigned,
     Thumbprint,
     Time,
-    explain_validation,
     read_signed,
+    stated,
 )
 from trustcompute.broker.log import Entry
-from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.receipt import prove
 from trustcompute.broker.store import Evidence
 from trustcompute.broker.writer import NOTHING, Book, Touched, Writer
-from trustcompute.errors import GrantError, ParameterError
+from trustcompute.errors import GrantError, ParameterError, StoreError
 from trustcompute.primitives import signing
 from trustcompute.primitives.checkpoint import NoteKey
-from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.signing import SigningKey
 
 ORDER_TYPE: Final = "tc-certificate-order+jwt"
@@ -70,7 +68,7 @@ def order(
     """The holder's order: circulate it ``to`` a thumbprint, or apply it to a ``use``; one of the two."""
     if (to is None) == (use is None):
         raise ParameterError("an order circulates a certificate to somebody, or applies it to a use")
-    try:
+    with stated("order"):
         made = Order(
             aud=node,
             certificate=standing.certificate,
@@ -81,9 +79,6 @@ def order(
             iat=now,
             key=key.public.x,
         )
-    except ValidationError as error:
-        message, field = explain_validation(error, "order")
-        raise ParameterError(f"{message} ({field})") from error
     return signing.sign(ORDER_TYPE, made.to_document(), key)
 
 
@@ -109,9 +104,10 @@ class Enter:
 class Register:
     """See the module. Made by the broker; shares its writer and what it read of the log."""
 
-    def __init__(self, writer: Writer, identity: Identity, fold: Fold) -> None:
-        self._writer, self._identity, self._fold = writer, identity, fold
-        self._key = log.log_key(identity.name, identity.key.public)
+    def __init__(self, writer: Writer, key: NoteKey, signer: SigningKey | None, fold: Fold) -> None:
+        """key: of the log; signer: the node's key, where the register is more than read."""
+        self._writer, self._key, self._signer, self._fold = writer, key, signer, fold
+        self._name = log.name_of(key)
 
     def issue(
         self, *, holder: str, asset: AssetClaim, right: Right, source: str, days: int | None = None
@@ -123,7 +119,7 @@ class Register:
 
     def carry_out(self, token: str) -> Standing:
         """Carry out a holder's order. Raises ``GrantError`` unless the holder signed it, of the present state."""
-        asked, by = _verify_order(token, self._identity.name)
+        asked, by = _verify_order(token, self._name)
 
         def make(record: Clearing) -> list[tuple[str, dict[str, Any]]]:
             known = _known(record, asked.certificate)
@@ -228,11 +224,7 @@ class Register:
         """The certificate and the receipts of all entries about it, under the newest checkpoint."""
         token, standing = self.token(name), self.standing(name)
         with self._writer.view() as (reader, tree):
-            note = reader.last_checkpoint() or ""
-            receipts = tuple(
-                Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)
-                for index in standing.entries
-            )
+            receipts = tuple(prove(reader, tree, index) for index in standing.entries)
         return Dossier(token, receipts)
 
     def _new(
@@ -245,9 +237,11 @@ class Register:
         days: int | None,
         replaces: str | None,
     ) -> str:
+        if self._signer is None:
+            raise StoreError(log.READ_ONLY)
         return certificate.new_certificate(
-            issuer=self._identity.key,
-            node=self._identity.name,
+            issuer=self._signer,
+            node=self._name,
             holder=holder,
             asset=asset,
             right=right,

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from trustcompute.broker.grant import (
     Count,
@@ -27,9 +27,9 @@ from trustcompute.broker.grant import (
     Thumbprint,
     Time,
     VerifiedGrant,
-    explain_validation,
     hash_of,
     read_claims,
+    stated,
 )
 from trustcompute.errors import GrantError, ParameterError, VerificationError
 from trustcompute.primitives import signing
@@ -149,7 +149,7 @@ def new_request(
     Raises ``ParameterError`` naming the claim that is not acceptable.
     """
     issued = int(time.time()) if now is None else now
-    try:
+    with stated("request"):
         return Request(
             jti=job or new_job(),
             op=operation,
@@ -169,9 +169,6 @@ def new_request(
             recipient=parties.recipient or key.thumbprint,
             payer=parties.payer or key.thumbprint,
         )
-    except ValidationError as error:
-        message, field = explain_validation(error, "request")
-        raise ParameterError(f"{message} ({field})") from error
 
 
 def verify(token: str, *, grant: VerifiedGrant, audience: str, peer: str, now: int) -> VerifiedRequest:

@@ -19,7 +19,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from trustcompute.broker import budget, log, meter
 from trustcompute.broker.grant import Grant, read
@@ -34,6 +34,9 @@ from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
 from trustcompute.primitives.signing import SigningKey
+
+if TYPE_CHECKING:
+    from trustcompute.broker.deciding import Allowed
 
 MAX_GROUP: Final = 256
 MAX_RECENT: Final = 1024  # entries of jobs, some 1 KB each and 64 at most
@@ -101,7 +104,10 @@ class Book:
         touched: Sequence[Touched],
         now: int,
         size: int,
+        allowed: dict[tuple[object, ...], Allowed] | None = None,
     ) -> None:
+        """allowed: decisions of earlier transactions, which ``deciding`` holds against what it reads now."""
+        self.allowed = {} if allowed is None else allowed
         self.now, self.day = now, meter.day_of(now)
         self.reader = reader
         self._size = size
@@ -314,14 +320,18 @@ class Writer:
     """Holds the log's tree and the store together. Any thread may call it; one transaction runs at a time."""
 
     def __init__(
-        self, store: Ledger, origin: str, key: SigningKey, clock: Clock, watch: Watch | None = None
+        self, store: Ledger, origin: str, key: SigningKey | None, clock: Clock, watch: Watch | None = None
     ) -> None:
-        """Rebuilds the tree. Raises ``StoreError`` where it is not what the last checkpoint signed."""
+        """Rebuilds the tree. key: ``None`` where the store is only read.
+
+        Raises ``StoreError`` where the tree is not what the last checkpoint signed.
+        """
         self._store, self._clock, self._watch = store, clock, watch
         self._mutex = threading.Lock()
         self._doubtful = False
         self._ended: OrderedDict[str, StoredEntry] = OrderedDict()  # what ended jobs, by their ids
         self._note = ""  # the newest checkpoint
+        self._allowed: dict[tuple[object, ...], Allowed] = {}  # by what their requests say
         self._queue: deque[_Ticket] = deque()
         self._queue_mutex = threading.Lock()
         self._led = False  # somebody commits, and will look at the queue again
@@ -342,7 +352,7 @@ class Writer:
             try:
                 with self._store.transaction() as transaction:
                     self._catch_up(transaction)
-                    book = Book(transaction, touched, self.now(), self._log.size)
+                    book = Book(transaction, touched, self.now(), self._log.size, self._allowed)
                     outcomes = [_attempt(command, book) for command in commands]
                     changes = book.changes(self._log)
                     if changes is not None:
@@ -450,6 +460,11 @@ class Writer:
         with self._mutex, self._store.read() as reader:
             self._catch_up(reader)
             yield reader, self._log
+
+    def job(self, job: str) -> JobRecord | None:
+        """What the book says of a job; a reservation that is only remembered need not be written for it."""
+        with self._mutex, self._store.read() if self._store.shared else self._store.transaction() as rows:
+            return rows.jobs([job]).get(job)
 
     @property
     def size(self) -> int:

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from trustcompute.broker.broker import Broker
 from trustcompute.broker.clearing import Period, agreement, index
 from trustcompute.broker.clearing.export import write_csv
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.price import price_in_words, read_price
 from trustcompute.cli.record import KeyFile, read_log_key
 from trustcompute.cli.settings import load_settings, read_text, write_text
@@ -130,8 +130,7 @@ def check(
 def enter(settings: Settings, chain: Chain, as_json: AsJson = False) -> None:
     """Record an accepted agreement: grants of its asset to its consumer are then issued on its plan."""
     config = load_settings(settings)
-    identity = Identity.load(config.path(config.identity))
-    with Broker.open(config.path(config.book), identity, database=config.database) as broker:
+    with open_book(config) as broker:
         name = broker.clearing.agree(read_text(chain).strip())
     print_json({"agreement": name}) if as_json else print_fields([("agreement", name)])
 
@@ -146,10 +145,9 @@ def index_(
     csv: Annotated[Path | None, typer.Option(help="Directory for index.csv.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a unit of use came to, month by month: a price index by operation and currency."""
+    """Show what a unit of use came to, month by month: a price index by operation and currency. The node may run."""
     config = load_settings(settings)
-    identity = Identity.load(config.path(config.identity))
-    with Broker.open(config.path(config.book), identity, database=config.database) as broker:
+    with open_book(config, read_only=True) as broker:
         points = index.price_index(
             broker.clearing.record(), _months(int(time.time()), months), min_payers=min_payers
         )

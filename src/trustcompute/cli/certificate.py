@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from trustcompute.broker import register
-from trustcompute.broker.broker import Broker
 from trustcompute.broker.certificate import Dossier, Standing, Verified
 from trustcompute.broker.clearing import Period
 from trustcompute.broker.clearing.export import write_csv
 from trustcompute.broker.grant import AssetClaim, Grade, Right
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.record import KeyFile, read_log_key
 from trustcompute.cli.settings import load_settings, read_bytes, read_text, write_text
 from trustcompute.primitives.identity import Identity
@@ -46,7 +44,7 @@ def issue(
     days: Annotated[int | None, typer.Option(min=1, help="How long it is valid; without end.")] = None,
 ) -> None:
     """Register an asset: a certificate of who holds which right in it."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings)) as broker:
         claim = _claim(asset, classification, grade, personal=personal)
         token = broker.certificates.issue(
             holder=holder, asset=claim, right=cast(Right, right), source=source, days=days
@@ -81,7 +79,7 @@ def order(
 @app.command("carry-out")
 def carry_out(settings: Settings, file: Annotated[Path, typer.Argument(help="The signed order.")]) -> None:
     """Record a holder's order."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings)) as broker:
         _show(broker.certificates.carry_out(read_text(file).strip()))
 
 
@@ -93,7 +91,7 @@ def change(
     days: Annotated[int | None, typer.Option(min=1, help="How long the new one is valid.")] = None,
 ) -> None:
     """Put a new certificate in the place of one."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings)) as broker:
         token = broker.certificates.change(certificate, source=source, days=days)
     print_fields([("certificate", token_hash(token)), ("replaces", certificate)])
 
@@ -101,14 +99,14 @@ def change(
 @app.command("cancel")
 def cancel(settings: Settings, certificate: Named) -> None:
     """End a certificate, for good."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings)) as broker:
         _show(broker.certificates.cancel(certificate))
 
 
 @app.command("dossier")
 def dossier_(settings: Settings, certificate: Named, out_file: Out) -> None:
     """Write a certificate with the receipts of all that happened to it."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings), read_only=True) as broker:
         write_text(out_file, broker.certificates.dossier(certificate).to_json().decode())
     print_fields([("written", str(out_file))])
 
@@ -127,7 +125,7 @@ def verify(dossier: DossierFile, key: KeyFile, as_json: AsJson = False) -> None:
 @app.command("recognise")
 def recognise(settings: Settings, dossier: DossierFile, key: KeyFile) -> None:
     """Recognise another broker's certificate, or take note of what became of it."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings)) as broker:
         found = broker.certificates.recognise(Dossier.from_json(read_bytes(dossier)), read_log_key(key))
     _show(found.standing)
 
@@ -139,7 +137,7 @@ def register_(
     as_json: AsJson = False,
 ) -> None:
     """List all certificates and what they are now, from the log alone."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings), read_only=True) as broker:
         found = broker.certificates.standings()
         filed = register.filings(broker.entries(), Period(0, 2**40))
     if csv is not None:
@@ -175,11 +173,3 @@ def _show(standing: Standing) -> None:
             ("applied to", ", ".join(standing.uses) or "nothing yet"),
         ]
     )
-
-
-@contextmanager
-def _broker(settings: Path) -> Iterator[Broker]:
-    config = load_settings(settings)
-    identity = Identity.load(config.path(config.identity))
-    with Broker.open(config.path(config.book), identity, database=config.database) as broker:
-        yield broker

@@ -14,7 +14,7 @@ from trustcompute.broker.grant import Limit, explain_validation
 from trustcompute.cli import rules
 from trustcompute.cli.options import AsJson
 from trustcompute.cli.output import print_document, print_fields, print_json
-from trustcompute.cli.own_node import notices_in
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.settings import load_settings
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity
@@ -76,8 +76,8 @@ def repair(
 @app.command()
 def show(settings: Settings, as_json: AsJson = False) -> None:
     """Show all open events, also while the node runs."""
-    lowered = notices_in(load_settings(settings), credit.LOWERED, "Broker.credits")
-    found = [credit.credit_of(notice) for notice in lowered]
+    with open_book(load_settings(settings), read_only=True) as broker:
+        found = broker.credits()
     said = [
         {"party": each.party, "event": event.event, "ceiling": event.ceiling.says()}
         for each in found

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from trustcompute.broker.broker import Broker
 from trustcompute.broker.clearing import claims
 from trustcompute.broker.clearing.dispute import Bundle
 from trustcompute.broker.receipt import Receipt
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import out, print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.record import KeyFile, read_log_key
 from trustcompute.cli.settings import load_settings, read_bytes, read_text, write_text
 from trustcompute.primitives.identity import Identity
@@ -47,7 +47,7 @@ def enter(
     as_json: AsJson = False,
 ) -> None:
     """Record a dispute: what it names is held back, or its lines are frozen, until it is settled."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings)) as broker:
         name = broker.clearing.dispute(read_text(file).strip())
     if as_json:
         print_json({"dispute": name})
@@ -58,7 +58,7 @@ def enter(
 @app.command("list")
 def list_(settings: Settings, as_json: AsJson = False) -> None:
     """Show all disputes and what was let stand of them."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings), read_only=True) as broker:
         found = list(broker.clearing.record().disputes.values())
     if as_json:
         print_json(
@@ -94,7 +94,7 @@ def settle(
     as_json: AsJson = False,
 ) -> None:
     """End a dispute. What a closed period had billed beyond the part that stands comes back as adjustments."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings)) as broker:
         known = broker.clearing.record().disputes
         full = [name for name in known if name.startswith(dispute)]
         made = broker.clearing.settle(full[0] if len(full) == 1 else dispute, owed=owed, reason=reason)
@@ -115,7 +115,7 @@ def evidence(
     out_file: Annotated[Path, typer.Option("--out", help="Where to write the bundle (JSON).")],
 ) -> None:
     """Write the papers of a charge: entry and proof, request, grant, acknowledgement."""
-    with _broker(settings) as broker:
+    with open_book(load_settings(settings), read_only=True) as broker:
         bundle = broker.clearing.evidence(entry)
     write_text(out_file, bundle.to_json().decode())
     print_fields([("written", str(out_file)), ("acknowledged", bundle.countersignature is not None)])
@@ -147,9 +147,3 @@ def check(
     for words in finding.in_words():
         out.print(f"- {words}")
     print_fields([("speaks for", finding.supports)])
-
-
-def _broker(settings: Path) -> Broker:
-    config = load_settings(settings)
-    identity = Identity.load(config.path(config.identity))
-    return Broker.open(config.path(config.book), identity, database=config.database)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from trustcompute.broker.broker import Broker
 from trustcompute.cli.output import err
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.settings import load_settings, write_text
 from trustcompute.node import Node, ProviderResult
 from trustcompute.primitives.identity import Identity
@@ -35,9 +35,7 @@ def node(
     notify = config.contingency.command(config.contingency.notify)
     results = None if config.results is None else config.path(config.results)
     with (
-        Broker.open(
-            config.path(config.book), identity, database=config.database, trusted=config.trusted_keys()
-        ) as broker,
+        open_book(config) as broker,
         ThreadPoolExecutor(os.cpu_count()) as executor,
         Node(
             identity,

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from trustcompute.broker.broker import Broker
-from trustcompute.broker.notice import Notice
-from trustcompute.broker.store.sqlite import SqliteStore
 from trustcompute.cli.settings import NodeSettings
 from trustcompute.errors import ParameterError, StoreError
 from trustcompute.primitives.identity import Identity
@@ -27,9 +25,7 @@ def at_own_node(
     """``stopped`` with the book, where nobody else has it open and no ``url`` was named; otherwise ``running``."""
     if url is None:
         try:
-            with Broker.open(
-                config.path(config.book), mine, database=config.database, trusted=config.trusted_keys()
-            ) as broker:
+            with open_book(config) as broker:
                 return stopped(broker)
         except StoreError as error:
             if "another process" not in str(error):
@@ -46,16 +42,15 @@ def over_network(url: str, signer: Identity, node: str, tell: Callable[[Channel]
         channel.close()
 
 
-def notices_in(config: NodeSettings, state: str, in_python: str) -> list[Notice]:
-    """The notices in this state in our book, also while the node runs; in_python: what reads one in PostgreSQL."""
-    if config.database is not None:
-        raise ParameterError(f"a book in PostgreSQL is asked through {in_python}, in Python")
-    store = SqliteStore.read_only(config.path(config.book))
-    try:
-        with store.read() as reader:
-            return list(reader.notices_in(state))
-    finally:
-        store.close()
+def open_book(config: NodeSettings, *, read_only: bool = False) -> Broker:
+    """Our book. read_only: also while the node runs; what would change the book is then refused."""
+    return Broker.open(
+        config.path(config.book),
+        Identity.load(config.path(config.identity)),
+        database=config.database,
+        trusted=config.trusted_keys(),
+        read_only=read_only,
+    )
 
 
 def own_url(settings: NodeSettings) -> str:

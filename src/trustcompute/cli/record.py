@@ -25,6 +25,7 @@ from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.witness import Quorum, Witness, serve
 from trustcompute.cli.options import AsJson, IdentityDir, Url
 from trustcompute.cli.output import err, money, out, print_fields, print_json, print_table
+from trustcompute.cli.own_node import open_book
 from trustcompute.cli.settings import load_settings, read_text, write_text
 from trustcompute.errors import ParameterError, VerificationError
 from trustcompute.node.inspection import Inspection
@@ -97,7 +98,9 @@ def log_audit(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that read and hash an exported log; one for each core."),
+        typer.Option(
+            min=1, help="Processes that read an exported log; one for every two processors by default."
+        ),
     ] = None,
     evidence: Annotated[
         bool, typer.Option(help="Verify the signed tokens too: of a book, which keeps them.")
@@ -107,7 +110,9 @@ def log_audit(
     """Recompute the tree, every balance and every statement from the entries; name the first that is wrong."""
     started = time.monotonic()
     notes = [read_text(path) for path in known or ()]
-    report = auditing.audit(book, read_log_key(key), known=notes, processes=processes or os.cpu_count() or 1)
+    report = auditing.audit(
+        book, read_log_key(key), known=notes, processes=processes or max(1, (os.cpu_count() or 1) // 2)
+    )
     tokens = audit_evidence(book, read_log_key(key)) if evidence else None
     if as_json:
         print_json(
@@ -248,7 +253,10 @@ def log_witness(
 
 def statement(
     settings: Annotated[
-        Path, typer.Argument(help="The node's configuration (TOML). The node must not be running.")
+        Path,
+        typer.Argument(
+            help="The node's configuration (TOML). To close or net, the node must not be running."
+        ),
     ],
     start: Annotated[
         str | None, typer.Option(help="First day (UTC), ISO; by default where the last period ended.")
@@ -272,9 +280,7 @@ def statement(
     """Print what is owed for a period, from the log alone; write it as tables or as a page."""
     config = load_settings(settings)
     identity = Identity.load(config.path(config.identity))
-    with Broker.open(
-        config.path(config.book), identity, database=config.database, trusted=config.trusted_keys()
-    ) as broker:
+    with open_book(config, read_only=not (close or net)) as broker:
         period = Period(_time(start) or _last_end(broker), _time(end) or int(time.time()))
         made = (
             broker.close_period(period.start, period.end)

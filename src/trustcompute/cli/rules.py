@@ -10,13 +10,11 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from trustcompute.broker import rules
 from trustcompute.broker.grant import explain_validation
-from trustcompute.broker.notice import RULES
 from trustcompute.broker.rules import KINDS, Rules
 from trustcompute.cli.options import AsJson, IdentityDir
 from trustcompute.cli.output import print_fields, print_json
-from trustcompute.cli.own_node import at_own_node, notices_in
+from trustcompute.cli.own_node import at_own_node, open_book
 from trustcompute.cli.settings import NodeSettings, load_settings, read_text, write_text
 from trustcompute.errors import ParameterError
 from trustcompute.node.authority import RulesTaken, publish_to, send_rules
@@ -67,8 +65,8 @@ def publish(
 @app.command()
 def show(settings: Settings, as_json: AsJson = False) -> None:
     """Show the deny-lists and policies in force, also while the node runs."""
-    in_force = notices_in(load_settings(settings), RULES, "Broker.rules")
-    found = [rules.read(notice.token) for notice in in_force]
+    with open_book(load_settings(settings), read_only=True) as broker:
+        found = [document for _, document in broker.rules()]
     if as_json:
         print_json([{"kind": each.kind, **each.to_document()} for each in found])
         return

@@ -22,7 +22,11 @@
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
+    vector = "seats"                 # a column whose rows may be added up row by row; optional
     least_parties = 3                # the fewest parties whose sum this dataset takes part in
+    least_matched = 20               # the fewest rows of a sum over matched rows, and by which two such sums differ
+    key_holders = ["keys.example"]   # under whose keys it may be encrypted; optional
+    opens = false                    # whether sums are opened here under grants for it; then it needs no source
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
@@ -35,6 +39,9 @@
     predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
     directory = "verification"       # where tables and their secrets are kept
     consent = false                  # whether every question takes a token of the subject's
+    epoch = 1                        # of the keys; counted up, all tables are made anew under other ones
+    earlier = 1                      # tables of each predicate, replaced by later ones, that still answer
+    download = false                 # whether masked tables are given to those whose grants name verify.download.v1
 
     [dataset.statistics]             # optional: what may be counted and added up by group
     by = ["engine", "manufacturer"]  # or {engine = ["Turbo-fan", "Turbo-jet"]}: the values that name groups
@@ -54,7 +61,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -69,6 +76,8 @@ from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
 from trustcompute.verification import Rules
 from trustcompute.verification.table import LEAST_IN_BUCKET
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class UnitSettings(BaseModel):
@@ -88,6 +97,8 @@ class VerifiedSettings(BaseModel):
     directory: str
     epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
     least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+    download: bool = False
+    earlier: Annotated[int, Field(ge=0, le=8)] = 1
     consent: bool = False
 
     def published(self, folder: Path) -> Published:
@@ -132,7 +143,9 @@ class DatasetSettings(BaseModel):
     personal: bool = False
     evaluated: str | None = None
     aggregates: list[str] = []
+    vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
     key_holders: list[str] = []
     opens: bool = False
     stored: str | None = None
@@ -198,9 +211,13 @@ class NodeSettings(BaseModel):
 
 def load_settings(path: Path) -> NodeSettings:
     """Read a node's file. Raises ``ParameterError`` naming the setting that is wrong."""
+    return read_toml(path, NodeSettings, folder=path.parent)
+
+
+def read_toml(path: Path, form: type[Form], **more: object) -> Form:
+    """A TOML file in the form of a model; more: fields that are not in it. Raises ``ParameterError``."""
     try:
-        document = tomllib.loads(read_text(path))
-        return NodeSettings.model_validate(document | {"folder": path.parent})
+        return form.model_validate(tomllib.loads(read_text(path)) | more)
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:

@@ -55,6 +55,7 @@ def aggregate(
     *,
     scheme: Scheme = "masked",
     key_holder: Session | None = None,
+    matched: Mapping[str, str] | None = None,
     purpose: str | None = None,
     scenario: str | None = None,
     patience: float = PATIENCE,
@@ -64,7 +65,9 @@ def aggregate(
     sessions: one with each contributor; the dataset is the one its grant is for. We are the aggregator: we learn
     the sums, and bring nothing. scheme: ``masked`` or ``rlwe-threshold``; or ``rlwe``, ``rlwe-4096``, ``paillier``,
     ``bfv`` or ``ckks``, with a key_holder: a session of its own with the node that makes the key and opens the sum,
-    never our own; it may be one of the contributors. purpose, scenario: as for other computations, everywhere.
+    never our own; it may be one of the contributors. matched: by contributor's name, a finished job of ours with
+    ``output="rows"`` and ``reveal="both"`` (``Intersection.job``): only rows that it matched are added up.
+    purpose, scenario: as for other computations, the same everywhere.
     patience: seconds everyone has for one message; whoever takes longer has dropped out.
 
     Contributors that refuse or vanish are named in ``dropped``; the sum is over the others, as long as the threshold is
@@ -81,9 +84,9 @@ def aggregate(
     if scheme in _COORDINATORS and key_holder is not None:
         raise ParameterError(f"nobody holds a key in the scheme {scheme!r}: leave key_holder out")
     plan = (
-        _together(about, by_name, scheme)
+        _together(about, by_name, scheme, matched)
         if scheme in _COORDINATORS
-        else _under_key(about, by_name, scheme, key_holder)
+        else _under_key(about, by_name, scheme, key_holder, matched)
     )
     if len(canonical.dumps(spec.to_document())) > MAX_SPEC:
         raise ParameterError(f"over nodes a specification has at most {MAX_SPEC:,} bytes: name fewer groups")
@@ -127,17 +130,23 @@ class _Plan:
 _COORDINATORS: Final = {"masked": masked.aggregator, "rlwe-threshold": threshold.aggregator}
 
 
-def _together(about: Round, sessions: Mapping[str, Session], scheme: Scheme) -> _Plan:
+def _together(
+    about: Round, sessions: Mapping[str, Session], scheme: Scheme, matched: Mapping[str, str] | None
+) -> _Plan:
     """Contributors open the sum together."""
     operation = operation_of(IDS[scheme])
-    params = operation.check(parameters(about), NOTHING)
+    params = operation.check(parameters(about, matched=matched), NOTHING)
     legs = {name: _Leg(session, operation, params) for name, session in sessions.items()}
     recognise = partial(members.recognised, next(iter(sessions.values())).authority)
     return _Plan(about, legs, _COORDINATORS[scheme](about, recognise))
 
 
 def _under_key(
-    about: Round, sessions: Mapping[str, Session], scheme: Scheme, holder: Session | None
+    about: Round,
+    sessions: Mapping[str, Session],
+    scheme: Scheme,
+    holder: Session | None,
+    matched: Mapping[str, str] | None,
 ) -> _Plan:
     if IDS.get(scheme) not in KEYED:
         raise ParameterError(f"scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
@@ -149,9 +158,9 @@ def _under_key(
     if any(session._identity.key.public != me.key.public for session in sessions.values()):
         raise ParameterError("all sessions of one aggregate must have one identity: the aggregator's")
     roles = Roles(me.name, me.key.public.x, holder.grant.aud)
-    params, operation = parameters(about, roles), operation_of(IDS[scheme])
+    params, operation = parameters(about, roles, matched=matched), operation_of(IDS[scheme])
     legs = {name: _Leg(session, operation, params) for name, session in sessions.items()}
-    opening = parameters(about, roles, under=operation.id)
+    opening = parameters(about, roles, under=operation.id, matched=matched)
     legs[keyed.LEG] = _Leg(holder, operation_of(HOLDER), opening)
     recognise = partial(members.recognised, holder.authority)
     return _Plan(about, legs, keyed.aggregator(about, roles, cipher_of(scheme, about.spec), recognise))
@@ -192,6 +201,7 @@ class _Star:
                 purpose=self._purpose,
                 scenario=self._scenario,
                 began=began.append,
+                resumable=False,
             )
         except BaseException as error:
             self.hub.failed(name, error)

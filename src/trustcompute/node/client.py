@@ -135,12 +135,14 @@ class Client:
         scenario: str | None = None,
         job: str | None = None,
         began: Callable[[str], object] = lambda job: None,
+        resumable: bool = True,
     ) -> Computed[T]:
         """Run this side's party of an operation, metered: what every verb of a session does.
 
         sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
         input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs;
-        began: told the job's id once the node has opened it.
+        began: told the job's id once the node has opened it; resumable: whether another process could go on with it:
+        the peer's turns are kept until the receipt is in.
         """
         state = self._begin(
             operation,
@@ -155,7 +157,7 @@ class Client:
         began(state.job)
         params = state.asked["params"]
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
-        runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
+        runner, receipt = self._run(party(params, rng), operation, sizes, state, resumable=resumable)
         return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
 
     def receipt(self, job: str) -> Receipt:
@@ -286,11 +288,12 @@ class Client:
             raise Conflict(f"job {state.job} is {opened.state}: start a new one")
 
     def _run(
-        self, party: Party[T], operation: Operation, params: Params, sizes: Sizes, state: JobState
+        self, party: Party[T], operation: Operation, sizes: Sizes, state: JobState, *, resumable: bool
     ) -> tuple[Runner[T], Receipt]:
+        params = state.asked["params"]
         binding = Binding(hash_of(self._token), operation.id, params, operation.consumer, operation.provider)
         runner = Runner(party, binding, leads=True, job=state.job)
-        link = Link(self._channel, self._states, state.job)
+        link = Link(self._channel, self._states, state.job, keeps=resumable)
         receipts: list[bytes] = []
 
         def acknowledge(answer: Answer) -> None:

@@ -34,8 +34,9 @@ Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any
 class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
-    cut: where a job may have several runs, how many, the party of each, and what its data are.
-    asked_by: refuses parameters that are not for the peer of that name and key.
+    cut: where a job may have several runs, how many, the party of each, and what its data are. one_turn: all that
+    leaves the provider is one answer: nothing is told before the charge, so the job is charged without being armed.
+    check_asker: refuses parameters that are not for the peer of that name and key.
     admit: has the last word on a job, given its id and the time, before anything is touched.
     """
 
@@ -43,7 +44,8 @@ class Computation:
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
-    asked_by: Callable[[Params, str, VerifyKey], None] | None = None
+    one_turn: bool = False
+    check_asker: Callable[[Params, str, VerifyKey], None] | None = None
     admit: Callable[[HeldDataset, Params, Sizes, str, int], None] | None = None
 
     def runs(self, params: Params) -> int:
@@ -134,7 +136,7 @@ COMPUTATIONS: Final = (
         )
         for one in INTERSECTIONS
     ),
-    Computation(lookup.OPERATION, _lookup_rows, _lookup),
+    Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
@@ -154,7 +156,7 @@ COMPUTATIONS: Final = (
             aggregates.operation_of(under),
             contribution.rows,
             contribution.under_key(under),
-            asked_by=aggregates.check_asker,
+            check_asker=aggregates.check_asker,
         )
         for under in aggregates.KEYED
     ),
@@ -162,7 +164,7 @@ COMPUTATIONS: Final = (
         aggregates.operation_of(aggregates.HOLDER),
         contribution.holder_rows,
         contribution.provide_opening,
-        asked_by=aggregates.check_asker,
+        check_asker=aggregates.check_asker,
     ),
 )
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.members import Member
+from trustcompute.aggregation.rowsets import RowSets
 from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
@@ -53,7 +54,11 @@ class Dataset:
                  The catalogue tells its counts of keys to those only whose grant lets them match keys.
     aggregates:  columns that may be added up with those of other holders (``aggregation.masked.v1``); none: not
                  offered.
+    vector:      a column whose rows, in order, take part as one vector: sums show a value for every row. Grants that
+                 bound columns name it ``value``, as specifications do.
     least_parties: the fewest parties whose sum this dataset takes part in, or is opened under it.
+    least_matched: the fewest rows that are added up, without noise, where an aggregate is over matched rows only, and
+                 the fewest by which two such sets differ.
     key_holders: names of those under whose key it may be encrypted for a sum; without any, masks alone.
     opens:       whether this node makes keys and opens sums under grants for this dataset (``aggregation.holder.v1``):
                  one for every pool of data, so that sums over almost the same parties are refused. Where it is nothing
@@ -77,7 +82,9 @@ class Dataset:
     verified: Published | None = None
     statistics: Rules | None = None
     aggregates: Sequence[str] = ()
+    vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
     key_holders: Sequence[str] = ()
     opens: bool = False
 
@@ -87,12 +94,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Contributor:
-    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, and the sums
-    for which it gave its decryption share."""
+    """What a node takes part in aggregates with: who it is, the sets of parties it has helped to open, the sums
+    for which it gave its decryption share, and the sets of matched rows it added up."""
 
     member: Member
     cohorts: Cohorts
     given: Given
+    rows: RowSets
 
 
 class HeldDataset:
@@ -101,15 +109,15 @@ class HeldDataset:
     def __init__(
         self, dataset: Dataset, executor: Executor | None = None, *, signer: SigningKey | None = None
     ) -> None:
-        d = dataset
-        if not (d.key_choices() or d.unit or d.verified or d.statistics or d.aggregates or d.opens):
+        d, summed = dataset, dataset.aggregates or dataset.vector or dataset.opens
+        if not (d.key_choices() or d.unit or d.verified or d.statistics or summed):
             raise ParameterError(
                 f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, takes"
                 " part in no aggregates and opens none: nobody could ask anything of it"
             )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
-        self.table.check_columns(dataset.aggregates)
+        self.table.check_columns([*dataset.aggregates, *([dataset.vector] if dataset.vector else [])])
         self.columns = tables.describe(self.table)
         self.contributor: Contributor | None = None  # the node's part
         self.tabulator: Tabulator | None = None  # the node's too
@@ -138,6 +146,10 @@ class HeldDataset:
             return self.keys(choices[0]).rows  # counting a large CSV file would be a pass more
         return tables.row_count(self.table)
 
+    @property
+    def rows(self) -> int:
+        return self._rows
+
     def asked_by(self, asker: str) -> HeldDataset:
         """The same, as a computation gets it that this name asked for."""
         found = copy.copy(self)
@@ -158,6 +170,7 @@ class HeldDataset:
             limits=d.limits,
             epoch=d.epoch,
             per_recipient=d.per_recipient,
+            tables=tuple(sorted(self.verification.by_id)),
         )
 
     def keys(self, columns: Sequence[str]) -> tables.KeySet:
@@ -224,6 +237,7 @@ class HeldDataset:
             "predicates": self.verification.entries(),
             "statistics": None if self.tabulator is None else self.tabulator.token,
             "aggregates": list(d.aggregates),
+            "vector": d.vector,
         }
 
 

@@ -74,11 +74,14 @@ class UnitEntry(Document):
 
 
 class PredicateEntry(Document):
-    """What may be verified: the predicate's canonical text, the signed descriptor of its table, and whether each
-    question takes a consent of the subject's."""
+    """What may be verified: the predicate's canonical text, and the signed descriptor of its table.
+
+    earlier: descriptors of tables that were replaced by it and still answer. consent: whether each question takes a
+    consent of the subject's."""
 
     text: Annotated[str, Field(min_length=1, max_length=128)]
     descriptor: Token
+    earlier: Annotated[list[Token], Field(max_length=8)] = []
     consent: bool = False
 
 
@@ -96,6 +99,7 @@ class CatalogEntry(Document):
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
     statistics: Token | None = None
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
+    vector: Name | None = None
 
 
 class Catalog(Document):

@@ -228,8 +228,8 @@ class Node:
         params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
         if params != claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
-        if computation.asked_by is not None:
-            computation.asked_by(params, claims.san, request.key)
+        if computation.check_asker is not None:
+            computation.check_asker(params, claims.san, request.key)
         record = self.broker.reserve(request, computation.operation)
         held = self._dataset(claims.dataset, request.grant)
         try:
@@ -281,6 +281,7 @@ class Node:
                 usage=operation.bound(claims.params, sizes),
                 deliver=partial(self._deliver, claims.jti, held, claims.params),
                 runs=runs,
+                arms=not computation.one_turn,
                 released=[release.run for release in record.releases],
                 source=source,
             )
@@ -339,10 +340,24 @@ class Node:
             )
         raise Conflict(f"the job is {record.state}: start a new one")
 
-    def _hold(self, held: HeldDataset) -> None:
+    def renew(self, dataset: Dataset) -> None:
+        """Offer another version of a dataset, without an outage: the one before answers until this one is ready, and
+        jobs that run go on with it; of its verification tables some answer longer (``Published.earlier``).
+
+        Raises as the start of a node does; then nothing has changed.
+        """
+        if dataset.id not in self._datasets:
+            raise ParameterError(f"the node offers no dataset {dataset.id!r} to renew")
+        held = HeldDataset(dataset, self._executor, signer=self.identity.key)
+        if dataset.verified is not None:
+            before = self._datasets[dataset.id].verification
+            held.verification = held.verification.after(before, dataset.verified.earlier)
+        self._hold(held, again=True)
+
+    def _hold(self, held: HeldDataset, *, again: bool = False) -> None:
         """Digest a dataset and describe it once, so that what cannot be offered is found at the start."""
         name = held.dataset.id
-        if name in self._datasets:
+        if name in self._datasets and not again:
             raise ParameterError(f"there are two datasets {name!r}: give each an id of its own")
         held.tabulator = tabulator(held, self.identity, self.broker.outbox.directory.parent)
         try:
@@ -352,7 +367,7 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
-        if held.dataset.aggregates or held.dataset.opens:
+        if held.dataset.aggregates or held.dataset.vector or held.dataset.opens:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         held.matches = self._matches

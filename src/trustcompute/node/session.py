@@ -347,8 +347,9 @@ class Session(Client):
         records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
         those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
         holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
-        there is a check. check: from an auditor, for this table; private mode takes one. consent: tokens of the
-        subjects, one for each different record asked about, where the dataset takes them.
+        there is a check; ``batch``: private for many, and their number is padded; ``download``: receive the masked
+        table once, where the grant has it. check: from an auditor, for this table; private mode and batches take one.
+        consent: tokens of the subjects, one for each different record asked about, where the dataset takes them.
 
         Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
         descriptor promises: the holder is not told, and the table is not asked again.

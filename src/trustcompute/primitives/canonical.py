@@ -26,7 +26,20 @@ _ENCODER: Final = json.JSONEncoder(
     check_circular=False,  # the depth is bounded by what is checked before
 )
 _ALLOWED: Final = "documents have strings, integers, booleans, null, lists and objects (decimals as strings)"
-_DECODER: Final = json.JSONDecoder()
+
+
+def _no_float(_: str) -> NoReturn:
+    raise ValueError("documents have no floats")
+
+
+def _short(digits: str) -> int:
+    if len(digits) > 15:
+        raise ValueError("may be beyond ±(2^53 - 1)")
+    return int(digits)
+
+
+# Takes no document that is not in order; of those that are in order it leaves some to ``loads``.
+_DECODER: Final = json.JSONDecoder(parse_float=_no_float, parse_int=_short, parse_constant=_no_float)
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]*)\Z")
 
 
@@ -78,8 +91,9 @@ def loads_canonical(data: bytes | bytearray | memoryview, *, limit: int) -> Any:
     """As ``loads``, and the bytes must be the canonical ones: no second spelling of a document passes."""
     if len(data) <= limit:  # a document that is in order is read without looking for what is wrong with it
         try:
-            value, _ = _DECODER.raw_decode(str(data, "utf-8"))  # what is left over does not come back below
-            if _is_plain(value, MAX_DEPTH) and _ENCODER.encode(value).encode() == data:
+            text = str(data, "utf-8")
+            value, _ = _DECODER.raw_decode(text)  # what is left over does not come back below
+            if (_is_simple(text) or _is_plain(value, MAX_DEPTH)) and _ENCODER.encode(value) == text:
                 return value
         except (ValueError, RecursionError):
             pass
@@ -131,6 +145,12 @@ def _parse_integer(digits: str) -> int:
 
 def _parse_constant(name: str) -> NoReturn:
     raise DocumentError(f"{name} is not a value documents may have")
+
+
+def _is_simple(text: str) -> bool:
+    """Whether ``_check`` surely has nothing to say of what ``_DECODER`` made of canonical text: in ASCII all keys are,
+    and there are no more levels than brackets."""
+    return text.isascii() and text.startswith("{") and text.count("{") + text.count("[") <= MAX_DEPTH
 
 
 def _is_plain(value: Any, depth: int) -> bool:

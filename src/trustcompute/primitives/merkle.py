@@ -33,8 +33,7 @@ class Tree:
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self._levels: list[bytearray] = [bytearray()]  # [k]: hashes of the complete subtrees of 2^k leaves
         self._edge: dict[tuple[int, int], bytes] = {}  # incomplete subtrees already asked for at this size
-        for leaf in leaves:
-            self.append(leaf)
+        self.append_all(b"".join(leaves))
 
     def __len__(self) -> int:
         return len(self._levels[0]) // HASH_BYTES
@@ -57,8 +56,22 @@ class Tree:
 
     def append_all(self, leaves: bytes) -> None:
         """Add leaf hashes, 32 bytes each, one after the other."""
-        for at in range(0, len(leaves), HASH_BYTES):
-            self.append(leaves[at : at + HASH_BYTES])
+        if len(leaves) % HASH_BYTES:
+            raise ParameterError(
+                f"leaf hashes have {HASH_BYTES} bytes each, these have {len(leaves)} together"
+            )
+        self._edge.clear()
+        self._levels[0] += leaves
+        pair, level = 2 * HASH_BYTES, 0
+        while (complete := len(self._levels[level]) // pair) > 0:
+            if level + 1 == len(self._levels):
+                self._levels.append(bytearray())
+            above = self._levels[level + 1]
+            below = bytes(self._levels[level][2 * len(above) : complete * pair])
+            above += b"".join(
+                hashlib.sha256(b"\x01" + below[at : at + pair]).digest() for at in range(0, len(below), pair)
+            )
+            level += 1
 
     def hashes(self, level: int, start: int, end: int) -> bytes:
         """Roots of the complete subtrees start <= n < end of 2^level leaves each, one after the other."""
@@ -90,16 +103,19 @@ class Tree:
         self._check_size(size)
         if not 0 <= index < size:
             raise ParameterError(f"a tree of {size} leaves has none with index {index}")
-        start, end, path = 0, size, []
-        while end - start > 1:
-            middle = start + _split(end - start)
-            if index < middle:
-                path.append(self._hash(middle, end))
-                end = middle
-            else:
-                path.append(self._hash(start, middle))
-                start = middle
-        return path[::-1]
+        path, level, last = (
+            [],
+            0,
+            size - 1,
+        )  # of the subtrees of 2^level leaves, the last one perhaps incomplete
+        while last:
+            beside = index ^ 1
+            if (beside + 1) << level <= size:
+                path.append(bytes(self._levels[level][beside * HASH_BYTES : (beside + 1) * HASH_BYTES]))
+            elif beside <= last:
+                path.append(self._hash(beside << level, size))
+            index, last, level = index >> 1, last >> 1, level + 1
+        return path
 
     def consistency_proof(self, old: int, new: int | None = None) -> list[bytes]:
         """PROOF(old, D[new]) of RFC 6962 §2.1.2; empty where ``old`` is 0 or ``new``."""

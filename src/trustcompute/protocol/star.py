@@ -55,13 +55,13 @@ Coordinator: TypeAlias = Generator[Scatter | Gather, Mapping[str, Any] | None, T
 
 
 class TooFew(ProtocolError):
-    """Fewer peers answered than the protocol needs. ``reasons``: by peer, in words."""
+    """Fewer peers answered than the protocol needs. By peer: ``reasons``, in words, and ``errors``."""
 
     code = "protocol.too_few"
 
-    def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
+    def __init__(self, message: str, reasons: Mapping[str, str], errors: Mapping[str, BaseException]) -> None:
         super().__init__(message)
-        self.reasons = dict(reasons)
+        self.reasons, self.errors = dict(reasons), dict(errors)
 
 
 class Stopped(ProtocolError):
@@ -187,6 +187,7 @@ class Hub(Generic[T]):
                     for peer, why in self.reasons.items()
                 ),
                 self.reasons,
+                self.errors,
             )
         return {peer: got[peer] for peer in step.peers if peer in got}
 
@@ -211,11 +212,13 @@ def _told(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StarRun(Generic[T]):
-    """result: the coordinator's; outputs: of the parties that ran to their end; reasons: why the others did not."""
+    """result: the coordinator's; outputs: of the parties that ran to their end; reasons, errors: why the others did
+    not."""
 
     result: T
     outputs: Mapping[str, Any]
     reasons: Mapping[str, str]
+    errors: Mapping[str, BaseException]
     costs: Mapping[str, Cost]
 
 
@@ -247,7 +250,7 @@ def run_star(
         for peer, party in parties.items():
             pool.submit(leg, peer, party)
         result = hub.run(coordinator)
-    return StarRun(result, outputs, dict(hub.reasons), costs)
+    return StarRun(result, outputs, dict(hub.reasons), dict(hub.errors), costs)
 
 
 def _exchange(follower: Runner[Any], turn: Turn) -> list[Any]:

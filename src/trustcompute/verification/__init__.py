@@ -9,7 +9,7 @@ from trustcompute.verification.answer import Proof, VerifiedAnswer
 from trustcompute.verification.arbiter import Disputed, Evidence, Judgement, judge
 from trustcompute.verification.cells import Code
 from trustcompute.verification.operation import OPERATIONS
-from trustcompute.verification.planner import Plan, plan
+from trustcompute.verification.planner import MODES, Plan, plan
 from trustcompute.verification.predicate import Predicate, parse
 from trustcompute.verification.proof import Check
 from trustcompute.verification.statistical.answer import Statistics
@@ -19,6 +19,7 @@ from trustcompute.verification.statistical.tabulator import Tabulator
 from trustcompute.verification.verify import Verification, verify
 
 __all__ = [
+    "MODES",
     "OPERATIONS",
     "Check",
     "Code",

@@ -1,7 +1,7 @@
 """Clearing: from the log alone to what every party owes, and to the payments that settle it.
 
     plan, split       what a use costs under a grant's price plan, and who shares it, exactly
-    record            everything the log says about money, fed entry by entry
+    record            everything the log says about money, fed entry by entry; terms, sums: its pieces
     statement         a period's lines; what closing it records
     rounding          whole units once per period, every party within one of its exact share
     netting           the fewest payments that keep every net position
@@ -17,9 +17,10 @@ them. Amounts are exact rationals of a minor unit until a period is closed; no f
 from __future__ import annotations
 
 from trustcompute.broker.clearing.plan import most, rate
-from trustcompute.broker.clearing.record import Clearing, Closing
+from trustcompute.broker.clearing.record import Clearing
 from trustcompute.broker.clearing.rounding import apportion
 from trustcompute.broker.clearing.statement import Account, Line, Period, Row, Statement, closing_entries
+from trustcompute.broker.clearing.terms import Closing
 
 __all__ = [
     "Account",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Final, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from trustcompute.broker.grant import (
     MAX_LIST,
@@ -35,10 +35,10 @@ from trustcompute.broker.grant import (
     Share,
     Thumbprint,
     Time,
-    explain_validation,
     read_signed,
+    stated,
 )
-from trustcompute.errors import GrantError, ParameterError
+from trustcompute.errors import GrantError
 from trustcompute.primitives import canonical, signing
 from trustcompute.primitives.signing import SigningKey, VerifyKey
 
@@ -230,9 +230,6 @@ def _check(tokens: Sequence[str]) -> tuple[Agreement, tuple[Appraisal, ...], str
 
 
 def _sign(header_type: str, model: type[Model], claims: dict[str, object], key: SigningKey) -> str:
-    try:
+    with stated(header_type):
         made = model.model_validate(claims | {"key": key.public.x})
-    except ValidationError as error:
-        message, field = explain_validation(error, header_type)
-        raise ParameterError(f"{message} ({field})") from error
     return signing.sign(header_type, made.to_document(), key)

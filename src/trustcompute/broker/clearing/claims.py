@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from trustcompute.broker.grant import (
     Amount,
@@ -19,10 +19,10 @@ from trustcompute.broker.grant import (
     Name,
     SelfSigned,
     Time,
-    explain_validation,
     read_signed,
+    stated,
 )
-from trustcompute.errors import GrantError, ParameterError
+from trustcompute.errors import GrantError
 from trustcompute.primitives import signing
 from trustcompute.primitives.signing import SigningKey
 
@@ -71,12 +71,10 @@ class RevenueClaim(SelfSigned):
 
 def dispute(*, audience: str, entries: Sequence[int], reason: str, key: SigningKey, now: int) -> str:
     """A token that disputes uses. Raises ``ParameterError`` naming the claim."""
-    try:
+    with stated("dispute"):
         claims = DisputeClaim(
             aud=audience, entries=tuple(sorted(entries)), reason=reason, iat=now, key=key.public.x
         )
-    except ValidationError as error:
-        raise ParameterError(explain_validation(error, "dispute")[0]) from error
     return signing.sign(DISPUTE_TYPE, claims.to_document(), key)
 
 
@@ -84,12 +82,10 @@ def revenue(
     *, audience: str, grant: str, start: int, end: int, amount: int, key: SigningKey, now: int
 ) -> str:
     """A token that declares revenue. grant: the hash. Raises ``ParameterError`` naming the claim."""
-    try:
+    with stated("revenue"):
         claims = RevenueClaim(
             aud=audience, grant=grant, start=start, end=end, amount=amount, iat=now, key=key.public.x
         )
-    except ValidationError as error:
-        raise ParameterError(explain_validation(error, "revenue")[0]) from error
     return signing.sign(REVENUE_TYPE, claims.to_document(), key)
 
 

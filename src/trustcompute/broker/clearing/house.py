@@ -26,9 +26,8 @@ from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.record import Clearing
 from trustcompute.broker.clearing.statement import Account, Period, Posting, Statement
 from trustcompute.broker.grant import MAX_DENOMINATOR, SEPARATOR, Grant
-from trustcompute.broker.log import Entry, Log, decode
-from trustcompute.broker.receipt import Receipt
-from trustcompute.broker.store import Reader
+from trustcompute.broker.log import Entry, decode
+from trustcompute.broker.receipt import prove
 from trustcompute.broker.writer import Command, Writer
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.signing import VerifyKey
@@ -76,11 +75,11 @@ class ClearingHouse:
             record = reader.jobs([job]).get(job)
             acknowledged = None if record is None else record.countersigned
             return Bundle(
-                receipt=_receipt(reader, tree, index),
+                receipt=prove(reader, tree, index),
                 grant=SEPARATOR.join(rows[link].token for link in reversed(links)),
                 request=tokens["request"],
                 countersignature=tokens.get("countersignature"),
-                countersigned=None if acknowledged is None else _receipt(reader, tree, acknowledged),
+                countersigned=None if acknowledged is None else prove(reader, tree, acknowledged),
             )
 
     def agree(self, chain: str) -> str:
@@ -189,11 +188,6 @@ class ClearingHouse:
             raise ParameterError(f"at most {MAX_MEMBERS} parties net multilaterally, not {len(members)}")
         made: Netting = self._enter(commands.Net(Period(start, end), tuple(sorted(members)), self.fold))
         return made
-
-
-def _receipt(reader: Reader, tree: Log, index: int) -> Receipt:
-    note = reader.last_checkpoint() or ""
-    return Receipt(reader.entry(index), index, tuple(tree.inclusion_proof(index, tree.size)), note)
 
 
 def exact(text: str) -> Fraction:

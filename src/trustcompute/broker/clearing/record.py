@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from sys import intern
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from trustcompute.broker import meter
 from trustcompute.broker.certificate import Standing, State
@@ -23,7 +23,9 @@ from trustcompute.broker.clearing import netting, plan, split
 from trustcompute.broker.clearing.agreement import plan_hash
 from trustcompute.broker.clearing.denominators import Denominators
 from trustcompute.broker.clearing.netting import Netting
-from trustcompute.broker.clearing.statement import FORM, Account, Period, Posting, Row, Statement, lines_of
+from trustcompute.broker.clearing.statement import FORM, Account, Period, Posting, Statement, lines_of
+from trustcompute.broker.clearing.sums import Rows, Sums, add
+from trustcompute.broker.clearing.terms import Agreed, Closing, Dispute, Terms, Use
 from trustcompute.broker.grant import PricePlan, Share
 from trustcompute.broker.job import Fault
 from trustcompute.broker.log import Entry
@@ -35,80 +37,6 @@ FEE: Final = "fee"
 REVENUE: Final = "revenue"
 _NOBODY: Final = Usage()
 _FREE: Final = Fraction()
-
-
-class Use(NamedTuple):
-    """One billed job, or one declaration of revenue. amount: exact, in minor units.
-
-    pieces: (height, amount) where the grant's split steps with the amount; empty: all of it at height 0.
-    """
-
-    index: int  # type: ignore[assignment]  # of the entry; nobody searches a use as a tuple
-    time: int
-    payer: str
-    grant: str
-    operation: str
-    usage: Usage
-    amount: Fraction
-    pieces: tuple[tuple[int, Fraction], ...] = ()
-
-    def scaled(self, part: Fraction, time: int) -> Use:
-        pieces = tuple((height, amount * part) for height, amount in self.pieces)
-        return self._replace(time=time, amount=self.amount * part, pieces=pieces)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a grant's entry says of money. root: hash of the first of its chain; start, end: of yearly fees.
-
-    heights: where its split steps.
-    """
-
-    price: PricePlan
-    split: tuple[Share, ...]
-    root: str
-    grantee: str
-    start: int
-    end: int
-    heights: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Agreed:
-    """An agreement that was entered. plan: hash of price and split; end: in force until then."""
-
-    index: int
-    agreement: str
-    plan: str
-    made: int
-    end: int
-
-
-@dataclass
-class Closing:
-    """A closed period as the log has it. settled: lines that a netting run has covered."""
-
-    period: Period
-    index: int
-    statement: Statement
-    settled: set[Account] = field(default_factory=set)
-
-    @property
-    def residuals(self) -> dict[Account, Fraction]:
-        """What was carried out of it."""
-        return {line.account: line.residual for line in self.statement.lines if line.residual}
-
-
-@dataclass(frozen=True, slots=True)
-class Dispute:
-    """Opened by a party over entries that bill it; owed: the part of them that the settlement lets stand."""
-
-    id: str
-    index: int
-    time: int
-    by: str
-    entries: tuple[int, ...]
-    owed: Fraction | None = None
 
 
 @dataclass
@@ -155,11 +83,12 @@ class Clearing:
 
     def feed(self, entry: Entry) -> None:
         """Take the next entry. Raises ``AuditError`` where what it says of money does not follow from the log."""
-        if self._expected and entry.type != "adjustment.posted":
+        kind = entry.type
+        if self._expected and kind != "adjustment.posted":
             raise AuditError(f"entry {entry.index} stands where a settlement's adjustment should")
-        rule = _RULES.get(entry.type)
+        rule = _RULES.get(kind)
         if rule is not None:
-            if entry.type not in _PARTS:
+            if kind not in _PARTS:
                 self._last = None
             rule(self, entry)
 
@@ -501,7 +430,7 @@ class Clearing:
                         yield Use(-1, due, terms.grantee, grant, FEE, _NOBODY, fee)
 
     def _made(self, period: Period, form: int) -> Statement:
-        sums, rows, held = _Sums(), _Rows(), []
+        sums, rows, held = Sums(), Rows(), []
         for use in self._within(period.start, period.end):
             dispute = self._disputed.get(use.index) if self._disputed else None
             if dispute is not None and use.index not in self._held and not self._was_released(use):
@@ -523,13 +452,13 @@ class Clearing:
                     for account, share in self._accounts(payer, grant, height, period)
                 ]
             for payee, currency, share in shared:
-                _add(owed, Account(payer, payee, currency), amount if share == 1 else amount * share)
+                add(owed, Account(payer, payee, currency), amount if share == 1 else amount * share)
         adjusted = tuple(each for time, each in self.adjustments if period.start <= time < period.end)
         for posting in adjusted:
-            _add(owed, posting.account, posting.amount)
+            add(owed, posting.account, posting.amount)
         carried = self.closings[-1].residuals if self.closings else {}
         for account, residual in carried.items():
-            _add(owed, account, residual)
+            add(owed, account, residual)
         lines = lines_of(period, owed, carried, form)
         made = tuple(rows.rows(self.terms))
         return Statement(period, made, lines, False, adjusted, tuple(held), form)
@@ -556,97 +485,6 @@ class Clearing:
             pool = self.weights.get((party, period)) if party.startswith(split.POOL) else None
             for payee, weight in ({party: Fraction(1)} if pool is None else pool).items():
                 yield Account(payer, payee, terms.price.currency), share * weight
-
-
-class _Sums:
-    """Exact sums by (payer, grant, height): numerators by denominator, which most amounts share; one alone as it is."""
-
-    def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, int], Fraction | dict[int, int]] = {}
-
-    def add(self, use: Use) -> None:
-        if use.pieces:
-            for height, amount in use.pieces:
-                self._add((use.payer, use.grant, height), amount)
-        elif use.amount:
-            self._add((use.payer, use.grant, 0), use.amount)
-
-    def _add(self, key: tuple[str, str, int], amount: Fraction) -> None:
-        found = self._sums.get(key)
-        if found is None:
-            self._sums[key] = amount
-        elif isinstance(found, dict):
-            _count(found, amount)
-        else:
-            self._sums[key] = _count(_count({}, found), amount)
-
-    def items(self) -> Iterator[tuple[tuple[str, str, int], Fraction]]:
-        for key, tops in self._sums.items():
-            yield key, _total(tops) if isinstance(tops, dict) else tops
-
-
-@dataclass(slots=True)
-class _Counts:
-    """Of several uses. tops: numerators of their amounts by denominator."""
-
-    jobs: int = 0
-    calls: int = 0
-    rows: int = 0
-    tops: dict[int, int] = field(default_factory=dict)
-
-    def add(self, use: Use) -> None:
-        self.jobs += 1
-        self.calls += use.usage.calls
-        self.rows += use.usage.rows
-        _count(self.tops, use.amount)
-
-
-class _Rows:
-    """Use summed up by payer, grant and operation; one alone is kept as it is."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str, str], Use | _Counts] = {}
-
-    def add(self, use: Use) -> None:
-        key = (use.payer, use.grant, use.operation)
-        found = self._found.get(key)
-        if found is None:
-            self._found[key] = use
-        elif isinstance(found, _Counts):
-            found.add(use)
-        else:
-            self._found[key] = counts = _Counts()
-            counts.add(found)
-            counts.add(use)
-
-    def rows(self, terms: Mapping[str, Terms]) -> Iterator[Row]:
-        for key in sorted(self._found):
-            payer, grant, operation = key
-            currency, found = terms[grant].price.currency or "", self._found[key]
-            if isinstance(found, _Counts):
-                total = _total(found.tops)
-                yield Row(payer, grant, operation, currency, found.jobs, found.calls, found.rows, total)
-            else:
-                usage = found.usage
-                yield Row(payer, grant, operation, currency, 1, usage.calls, usage.rows, found.amount)
-
-
-def _count(tops: dict[int, int], amount: Fraction) -> dict[int, int]:
-    top, bottom = amount.as_integer_ratio()
-    tops[bottom] = tops.get(bottom, 0) + top
-    return tops
-
-
-def _add(owed: dict[Account, Fraction], account: Account, amount: Fraction) -> None:
-    before = owed.get(account)
-    owed[account] = amount if before is None else before + amount
-
-
-def _total(tops: Mapping[int, int]) -> Fraction:
-    if len(tops) == 1:
-        ((bottom, top),) = tops.items()
-        return Fraction(top, bottom)
-    return sum((Fraction(top, bottom) for bottom, top in sorted(tops.items())), _FREE)
 
 
 _PARTS: Final = frozenset({"period.lines", "period.closed"})  # a closing is of what was before its parts

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, LiteralString, TypeVar
 
 from trustcompute.broker.job import JobRecord
-from trustcompute.broker.log import Opening, StoredEntry
+from trustcompute.broker.log import READ_ONLY, Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey, grants_of
 from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
@@ -161,10 +161,12 @@ class PostgresStore:
 
     shared = True
 
-    def __init__(self, conninfo: str, connection: Connection, *, alone: bool) -> None:
+    def __init__(
+        self, conninfo: str, connection: Connection, *, alone: bool = False, read_only: bool = False
+    ) -> None:
         """For ``open``. alone: whether nobody else has the book open, and nobody can until ``admit_others``."""
         self._conninfo, self._connection = conninfo, connection
-        self.alone = alone
+        self.alone, self._read_only = alone, read_only
         self.clock = PostgresClock()
         self._ask_time(_TIME)
         self._accounts: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # of jobs, by id: they never change
@@ -195,6 +197,20 @@ class PostgresStore:
                 raise
         return cls(conninfo, connection, alone=alone)
 
+    @classmethod
+    def read_only(cls, conninfo: str) -> PostgresStore:
+        """Open an existing book for reading, also while nodes write it; a role that may only select will do."""
+        with _explained():
+            connection = _connect(conninfo, read_only=True)
+            try:
+                if _value(connection, "SELECT to_regclass('book') IS NULL"):
+                    raise StoreError("there is no book in the database's current schema")
+                _check_version(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(conninfo, connection, read_only=True)
+
     def admit_others(self) -> None:
         """Let other processes open the book too."""
         if self.alone:
@@ -214,6 +230,8 @@ class PostgresStore:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
+        if self._read_only:
+            raise StoreError(READ_ONLY)
         with self._block("BEGIN ISOLATION LEVEL READ COMMITTED", locked=True) as transaction:
             yield transaction
 
@@ -262,10 +280,11 @@ class PostgresStore:
         if self._closed:
             raise StoreError("the book is closed")
         if self._connection.closed:  # the server went away; a transaction that was under way is in doubt
-            self._connection = _connect(self._conninfo)
-            self._connection.execute(
-                "SELECT pg_advisory_lock_shared(%s, hashtext(current_schema))", (OPEN_LOCK,)
-            )
+            self._connection = _connect(self._conninfo, read_only=self._read_only)
+            if not self._read_only:
+                self._connection.execute(
+                    "SELECT pg_advisory_lock_shared(%s, hashtext(current_schema))", (OPEN_LOCK,)
+                )
 
 
 class PostgresTransaction:
@@ -502,9 +521,12 @@ def _ahead(known: Mapping[str, Row | None], names: Collection[str]) -> dict[str,
     return {name: row for name in names if (row := known[name]) is not None}
 
 
-def _connect(conninfo: str) -> Connection:
+def _connect(conninfo: str, *, read_only: bool = False) -> Connection:
     connection = psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS)
-    connection.execute("SET synchronous_commit = on")
+    if read_only:
+        connection.execute("SET default_transaction_read_only = on")
+    else:
+        connection.execute("SET synchronous_commit = on")
     return connection
 
 
@@ -525,18 +547,25 @@ def _prepare(connection: Connection, origin: str, key: str, *, alone: bool) -> N
             connection.execute("INSERT INTO book VALUES (%s, %s, %s)", (SCHEMA_VERSION, origin, key))
         if alone:
             _upgrade(connection)
-        row = connection.execute("SELECT version, origin, key FROM book").fetchone()
-        if row is None or row[0] != SCHEMA_VERSION:
-            found = 0 if row is None else int(row[0])
-            advice = "stop the nodes of the older release, then open it" if found < SCHEMA_VERSION else None
+        _check_version(connection)
+        found = connection.execute("SELECT origin, key FROM book").fetchone()
+        if found != (origin, key):
+            named = found or ("nobody", "none")
             raise StoreError(
-                f"the book has schema version {found}, this release reads version {SCHEMA_VERSION}: "
-                f"{advice or 'use the release that wrote it'}"
+                f"the book belongs to the log {named[0]} of key {named[1]}, not to {origin} of key {key}"
             )
-        if row[1:] != (origin, key):
-            raise StoreError(
-                f"the book belongs to the log {row[1]} of key {row[2]}, not to {origin} of key {key}"
-            )
+
+
+def _check_version(connection: Connection) -> None:
+    found = int(_value(connection, "SELECT max(version) FROM book") or 0)
+    if found != SCHEMA_VERSION:
+        older = found < SCHEMA_VERSION
+        advice = (
+            "stop the nodes of the older release, then open it" if older else "use the release that wrote it"
+        )
+        raise StoreError(
+            f"the book has schema version {found}, this release reads version {SCHEMA_VERSION}: {advice}"
+        )
 
 
 def _upgrade(connection: Connection) -> None:

@@ -13,12 +13,13 @@ import functools
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from trustcompute.broker.job import JobRecord
-from trustcompute.broker.log import Opening, StoredEntry
+from trustcompute.broker.log import READ_ONLY, Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
@@ -107,13 +108,22 @@ _GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices W
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs"  # noqa: S608
 
 
+class SystemClock:
+    """The machine's wall clock."""
+
+    def now(self) -> int:
+        return int(time.time())
+
+
 class SqliteStore:
-    """See ``broker.store.Store``."""
+    """See ``broker.store.Store``. alone, clock: always, of one process, and the machine's."""
 
-    shared = False
+    alone = True
+    clock = SystemClock()
 
-    def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, lock: int | None, *, read_only: bool = False) -> None:
         self._connection, self._lock = connection, lock
+        self.shared = self._read_only = read_only  # who reads does not see what the node has in memory
         self._mutex = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
@@ -141,30 +151,46 @@ class SqliteStore:
 
     @classmethod
     def read_only(cls, directory: Path) -> SqliteStore:
-        """Open an existing book for reading, also while a node is writing it. Raises ``StoreError``."""
+        """Open an existing book for reading, also while a node is writing it. Raises ``StoreError``.
+
+        Nothing of the book is written. SQLite wants two files of its own beside it while it is read, which a node has
+        there anyway; where they cannot be made, the book is on a medium or in a directory that is only read. It is then
+        taken as it is, and no node can open it meanwhile.
+        """
         path = directory / BOOK_FILE
-        if not path.is_file():
-            raise StoreError(f"there is no book in {directory}")
-        with _explained():
-            connection = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode=ro",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-                timeout=BUSY_SECONDS,
-            )
-            _check_version(connection)
-        return cls(connection, None)
+        try:
+            if not path.is_file():
+                raise StoreError(f"there is no book in {directory}")
+        except OSError as error:
+            raise StoreError(f"cannot read {directory}: {error.strerror}") from error
+        try:
+            return cls(_connect_to_read(path, "mode=ro"), None, read_only=True)
+        except sqlite3.OperationalError as error:
+            if not _is_closed(directory):
+                raise _explain(error) from error
+        lock = _lock_to_read(directory / LOCK_FILE)
+        try:
+            with _explained():
+                return cls(_connect_to_read(path, "mode=ro&immutable=1"), lock, read_only=True)
+        except BaseException:
+            if lock is not None:
+                os.close(lock)
+            raise
 
     def read(self) -> _Block:
         return _Block(self, "BEGIN")
 
     def transaction(self, *, lasting: bool = True) -> _Block:
+        if self._read_only:
+            raise StoreError(READ_ONLY)
         return _Block(self, "BEGIN IMMEDIATE", lasting=lasting)
 
     def peek(self) -> _Block:
         """The book as it is, outside of any transaction."""
         return _Block(self, None)
+
+    def admit_others(self) -> None:
+        """Nobody: a book in a file has one node."""
 
     def copy(self, directory: Path) -> None:
         """Copy the book as it is at one moment into a directory; commits wait meanwhile."""
@@ -442,6 +468,47 @@ def _lock(path: Path) -> int:
             f"another process has the book in {path.parent} open: stop it, or ask it instead"
         ) from error
     return handle
+
+
+def _lock_to_read(path: Path) -> int | None:
+    """Keep nodes from opening the book while somebody reads it without looking for what they write."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a copy that no node has opened yet
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise StoreError(
+            f"a node has the book in {path.parent} open: read it where SQLite may make its files beside it"
+        ) from error
+    return handle
+
+
+def _is_closed(directory: Path) -> bool:
+    """Whether all that was written is in the book's file: SQLite removes its log when the last connection closes."""
+    log = directory / f"{BOOK_FILE}-wal"
+    return not log.exists() or log.stat().st_size == 0
+
+
+def _connect_to_read(path: Path, mode: str) -> sqlite3.Connection:
+    """Raises ``sqlite3.OperationalError`` where SQLite cannot read it this way."""
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?{mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_SECONDS,
+    )
+    try:
+        _check_version(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _connect(uri: str) -> sqlite3.Connection:
