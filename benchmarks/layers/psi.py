@@ -5,9 +5,9 @@ protocol, and (``intersect``) write the matched keys to another. The provider re
 time too. Libraries are loaded and connections made before the clock starts. Both sides hold ``rows`` distinct
 keys of 18 characters; half of them are shared. ``lookup`` is one key against ``rows``; ``files`` is
 ``intersect`` for files of any size, whose keys lie on disk; ``parquet`` is ``intersect`` from Parquet to Parquet, for
-systems that know it; ``workers`` is the same with both parties of a
-bucket in one worker, one or two of them; ``protocol`` begins and ends with digests in memory. A wrong result
-fails the run.
+systems that know it; ``workers`` is the same with both parties of a bucket in one worker, one or two of them;
+``protocol`` begins and ends with digests in memory; ``labels`` brings a column of 64 bytes a key, and asks with a
+hundredth of the keys. A wrong result fails the run.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from benchmarks.system import write_keys
 from benchmarks.systems import trustcompute_psi
 
 PIECE = 2**16
+ASKED = 100  # one in so many keys, where labels are asked for
 STRIDE = 0x9E3779B97F4A7C15 % 2**59 | 1
 
 
 def prepare(folder: Path, task: str, rows: int) -> int:
     shared = rows // 2
+    if task == "labels":
+        return _prepare_labels(folder, rows, rows // ASKED)
     if task in ("files", "workers"):
         _prepare_files(folder, rows, shared)
         return shared
@@ -52,6 +55,21 @@ def write_parquet(source: Path, target: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.csv.read_csv(source, convert_options=options), target)
 
 
+def _prepare_labels(folder: Path, rows: int, asked: int) -> int:
+    """Half of the keys that are asked for are there."""
+    keys = [f"{number * STRIDE % 2**59:018d}" for number in range(rows + asked)]
+    write_keys(folder / "consumer.csv", keys[rows - asked // 2 : rows - asked // 2 + asked])
+    with (folder / "provider.csv").open("w", encoding="ascii") as out:
+        out.write("id,label\n")
+        out.writelines(f"{key},{label_of(key)}\n" for key in keys[:rows])
+    return asked // 2
+
+
+def label_of(key: str) -> str:
+    """What the holder says of a key: 64 characters."""
+    return (key * 4)[:64]
+
+
 def _prepare_files(folder: Path, rows: int, shared: int) -> None:
     """The same in pieces: the i-th key is i times an odd number, modulo 2⁵⁹, which is a permutation."""
     for name, first in (("consumer.csv", 0), ("provider.csv", rows - shared)):
@@ -71,6 +89,7 @@ LAYER = Layer(
         "workers": (2**20,),
         "cardinality": (2**14,),
         "lookup": (2**14,),
+        "labels": (2**17,),
         "protocol": (2**17,),
     },
     roles=("provider", "consumer"),

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -39,6 +40,7 @@ SYSTEM = System(
         "cardinality": PROTOCOLS[:1],
         "workers": WORKERS,
         "lookup": ("psi.lookup.v1",),
+        "labels": ("psi.vole.v1",),
         "protocol": OPERATIONS,
     },
 )
@@ -78,7 +80,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
         operations=[*OPERATIONS, "psi.lookup.v1"],
         purposes=["benchmark"],
-        outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT],
+        outputs=[OutputForm.MATCHED_IDS, OutputForm.MATCHED_LABELS, OutputForm.COUNT],
         contingency="0" * 64,
         now=int(time.time()),
     )
@@ -93,6 +95,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
             keys=["id"],
             evaluated=evaluated,
             stored=job.path("digests") if job.task == "files" else None,
+            labels={"label": 64} if job.task == "labels" else {},
         )
         served = stack.enter_context(Node(node, broker, [dataset], executor=executor))
         server = stack.enter_context(served.serve("127.0.0.1", job.ports[0]))
@@ -179,7 +182,16 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
                 protocol=job.protocol,
                 progress=_tell,
             ).count
-        found = session.intersect(DATASET, table, on="id", output=output, protocol=job.protocol)
+        found = session.intersect(
+            DATASET,
+            table,
+            on="id",
+            output=output,
+            protocol=job.protocol,
+            labels=["label"] if job.task == "labels" else [],
+        )
+        if job.task == "labels":
+            _check_labels(found.table())
         if job.task == "parquet":
             pyarrow.parquet.write_table(found.table(), job.path("matched.parquet"))
         elif output == "rows":
@@ -187,6 +199,15 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         return found.count
 
     return intersect
+
+
+def _check_labels(matched: pa.Table) -> None:
+    wrong = sum(
+        label != (key * 4)[:64]
+        for key, label in zip(matched["id"].to_pylist(), matched["label"].to_pylist(), strict=True)
+    )
+    if wrong:
+        raise AssertionError(f"{wrong} labels are not those of their keys")
 
 
 def _bare(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:

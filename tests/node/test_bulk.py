@@ -179,6 +179,17 @@ def test_what_can_never_go_on_makes_way(world, file, one_at_a_time):
     world.check()
 
 
+def test_a_job_whose_giving_up_was_cut_off_is_given_up(world, file, one_at_a_time):
+    """Killed after the job's secrets were forgotten, and before the file's directory was told."""
+    lost = dict.fromkeys(range(1, 9), "lose answer")
+    with pytest.raises(JobInterrupted) as interrupted:
+        intersect(world, world.session(plan=lost, state=world.directory / "jobs"))
+    StateStore(world.directory / "jobs").forget(interrupted.value.job)
+    found = intersect(world, resume=True)
+    assert found.rows == len(MATCHED)
+    assert found.job != interrupted.value.job
+
+
 def test_two_processes_do_not_share_a_job(world, file):
     session = world.session(state=world.directory / "jobs")
     with (

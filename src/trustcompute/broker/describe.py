@@ -18,6 +18,7 @@ _LEARNS: Final = {
     OutputForm.COUNT: "how many keys both sides hold, and not which",
     OutputForm.AGGREGATE: "sums over records, and no single one",
     OutputForm.MATCHED_IDS: "which of the keys it brings are in the dataset",
+    OutputForm.MATCHED_LABELS: "columns of the dataset, for those of the keys it brings that are in it",
     OutputForm.DP_RELEASE: "aggregates with noise, by which the presence of nobody can be told",
 }
 _RIGHTS: Final = {

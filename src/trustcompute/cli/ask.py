@@ -92,6 +92,13 @@ def intersect(
     protocol: Annotated[
         str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1, ...")
     ] = "auto",
+    pad_to: Annotated[
+        str | None, typer.Option(help="Hide how many keys we have: power-of-two, or a number to fill up to.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of theirs to learn of keys that match; repeat for more."),
+    ] = None,
     purpose: Purpose = None,
     scenario: Scenario = None,
     out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
@@ -118,7 +125,7 @@ def intersect(
         )
     if ids is not None and (out is None or (output, reveal) != ("rows", "both")):
         raise ParameterError("--ids is for matched rows that go to --out, with --reveal both")
-    if out is not None and job is None and (output, reveal) == ("rows", "consumer"):
+    if out is not None and job is None and not label and (output, reveal) == ("rows", "consumer"):
         files.intersect(
             table,
             out,
@@ -134,6 +141,7 @@ def intersect(
             scenario=scenario,
             resume=resume,
             runs=runs,
+            pad_to=_padding(pad_to),
         )
         return
     if out is not None:
@@ -149,6 +157,8 @@ def intersect(
             output=_one_of("output", output, ("rows", "count")),
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
             protocol=_one_of("protocol", protocol, ("auto", *OUTPUTS_OF)),
+            labels=label or [],
+            pad_to=_padding(pad_to),
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -228,6 +238,10 @@ def _write(matched: pa.Table, path: Path) -> None:
     except pa.ArrowException as error:
         temporary.unlink(missing_ok=True)
         raise ParameterError(f"{path.suffix} cannot hold this table: {error}") from error
+
+
+def _padding(text: str | None) -> Any:
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Any:

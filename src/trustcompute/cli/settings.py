@@ -27,6 +27,8 @@
     least_matched = 20               # the fewest rows of a sum over matched rows, and by which two such sums differ
     key_holders = ["keys.example"]   # under whose keys it may be encrypted; optional
     opens = false                    # whether sums are opened here under grants for it; then it needs no source
+    pad_to = "power-of-two"          # what sets of keys are filled up to, or a number; optional
+    labels = {seats = 8}             # columns told of keys that match, and the most bytes of a value; optional
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
@@ -61,7 +63,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -146,6 +148,8 @@ class DatasetSettings(BaseModel):
     vector: str | None = None
     least_parties: int = 3
     least_matched: int = 20
+    labels: dict[str, int] = {}
+    pad_to: int | Literal["power-of-two"] | None = None
     key_holders: list[str] = []
     opens: bool = False
     stored: str | None = None

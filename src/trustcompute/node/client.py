@@ -276,7 +276,11 @@ class Client:
         opened = Opened.parse(self._retry(state.job, lambda: self._channel.action("open", body)))
         if (opened.job, opened.params) != (state.job, params):
             raise RemoteProtocolError("the node opened another job than the one that was asked for")
-        if (opened.consumer_rows, opened.provider_rows) != (sizes.consumer, sizes.provider):
+        if opened.consumer_rows != sizes.consumer:
+            raise ParameterError(
+                f"job {state.job} was for another number of keys of ours: pass the same table and pad_to"
+            )
+        if opened.provider_rows != sizes.provider:
             raise RemoteProtocolError(
                 "the node's dataset has another size than its catalogue says: connect again"
             )

@@ -13,13 +13,13 @@ from trustcompute.aggregation import operation as aggregates
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError
-from trustcompute.node import contribution, planned, release, statistics, verification
+from trustcompute.node import contribution, labels, planned, release, statistics, verification
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, parties
+from trustcompute.psi import buckets, lookup, padding
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
@@ -74,7 +74,8 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
     keys = dataset.keys(params["columns"])
     if keys.spec.digest != params["keys"]:
         raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
-    return len(keys)
+    labels.check(dataset, params)
+    return dataset.declared(params["columns"])
 
 
 def _intersection(protocol: str) -> Provide:
@@ -82,7 +83,15 @@ def _intersection(protocol: str) -> Provide:
         dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[MatchedRows | None]:
         keys = dataset.keys(params["columns"])
-        party = parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        party = padding.provider(
+            protocol,
+            params,
+            sizes,
+            keys.digests,
+            rng,
+            executor=executor,
+            labelled=labels.labelled(dataset, params),
+        )
         return _matched_rows(party, keys)
 
     return provide
@@ -95,8 +104,7 @@ def _bucket(protocol: str) -> Callable[[int], Provide]:
         ) -> Party[None]:
             of = buckets.runs_of(params)
             _, digests = dataset.keys(params["columns"]).part(run, of)
-            bucket = buckets.padded(digests, buckets.capacity(sizes.provider, of), rng)
-            yield from parties.provider(protocol, params, sizes, bucket, rng, executor=executor)
+            yield from padding.provider(protocol, params, sizes, digests, rng, executor=executor)
 
         return provide
 

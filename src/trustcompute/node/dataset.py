@@ -22,11 +22,13 @@ from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
 from trustcompute.broker.policy import Asset
 from trustcompute.errors import ParameterError
+from trustcompute.node import labels
 from trustcompute.node.aligned import Matches
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
+from trustcompute.psi.padding import PadTo, padded_rows
 from trustcompute.psi.table import EvaluatedTable, evaluated
 from trustcompute.tables.stored import load, store
 from trustcompute.verification.statistical.rules import Rules
@@ -63,6 +65,10 @@ class Dataset:
     opens:       whether this node makes keys and opens sums under grants for this dataset (``aggregation.holder.v1``):
                  one for every pool of data, so that sums over almost the same parties are refused. Where it is nothing
                  else, its source is None.
+    pad_to:      a number of keys, or ``power-of-two``: to what every set of distinct keys is filled up, so that askers
+                 do not learn how many there are. Not with ``evaluated``.
+    labels:      columns that an asker may learn of keys that match, where its grant says so (``matched_labels``), and
+                 the most bytes that a value of each takes: 8 for all but text and binary. Longer ones end the start.
     """
 
     id: str
@@ -87,6 +93,8 @@ class Dataset:
     least_matched: int = 20
     key_holders: Sequence[str] = ()
     opens: bool = False
+    labels: Mapping[str, int] = field(default_factory=dict)
+    pad_to: PadTo = None
 
     def key_choices(self) -> list[tuple[str, ...]]:
         return [(key,) if isinstance(key, str) else tuple(key) for key in self.keys]
@@ -115,10 +123,15 @@ class HeldDataset:
                 f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, takes"
                 " part in no aggregates and opens none: nobody could ask anything of it"
             )
+        if dataset.pad_to is not None and dataset.evaluated is not None:
+            raise ParameterError(
+                f"dataset {dataset.id!r} pads its sets, and an evaluated table tells their size: leave one out"
+            )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
         self.table.check_columns([*dataset.aggregates, *([dataset.vector] if dataset.vector else [])])
         self.columns = tables.describe(self.table)
+        self.labels = labels.offered(self.table, dataset.labels)
         self.contributor: Contributor | None = None  # the node's part
         self.tabulator: Tabulator | None = None  # the node's too
         self.matches: Matches | None = None  # what finished jobs found, at a node
@@ -159,6 +172,7 @@ class HeldDataset:
     def asset(self) -> Asset:
         """What the broker's policy knows of it."""
         d = self.dataset
+        padded = () if d.pad_to is None else d.key_choices()
         return Asset(
             id=d.id,
             version=d.version,
@@ -166,7 +180,7 @@ class HeldDataset:
             classification=d.classification,
             grade=d.grade,
             personal=d.personal,
-            rows=self._rows,
+            rows=max([self._rows, *(self.declared(choice) for choice in padded)]),
             limits=d.limits,
             epoch=d.epoch,
             per_recipient=d.per_recipient,
@@ -183,6 +197,10 @@ class HeldDataset:
             if choice not in self._digested:
                 self._digested[choice] = self._digest(choice)
             return self._digested[choice]
+
+    def declared(self, columns: Sequence[str]) -> int:
+        """How many distinct keys an asker is told there are: padded, where the holder wants it so."""
+        return padded_rows(len(self.keys(columns)), self.dataset.pad_to)
 
     def _digest(self, choice: tuple[str, ...]) -> tables.KeySet:
         on, folded, stored = list(choice), self.dataset.casefold, self.dataset.stored
@@ -228,7 +246,7 @@ class HeldDataset:
                 {
                     "columns": list(choice),
                     "spec": keys.spec.to_json(),
-                    "distinct": len(keys),
+                    "distinct": self.declared(choice),
                     "table": None if d.evaluated is None else self.evaluated(choice).id,
                 }
                 for choice, keys in choices
@@ -238,6 +256,8 @@ class HeldDataset:
             "statistics": None if self.tabulator is None else self.tabulator.token,
             "aggregates": list(d.aggregates),
             "vector": d.vector,
+            "labels": labels.entries(self.labels),
+            "padded": d.pad_to is not None,
         }
 
 

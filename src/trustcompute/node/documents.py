@@ -85,6 +85,14 @@ class PredicateEntry(Document):
     consent: bool = False
 
 
+class LabelEntry(Document):
+    """A column that may be learnt of keys that match: what its values are, and how many bytes one may take."""
+
+    name: Name
+    kind: Annotated[str, Field(max_length=32)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+
+
 class CatalogEntry(Document):
     """A dataset as its holder describes it: names, kinds and counts, no values but those of public knowledge."""
 
@@ -100,6 +108,8 @@ class CatalogEntry(Document):
     statistics: Token | None = None
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
     vector: Name | None = None
+    labels: Annotated[list[LabelEntry], Field(max_length=64)] = []
+    padded: bool = False  # the numbers of distinct keys are what the sets are filled up to
 
 
 class Catalog(Document):

@@ -30,6 +30,7 @@ from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.identity import Identity
 from trustcompute.psi import planner
 from trustcompute.psi.intersection import On
+from trustcompute.psi.padding import PadTo
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
@@ -162,6 +163,8 @@ class Session(Client):
         reveal: Literal["consumer", "provider", "both"] = "consumer",
         protocol: planner.Protocol = "auto",
         runs: int = 1,
+        labels: str | Sequence[str] = (),
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -172,6 +175,10 @@ class Session(Client):
         output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
         protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
         runs: into how many buckets to cut the job, each a run of its own; for rows that only we learn.
+        labels: columns of theirs to learn of keys that match, of those the catalogue offers and the grant allows;
+            ``table()`` has them beside our rows (``psi.vole.v1``).
+        pad_to: a number of keys, or ``power-of-two``: to what ours are filled up, so that the node does not learn how
+            many we have; all are paid for. To go on with a job, pass the same.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
@@ -187,6 +194,8 @@ class Session(Client):
             reveal=reveal,
             protocol=protocol,
             runs=runs,
+            labelled=[labels] if isinstance(labels, str) else list(labels),
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -202,6 +211,7 @@ class Session(Client):
         columns: Sequence[str] | None = None,
         protocol: planner.Protocol = "auto",
         runs: int | None = None,
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         resume: bool = False,
@@ -227,6 +237,7 @@ class Session(Client):
             on=on,
             protocol=protocol,
             runs=runs,
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             resume=resume,
