@@ -7,7 +7,9 @@ keys of 18 characters; half of them are shared. ``lookup`` is one key against ``
 ``intersect`` for files of any size, whose keys lie on disk; ``parquet`` is ``intersect`` from Parquet to Parquet, for
 systems that know it; ``workers`` is the same with both parties of a bucket in one worker, one or two of them;
 ``protocol`` begins and ends with digests in memory; ``labels`` brings a column of 64 bytes a key, and asks with a
-hundredth of the keys. A wrong result fails the run.
+hundredth of the keys; ``sum`` is the sum of a column of the provider's (Parquet) over shared keys; ``star`` is a
+consumer and two nodes in the provider's process, with keys of which a quarter is everywhere. A wrong result fails the
+run.
 """
 
 from __future__ import annotations
@@ -39,13 +41,19 @@ def prepare(folder: Path, task: str, rows: int) -> int:
     numbers = random.Random(rows).sample(range(10**18), 2 * rows - shared)
     keys = [f"{number:018d}" for number in numbers]
     write_keys(folder / "consumer.csv", keys[:rows])
-    write_keys(folder / "provider.csv", sorted(keys[rows - shared :]))
+    theirs = sorted(keys[rows - shared :])
+    write_keys(folder / "provider.csv", theirs)
     if task == "parquet":
         for role in ("consumer", "provider"):
             write_parquet(folder / f"{role}.csv", folder / f"{role}.parquet")
+    if task == "sum":
+        _prepare_sums(folder, theirs, set(keys[:rows]))
     if task == "lookup":
         write_keys(folder / "consumer.csv", keys[rows - 1 : rows])
         return 1
+    if task == "star":
+        write_keys(folder / "second.csv", keys[rows - shared // 2 : 2 * rows - shared // 2])
+        return shared // 2
     return shared
 
 
@@ -70,6 +78,14 @@ def label_of(key: str) -> str:
     return (key * 4)[:64]
 
 
+def _prepare_sums(folder: Path, keys: list[str], consumer: set[str]) -> None:
+    """The provider's table with a whole number for each key, and what those of the shared keys add up to."""
+    values = [place * STRIDE % 10**6 for place in range(len(keys))]
+    pyarrow.parquet.write_table(pa.table({"id": keys, "value": values}), folder / "provider.parquet")
+    total = sum(value for key, value in zip(keys, values, strict=True) if key in consumer)
+    (folder / "sum.txt").write_text(str(total))
+
+
 def _prepare_files(folder: Path, rows: int, shared: int) -> None:
     """The same in pieces: the i-th key is i times an odd number, modulo 2⁵⁹, which is a permutation."""
     for name, first in (("consumer.csv", 0), ("provider.csv", rows - shared)):
@@ -88,9 +104,11 @@ LAYER = Layer(
         "files": (2**20,),
         "workers": (2**20,),
         "cardinality": (2**14,),
+        "sum": (2**14,),
         "lookup": (2**14,),
         "labels": (2**17,),
         "protocol": (2**17,),
+        "star": (2**18,),
     },
     roles=("provider", "consumer"),
     ours=trustcompute_psi.SYSTEM,

@@ -13,6 +13,7 @@ from trustcompute.aggregation.encoding import Unusable
 from trustcompute.aggregation.noise import Noise
 from trustcompute.aggregation.plan import Plan, plan
 from trustcompute.aggregation.result import Aggregate
-from trustcompute.aggregation.spec import Bounds, Spec
+from trustcompute.aggregation.spec import Spec
+from trustcompute.tables.fixed import Bounds
 
 __all__ = ["Aggregate", "Bounds", "Noise", "Plan", "Spec", "Unusable", "aggregate", "plan"]

@@ -8,25 +8,21 @@ of integers are exact, so the result is the same in any order and under any sche
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trustcompute import tables
-from trustcompute.aggregation.spec import Bounds, Label, Slot, Spec
+from trustcompute.aggregation.spec import Slot, Spec
 from trustcompute.errors import InputError, LocalProtocolError, TableError
 from trustcompute.kernels.arrays import I64
 from trustcompute.primitives.rng import Rng
-from trustcompute.tables.table import without_views
+from trustcompute.tables.fixed import column_units, places, plain_numbers, units_of
 
 PIECE: Final = 2**18  # values of a vector that are encoded, masked and sent at a time
-
-_EXACT: Final = 2.0**53
 
 
 class Unusable(InputError):
@@ -67,7 +63,7 @@ class Encoded:
     def __getitem__(self, part: slice) -> I64:
         start, stop, _ = part.indices(self._length)
         try:
-            return _units(self._read(start, stop), self._bounds, "value") - self._bounds.shift
+            return units_of(self._read(start, stop), self._bounds, "value") - self._bounds.shift
         except InputError as error:
             raise Unusable(f"{self._party}: {error}") from error
 
@@ -110,7 +106,7 @@ class _Rows:
             batch = next(self._batches, None)
             if batch is None:
                 raise TableError("rule length: the dataset has fewer rows than it had")
-            values = _plain(batch.column(0), self._column)
+            values = plain_numbers(batch.column(0), self._column)
             parts.append(values[:missing])
             self._left, missing = values[missing:], missing - len(values)
         self._at = stop
@@ -151,7 +147,9 @@ def _table(source: object, spec: Spec) -> I64:
         if rows > spec.max_rows:
             raise TableError(f"rule max_rows: there are more than {spec.max_rows:,} rows")
         groups = _group_of(batch, spec)
-        units = {name: _column(batch.column(name), bounds, name) for name, bounds in spec.columns.items()}
+        units = {
+            name: column_units(batch.column(name), bounds, name) for name, bounds in spec.columns.items()
+        }
         for at, slot in enumerate(spec.layout):
             _accumulate(sums[:, at], groups, _contribution(slot, spec, units, batch.num_rows))
     return sums.reshape(-1)
@@ -200,86 +198,14 @@ def _group_of(batch: pa.RecordBatch, spec: Spec) -> I64 | None:
         return None
     found = np.zeros(batch.num_rows, dtype=np.int64)
     for name, domain in spec.by.items():
-        place = _place_in(batch.column(name), domain, name)
+        column = batch.column(name)
+        place = places(column, domain, name)
+        if column.null_count:
+            raise TableError(f"rule nulls: column {name!r} has rows without a group")
+        if (place < 0).any():
+            raise TableError(f"rule groups: column {name!r} has a value outside the agreed domain")
         found = found * len(domain) + place
     return found
-
-
-def _place_in(column: pa.Array, domain: tuple[Label, ...] | Any, name: str) -> I64:
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    column = column.cast(without_views(column.type))
-    if column.null_count:
-        raise TableError(f"rule nulls: column {name!r} has rows without a group")
-    try:
-        places = pc.index_in(column, value_set=pa.array(domain).cast(column.type))
-    except pa.ArrowException:
-        raise TableError(f"rule groups: column {name!r} is not of the domain's kind") from None
-    if places.null_count:
-        raise TableError(f"rule groups: column {name!r} has a value outside the agreed domain")
-    return _numpy(places.cast(pa.int64()))
-
-
-def _column(column: pa.Array, bounds: Bounds, name: str) -> I64:
-    """int64[rows] of units, within bounds."""
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    if pa.types.is_decimal(column.type) and not column.null_count:
-        return _checked(_decimal_units(column, bounds, name), bounds, name)
-    return _units(_plain(column, name), bounds, name)
-
-
-def _plain(column: pa.Array, name: str) -> npt.NDArray[Any]:
-    """Integers or floats, without nulls."""
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    if column.null_count:
-        raise TableError(
-            f"rule nulls: column {name!r} has missing values: fill or leave out these rows first"
-        )
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int64())
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise TableError(f"rule type: column {name!r} is {column.type}, which cannot be added up")
-    values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return values
-
-
-def _units(values: npt.NDArray[Any], bounds: Bounds, name: str) -> I64:
-    """Fixed-point units of numbers, each within bounds. Raises ``TableError``."""
-    if values.dtype.kind == "f":
-        exact = values.astype(np.float64, copy=False)
-        if not np.isfinite(exact).all():
-            raise TableError(f"rule numbers: column {name!r} has a value that is not a finite number")
-        scaled = np.rint(exact * bounds.scale)
-        # Compared as floats first: a cast of what does not fit an integer would not be an error.
-        if len(scaled) and np.abs(scaled).max() >= _EXACT:
-            raise _outside(bounds, name)
-        return _checked(scaled.astype(np.int64), bounds, name)
-    if values.dtype.kind not in "iub":
-        raise TableError(f"rule type: column {name!r} is {values.dtype}, which cannot be added up")
-    low, high = -((-bounds.least) // bounds.scale), bounds.most // bounds.scale
-    if len(values) and (int(values.min()) < low or int(values.max()) > high):
-        raise _outside(bounds, name)
-    return values.astype(np.int64) * np.int64(bounds.scale)
-
-
-def _decimal_units(column: pa.Array, bounds: Bounds, name: str) -> I64:
-    try:
-        scaled = pc.multiply(column, pa.scalar(Decimal(bounds.scale)))
-        return _numpy(pc.round(scaled, round_mode="half_to_even").cast(pa.int64()))
-    except pa.ArrowException:  # more digits than an integer of 64 bits holds
-        raise _outside(bounds, name) from None
-
-
-def _checked(units: I64, bounds: Bounds, name: str) -> I64:
-    if len(units) and (int(units.min()) < bounds.least or int(units.max()) > bounds.most):
-        raise _outside(bounds, name)
-    return units
-
-
-def _outside(bounds: Bounds, name: str) -> TableError:
-    return TableError(f"rule bounds: column {name!r} has a value outside {bounds.low} to {bounds.high}")
 
 
 def check_source(source: object, spec: Spec, party: str) -> None:
@@ -290,8 +216,3 @@ def check_source(source: object, spec: Spec, party: str) -> None:
         tables.open_table(source).check_columns(spec.named)
     except InputError as error:
         raise Unusable(f"{party}: {error}") from error
-
-
-def _numpy(column: pa.Array) -> I64:
-    found: I64 = column.to_numpy(zero_copy_only=False)
-    return found

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from trustcompute.aggregation.noise import Noise
 from trustcompute.errors import ParameterError
 from trustcompute.primitives import canonical
+from trustcompute.tables.fixed import Bounds, Label
 
 STATISTICS: Final = ("count", "sum", "mean", "variance")
 GUARD_BITS: Final = (
@@ -36,56 +37,6 @@ MAX_COLUMNS: Final = 64
 MAX_SPEC: Final = 16_000  # bytes of its document over nodes: a signed request holds it
 ROUNDING: Final = "half to even"
 _DOMAIN: Final = b"trustcompute aggregation specification v1\n"
-
-Label = str | int | bool
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """low, high: the least and largest value, integers or decimal strings; scale: fixed-point units of one."""
-
-    low: int | str
-    high: int | str
-    scale: int = 1
-
-    def __post_init__(self) -> None:
-        if type(self.scale) is not int or not 1 <= self.scale <= 2**40:
-            raise ParameterError("a scale is an integer of 1 to 2^40: the fixed-point units of one")
-        if self.least > self.most:
-            raise ParameterError(f"bounds from {self.low} to {self.high} hold no value")
-
-    @property
-    def least(self) -> int:
-        return self._units(self.low)
-
-    @property
-    def most(self) -> int:
-        return self._units(self.high)
-
-    @property
-    def shift(self) -> int:
-        """The public middle, in units: what is counted is the distance from it."""
-        return (self.least + self.most) // 2
-
-    @property
-    def reach(self) -> int:
-        """The largest distance from the middle, at least 1."""
-        return max(self.most - self.shift, self.shift - self.least, 1)
-
-    def _units(self, value: int | str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise ParameterError(
-                "bounds are integers or decimal strings, such as '0.25': floats are not exact"
-            )
-        try:
-            units = Fraction(value) * self.scale
-        except (ValueError, ZeroDivisionError):
-            raise ParameterError(f"{value!r} is not a decimal number") from None
-        if units.denominator != 1 or abs(units) > 2**62:
-            raise ParameterError(
-                f"the bound {value} is not a whole number of units of 1/{self.scale}, below 2^62"
-            )
-        return int(units)
 
 
 @dataclass(frozen=True)
@@ -171,7 +122,7 @@ class Spec:
         for name, edges in self.histograms.items():
             if name not in self.columns:
                 raise ParameterError(f"the histogram of {name!r} needs bounds: add it to columns")
-            units = [self.columns[name]._units(edge) for edge in edges]
+            units = [self.columns[name].units(edge) for edge in edges]
             if len(units) < 2 or sorted(set(units)) != units:
                 raise ParameterError(f"the edges of {name!r} must be two or more, ascending")
         if self.length is not None and (

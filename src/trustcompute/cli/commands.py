@@ -12,7 +12,9 @@ from trustcompute.cli import (
     agreement,
     arbiter,
     ask,
+    cascade,
     certificate,
+    changes,
     consent,
     credit,
     demo,
@@ -22,6 +24,7 @@ from trustcompute.cli import (
     files,
     grant,
     identity,
+    many,
     node,
     odrl,
     opened,
@@ -31,6 +34,7 @@ from trustcompute.cli import (
     statistics,
     verify,
 )
+from trustcompute.cli.sum import sum_
 
 app = typer.Typer(
     help="Organisations compute on each other's data under a signed, metered, recorded grant.",
@@ -62,6 +66,10 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("intersect-changes")(changes.intersect_changes)
+app.command("cascade")(cascade.cascade)
+app.command("intersect-many")(many.intersect_many)
+app.command("sum")(sum_)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)

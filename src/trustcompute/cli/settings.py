@@ -19,6 +19,7 @@
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
     stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
+    changing = "followed"            # where a table whose versions can be followed is kept; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
@@ -44,6 +45,11 @@
     epoch = 1                        # of the keys; counted up, all tables are made anew under other ones
     earlier = 1                      # tables of each predicate, replaced by later ones, that still answer
     download = false                 # whether masked tables are given to those whose grants name verify.download.v1
+
+    [dataset.sums]                   # optional: what may be added up over keys that both sides hold
+    min_group = 10                   # the least number of keys that anything is told of
+    values = {seats = {low = 0, high = 500}}      # what one key adds lies within these bounds
+    by = {manufacturer = ["AIRBUS", "BOEING"]}    # groups that may be asked for
 
     [dataset.statistics]             # optional: what may be counted and added up by group
     by = ["engine", "manufacturer"]  # or {engine = ["Turbo-fan", "Turbo-jet"]}: the values that name groups
@@ -71,11 +77,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trustcompute.broker.grant import Limit
 from trustcompute.dp import PrivacyUnit
 from trustcompute.errors import ParameterError
-from trustcompute.node import Dataset, Published
+from trustcompute.node import Dataset, Published, Summable
 from trustcompute.node.contingency import TIMEOUT, Command
 from trustcompute.primitives.identity import peer_key
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
+from trustcompute.psi.sums.terms import MIN_GROUP
+from trustcompute.tables.fixed import Bounds
 from trustcompute.verification import Rules
 from trustcompute.verification.table import LEAST_IN_BUCKET
 
@@ -105,6 +113,26 @@ class VerifiedSettings(BaseModel):
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})
+
+
+class BoundsSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    low: int | str
+    high: int | str
+    scale: int = 1
+
+
+class SumsSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    values: dict[str, BoundsSettings] = {}
+    by: dict[str, list[str | int | bool]] = {}
+    min_group: int = MIN_GROUP
+
+    def summable(self) -> Summable:
+        values = {name: Bounds(**one.model_dump()) for name, one in self.values.items()}
+        return Summable(values, self.by, self.min_group)
 
 
 class StatisticsSettings(BaseModel):
@@ -144,6 +172,7 @@ class DatasetSettings(BaseModel):
     grade: str = "general"
     personal: bool = False
     evaluated: str | None = None
+    changing: str | None = None
     aggregates: list[str] = []
     vector: str | None = None
     least_parties: int = 3
@@ -155,6 +184,7 @@ class DatasetSettings(BaseModel):
     stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None
+    sums: SumsSettings | None = None
     statistics: StatisticsSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
@@ -164,10 +194,12 @@ class DatasetSettings(BaseModel):
         fields = self.model_dump() | {"keys": self.keys}
         fields["source"] = None if self.source is None else folder / self.source
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["changing"] = None if self.changing is None else folder / self.changing
         fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         fields["verified"] = None if self.verified is None else self.verified.published(folder)
+        fields["sums"] = None if self.sums is None else self.sums.summable()
         fields["statistics"] = None if self.statistics is None else self.statistics.rules()
         return Dataset(**fields)
 

@@ -358,7 +358,7 @@ def pprf_puncture(sums: U8, points: I64, leaves: int, keys: bytes) -> tuple[U8, 
 
 
 def ntt(rows: U64, modulus: int, *, inverse: bool = False) -> U64:
-    """The negacyclic transform of each row, uint64[n, N] -> uint64[n, N], N of 1024, 2048, 4096; values below the
+    """The negacyclic transform of each row, uint64[n, N] -> uint64[n, N], N of 1024 to 8192; values below the
     modulus.
 
     Forward: coefficients of Z_q[x]/(x^N + 1) to values, in bit-reversed order of the roots; inverse: back. The

@@ -12,17 +12,32 @@ from trustcompute.aggregation import masked, threshold
 from trustcompute.aggregation import operation as aggregates
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
-from trustcompute.errors import ParameterError
-from trustcompute.node import contribution, labels, planned, release, statistics, verification
+from trustcompute.errors import ParameterError, Refused
+from trustcompute.node import (
+    cascade,
+    contribution,
+    delta,
+    labels,
+    many,
+    planned,
+    release,
+    statistics,
+    verification,
+)
 from trustcompute.node.dataset import HeldDataset
+from trustcompute.node.sums import HeldSums
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, padding
+from trustcompute.psi import buckets, cascading, lookup, padding, star_operation
+from trustcompute.psi import delta as delta_runs
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
+from trustcompute.psi.sums import parties as sum_parties
+from trustcompute.psi.sums.operation import OPERATION as SUM
+from trustcompute.psi.sums.terms import Terms
 from trustcompute.tables import KeySet
 from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 from trustcompute.verification.statistical.operation import OPERATION as STATISTICS
@@ -134,6 +149,35 @@ def _lookup(
     return lookup.provider(params, sizes, dataset.evaluated(params["columns"]), executor=executor)
 
 
+def _sum_rows(dataset: HeldDataset, params: Params) -> int:
+    _sums_of(dataset).admit(params)
+    noise = Terms.from_document(params).noise
+    if noise is not None:
+        release.refuse_unlimited(dataset.dataset, noise.loss)
+    return _intersection_rows(dataset, params)
+
+
+def _sum(
+    dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+) -> Party[sum_parties.Counted]:
+    sums = _sums_of(dataset)
+    return sum_parties.provider(
+        lambda: sums.holder(params), Terms.from_document(params), sizes, rng, executor
+    )
+
+
+def _sums_of(dataset: HeldDataset) -> HeldSums:
+    if dataset.sums is None:
+        raise Refused(
+            f"nothing of dataset {dataset.dataset.id!r} may be added up over keys that match",
+            rule="sums",
+            field="dataset",
+            owner="the node's operator",
+            fix="ask the operator to name the columns that may be added up",
+        )
+    return dataset.sums
+
+
 COMPUTATIONS: Final = (
     *(
         Computation(
@@ -145,6 +189,15 @@ COMPUTATIONS: Final = (
         for one in INTERSECTIONS
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
+    Computation(delta_runs.OPERATION, delta.rows, delta.provide, one_turn=True),
+    Computation(star_operation.OPERATION, many.rows, many.provide, check_asker=many.check_asker),
+    Computation(
+        cascading.OPERATION,
+        cascade.rows,
+        cascade.provide(0),
+        Cut(buckets.runs_of, cascade.provide, cascade.source),
+    ),
+    Computation(SUM, _sum_rows, _sum),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(

@@ -47,14 +47,31 @@ class CatalogRequest(Document):
     grant: GrantToken
 
 
+class ChangedSince(Document):
+    """How many entries of a changing table came and left since an earlier version, ``base``."""
+
+    base: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    added: Count
+    removed: Count
+
+
+class Changing(Document):
+    """A table that is followed: which key its values are of, the version's id, and earlier ones that are kept."""
+
+    lineage: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    table: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    versions: Annotated[list[ChangedSince], Field(max_length=16)]
+
+
 class KeyChoice(Document):
-    """Columns one may match on, their key specification, how many distinct keys there are, and the id of
-    the evaluated table where lookups are offered."""
+    """Columns one may match on, their key specification, how many distinct keys there are, the id of the evaluated
+    table where lookups are offered, and its versions where runs over changes are."""
 
     columns: Annotated[list[Name], Field(min_length=1, max_length=16)]
     spec: Annotated[str, Field(max_length=8192)]
     distinct: Count
     table: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    changing: Changing | None = None
 
 
 class ColumnEntry(Document):
@@ -93,6 +110,30 @@ class LabelEntry(Document):
     width: Annotated[int, Field(ge=1, le=4096)]
 
 
+class ValueEntry(Document):
+    """A column that may be added up, and the bounds of what one key adds."""
+
+    column: Name
+    low: Annotated[str, Field(max_length=64)]
+    high: Annotated[str, Field(max_length=64)]
+    scale: Annotated[int, Field(ge=1, le=2**40)]
+
+
+class GroupsEntry(Document):
+    """A column to group by, and the groups that may be asked for."""
+
+    column: Name
+    labels: Annotated[list[str | int | bool], Field(min_length=1, max_length=64)]
+
+
+class SumsEntry(Document):
+    """What may be added up over keys that both sides hold, and the least group that must be asked for."""
+
+    values: Annotated[list[ValueEntry], Field(max_length=16)]
+    by: Annotated[list[GroupsEntry], Field(max_length=64)]
+    min_group: Annotated[int, Field(ge=1, le=2**31)]
+
+
 class CatalogEntry(Document):
     """A dataset as its holder describes it: names, kinds and counts, no values but those of public knowledge."""
 
@@ -105,6 +146,7 @@ class CatalogEntry(Document):
     keys: Annotated[list[KeyChoice], Field(max_length=64)]
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
+    sums: SumsEntry | None = None
     statistics: Token | None = None
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
     vector: Name | None = None

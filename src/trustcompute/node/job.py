@@ -78,10 +78,10 @@ class ProviderJob:
 
     @property
     def idle(self) -> bool:
-        """A job of several runs whose peer has stayed away; charged, so that it can be opened again."""
+        """A charged job whose peer has stayed away. One of several runs can be opened again."""
         with self._lock:
             quiet = time.monotonic() - self._used > IDLE_SECONDS
-            return quiet and self.runs > 1 and bool(self._released) and not self._working()
+            return quiet and bool(self._released) and not self._working()
 
     def has_released(self, run: int) -> bool:
         """Whether the run's answer lies in the outbox and the run is over."""

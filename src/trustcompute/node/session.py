@@ -17,20 +17,34 @@ from trustcompute.broker import delegation
 from trustcompute.broker.request import ONE_PARTY, Parties
 from trustcompute.dp.groups import By
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import authority, bulk, intersection, planned, releasing, statistics
+from trustcompute.node import (
+    authority,
+    bulk,
+    cascade,
+    delta,
+    intersection,
+    planned,
+    releasing,
+    statistics,
+    summing,
+)
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
+from trustcompute.node.cascade import MeteredCascade
 from trustcompute.node.client import Client
 from trustcompute.node.documents import KeyChoice, Quote, QuoteRequest
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease, MeteredReleaseQuote
 from trustcompute.node.statistics import MeteredStatistics
+from trustcompute.node.summing import MeteredSum, SumAsked
 from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.identity import Identity
 from trustcompute.psi import planner
+from trustcompute.psi.in_order import InOrder
 from trustcompute.psi.intersection import On
 from trustcompute.psi.padding import PadTo
+from trustcompute.psi.sums.terms import Noise
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
 from trustcompute.transport import Channel, FlightChannel
@@ -97,6 +111,7 @@ class Session(Client):
         )
         self._tables: dict[str, npt.NDArray[np.uint8]] = {}  # values of evaluated tables by id
         self.kept = Kept(self._directory)
+        self.follows = delta.Follows(self._directory)
 
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
@@ -111,6 +126,8 @@ class Session(Client):
     def _asked(self, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters with the dataset's first key choice, where none is named."""
         entry = self._entry(dataset)
+        if "identifiers" in params:  # which say it themselves
+            return params
         if "columns" not in params and entry.keys:
             params["columns"] = entry.keys[0].columns
         if entry.keys:
@@ -201,6 +218,47 @@ class Session(Client):
             job=job,
         )
 
+    def intersect_sum(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredSum:
+        """How many keys of ours a dataset of the node's holds, and sums of its columns over them, but not which.
+
+        values, by: columns that the dataset's holder offers for this (``catalog``), with their bounds and groups.
+        min_group: the least number of keys that anything is told of; by default the least that is offered and granted.
+        noise: exact noise on each sum, charged to the grant and the dataset. The rest is as for ``intersect``.
+
+        Raises ``Refused`` also where too few keys match: the job is charged, its receipt kept, and nothing was opened.
+        """
+        asked = SumAsked(values, by, min_group, noise)
+        return summing.intersect_sum(
+            self, dataset, table, asked, on=on, purpose=purpose, scenario=scenario, job=job
+        )
+
+    def quote_sum(
+        self,
+        dataset: str,
+        *,
+        rows: int,
+        on: On,
+        values: Sequence[str] = (),
+        by: str | None = None,
+        min_group: int | None = None,
+        noise: Noise | None = None,
+    ) -> Quote:
+        """What ``intersect_sum`` with so many keys of ours would cost, and what is left. Spends nothing."""
+        return summing.quote(self, dataset, SumAsked(values, by, min_group, noise), rows=rows, on=on)
+
     def intersect_file(
         self,
         dataset: str,
@@ -253,6 +311,44 @@ class Session(Client):
         What was charged stays charged.
         """
         return bulk.cancel_file(self, dataset, Path(file), on=on)
+
+    def cascade(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: InOrder,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredCascade:
+        """Match rows of ours with a dataset of the node's by several identifiers, in order of preference.
+
+        on: ``psi.InOrder("id", ["name", "birth"])``: rows that the first one does not match go on to the next; each is
+        one of the dataset's key choices. One job (``psi.cascade.v1``), charged once. Errors as for ``intersect``.
+        """
+        return cascade.match(self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job)
+
+    def intersect_changes(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredIntersection:
+        """Intersect a table of ours with a dataset of the node's again, over what changed since the last time.
+
+        The same rows as ``intersect`` would find in both tables as they are now; charged are our keys that are new, and
+        what came into their table and left it (``psi.delta.v1``). What a run leaves for the next one is kept in
+        ``state``, else in this session. Arguments and errors as for ``intersect``; ``ParameterError`` where the
+        dataset is not followed, ``VerificationError`` where what was kept is not the set that was committed to.
+        """
+        return delta.intersect_changes(
+            self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job
+        )
 
     def release(
         self,

@@ -7,8 +7,8 @@ a protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,36 +38,53 @@ def map_rows(
     the row counted in the whole batch; the first failing chunk is the one reported, and what was not started is
     cancelled.
     """
+    return rows_ahead(function, *arrays, executor=executor, chunk=chunk)()
+
+
+def rows_ahead(
+    function: Callable[..., NDArray[Any]],
+    *arrays: NDArray[Any],
+    executor: Executor | None,
+    chunk: int = CHUNK,
+) -> Callable[[], NDArray[Any]]:
+    """Begin ``map_rows`` now and return what waits for its result: to be called once.
+
+    What a party starts before it waits for its peer is done by the time the peer has answered. Without an executor
+    it is computed when its result is asked for.
+    """
     count = len(arrays[0])
     if any(len(array) != count for array in arrays):
         raise ParameterError(f"arrays must be equally long, not {[len(array) for array in arrays]} rows")
     if chunk < 1:
         raise ParameterError(f"chunk must be at least 1, not {chunk}")
-    if count <= chunk:
-        return function(*arrays)
-    starts = range(0, count, chunk)
-    pieces = (tuple(a[start : start + chunk] for a in arrays) for start in starts)
-    tasks: list[Future[NDArray[Any]]] = []
-    if executor is None:
-        results = (function(*piece) for piece in pieces)
-    else:
-        tasks = [executor.submit(function, *piece) for piece in pieces]
-        results = (task.result() for task in tasks)
+    pieces = [tuple(a[start : start + chunk] for a in arrays) for start in range(0, count, chunk)]
+    if len(pieces) <= 1:
+        return partial(function, *arrays)
+    tasks = None if executor is None else [executor.submit(function, *piece) for piece in pieces]
+
+    def joined() -> NDArray[Any]:
+        results = (function(*piece) for piece in pieces) if tasks is None else (t.result() for t in tasks)
+        try:
+            return _joined(results, count, chunk)
+        finally:
+            for task in tasks or ():
+                task.cancel()
+
+    return joined
+
+
+def _joined(results: Iterator[NDArray[Any]], count: int, chunk: int) -> NDArray[Any]:
     whole: NDArray[Any] | None = None
-    try:
-        for start in starts:
-            try:
-                part = next(results)
-            except (InvalidPoint, InvalidScalar) as error:
-                raise type(error).at(start + error.index) from error
-            if whole is None:
-                whole = np.empty((count, *part.shape[1:]), part.dtype)
-            if len(part) != min(chunk, count - start):
-                raise ParameterError("the function must return one row for each row of its arguments")
-            whole[start : start + len(part)] = part
-    finally:
-        for task in tasks:
-            task.cancel()
+    for start in range(0, count, chunk):
+        try:
+            part = next(results)
+        except (InvalidPoint, InvalidScalar) as error:
+            raise type(error).at(start + error.index) from error
+        if whole is None:
+            whole = np.empty((count, *part.shape[1:]), part.dtype)
+        if len(part) != min(chunk, count - start):
+            raise ParameterError("the function must return one row for each row of its arguments")
+        whole[start : start + len(part)] = part
     assert whole is not None
     return whole
 

@@ -17,7 +17,7 @@ import numpy as np
 from trustcompute import kernels
 from trustcompute.errors import RemoteProtocolError
 from trustcompute.kernels.arrays import U8
-from trustcompute.primitives.parallel import ahead, map_rows
+from trustcompute.primitives.parallel import ahead, map_rows, rows_ahead
 from trustcompute.primitives.rng import Rng
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -82,13 +82,27 @@ def multiply(elements: U8, scalars: U8, *, name: str, executor: Executor | None 
     the identity or not a canonical encoding: a product with either would tell nothing, or tell about the
     scalar.
     """
+    return multiply_ahead(elements, scalars, name=name, executor=executor)()
+
+
+def multiply_ahead(
+    elements: U8, scalars: U8, *, name: str, executor: Executor | None = None
+) -> Callable[[], U8]:
+    """Begin ``multiply`` now and return what waits for its result, which raises as it does: to be called once."""
     _refuse_identity(elements, name)
-    try:
-        if len(scalars) == 1:
-            return map_rows(partial(kernels.ristretto255_mul, scalars=scalars), elements, executor=executor)
-        return map_rows(kernels.ristretto255_mul, elements, scalars, executor=executor)
-    except kernels.InvalidPoint as error:
-        raise _malformed(error, name) from error
+    if len(scalars) == 1:
+        product = partial(kernels.ristretto255_mul, scalars=scalars)
+        begun = rows_ahead(product, elements, executor=executor)
+    else:
+        begun = rows_ahead(kernels.ristretto255_mul, elements, scalars, executor=executor)
+
+    def result() -> U8:
+        try:
+            return begun()
+        except kernels.InvalidPoint as error:
+            raise _malformed(error, name) from error
+
+    return result
 
 
 def check(elements: U8, *, name: str, executor: Executor | None = None) -> None:

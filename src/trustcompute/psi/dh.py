@@ -33,7 +33,6 @@ import numpy as np
 
 from trustcompute import kernels
 from trustcompute.primitives import ristretto255
-from trustcompute.primitives.parallel import map_rows
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.party import Party, receive, send
 from trustcompute.psi import matching
@@ -76,16 +75,8 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
 
 
 def values(elements: U8, p: Params, executor: Executor | None) -> U8:
-    """H' of group elements (uint8[n, 32]): SHA-256 under a label of its own, cut to the width."""
-    return map_rows(_hashed, elements, executor=executor, chunk=_HASHED)[:, : p.width]
-
-
-_HASHED: Final = 2**14
-"""Rows a task of hashing: about 2 ms."""
-
-
-def _hashed(elements: U8) -> U8:
-    return kernels.digest_columns(LABEL, [kernels.FixedColumn(0, elements)])
+    """H' of group elements (uint8[n, 32])."""
+    return matching.compared(elements, LABEL, p.width, executor=executor)
 
 
 def _small(factor: int) -> U8:

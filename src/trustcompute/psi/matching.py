@@ -44,6 +44,23 @@ def check_width(values: U8, consumer_rows: int, provider_rows: int) -> None:
         )
 
 
+def compared(elements: U8, label: bytes, width: int, *, executor: Executor | None = None) -> U8:
+    """What is compared of group elements: uint8[n, 32] -> uint8[n, width], SHA-256 under a label of the protocol's own.
+
+    label: 64 bytes, one block of the hash.
+    """
+    hashed = partial(_hashed, label=label)
+    return map_rows(hashed, elements, executor=executor, chunk=_HASHED)[:, :width]
+
+
+_HASHED: Final = 2**14
+"""Rows a task of hashing: about 2 ms."""
+
+
+def _hashed(elements: U8, label: bytes) -> U8:
+    return kernels.digest_columns(label, [kernels.FixedColumn(0, elements)])
+
+
 def positions(values: U8, table: U8) -> npt.NDArray[np.int64]:
     """For each row of ``values`` (uint8[n, w]) its position in ``table`` (uint8[m, w], distinct rows), or -1."""
     return kernels.match_rows(values, table, os.urandom(16))
