@@ -25,7 +25,7 @@ def make(kind):
     if kind is Disputed:
         return kind("what happened", None)
     if kind is TooFew:
-        return kind("what happened", {"bank.example": "it was not reached"})
+        return kind("what happened", {"bank.example": "it was not reached"}, {})
     return kind(
         "what happened",
         **dict.fromkeys(("rule", "field", "owner", "fix"), "x") if kind is errors.Refused else {},
