@@ -272,6 +272,8 @@ class Node:
                     owner=self.identity.name,
                     fix="start a new job later",
                 )
+            if computation.admit is not None:
+                computation.admit(held, claims.params, sizes, claims.jti, self.broker.now())
             self._jobs[claims.jti] = ProviderJob(
                 self.broker,
                 job=claims.jti,
