@@ -41,7 +41,7 @@ class Summable:
         object.__setattr__(self, "values", dict(self.values))
         object.__setattr__(self, "by", {column: tuple(labels) for column, labels in self.by.items()})
         groups = [(column, tuple(labels)) for column, labels in self.by.items()]
-        for by in groups or [None]:
+        for by in groups if groups else (None,):
             Terms(self.values, by, self.min_group)
 
     def terms(
