@@ -6,6 +6,7 @@
 #   make bench     every layer beside its peers: JSON and plots in benchmarks/results/
 #   make docs      the site, strict, in site/
 #   make sanitize  the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make fuzz      every function of the extension on arguments at random, under both
 #   make clean     removes everything that was built; keeps benchmarks/results/
 #
 # Stamps of finished steps lie in .make/, so a second run has nothing to do.
@@ -14,6 +15,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?= --peers all
+FUZZ_ARGS ?= --seconds 60
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -29,7 +31,7 @@ ifeq ($(wildcard .venv/bin/python),)
 $(shell rm -rf .make)
 endif
 
-.PHONY: demo test check bench docs notebooks sanitize clean FORCE
+.PHONY: demo test check bench docs notebooks sanitize fuzz clean FORCE
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -84,6 +86,10 @@ sanitize: .make/dev
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    PYTHONPATH=.make/sanitize TRUSTCOMPUTE_KERNELS=native \
 	    $(PY) -m pytest -p no:cacheprovider tests/kernels $(PYTEST_ARGS)
+
+fuzz: .make/dev
+	@if [ "$(COMPILER)" = none ]; then echo "make fuzz needs a C++20 compiler" >&2; exit 1; fi
+	@PYTHON=$(PY) CXX=$$(sed 's/ .*//' .make/compiler) sh tests/kernels/fuzz.sh $(FUZZ_ARGS)
 
 clean:
 	rm -rf .venv .make build dist site src/*.egg-info benchmarks/.peers

@@ -1,4 +1,4 @@
-"""Aggregation, one thread but for `star`; rows are values of one contributor.
+"""Aggregation, one thread but for `star` and `long`; rows are values of one contributor.
 
 masked: what one of ten contributors does to its vector: ten masks
 add: what the aggregator does with one contributor's vector: adding it to the total
@@ -8,6 +8,8 @@ paillier: encrypt 42-bit slots at 3072 bits, the randomness drawn within the tim
 paillier-decrypt: decrypt and take the slots apart
 star: a whole round of 100 contributors in one process on all processors, one of three gone after sharing, which is as
     many as the threshold allows; checked against a plain sum
+long: vectors that are made as they are read, so that what is held is the sum and pieces; in one process or by nodes
+threshold: keys, encryption, one share each and the opening of all parties of rlwe-threshold, one after the other
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ LAYER = Layer(
         "paillier": (73 * 500,),
         "paillier-decrypt": (73 * 200,),
         "star": (10**6,),
+        "long": (10**7,),
+        "threshold": (2**18,),
     },
     roles=("process",),
     ours=trustcompute_aggregation.SYSTEM,

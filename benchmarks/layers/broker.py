@@ -11,7 +11,7 @@ grown:          2048 jobs as ``group-verified`` in a book that has that many ent
 latency:        1000 jobs as ``job`` in a book of that many: what half, and all but a hundredth, took at most
 sweep:          end that many jobs whose leases ran out
 audit:          replay a log of that many jobs and compare every balance
-audit-tiles:    the same from tiles alone, with two processes beside: rows are entries
+audit-tiles:    the same from tiles alone, in one process (two threads of one core gain nothing): rows are entries
 clearing:       open a book of that many charges among 1,000 parties, read its log, close the period: rows are lines
 netting:        of such a closed period, the payments among all of them
 

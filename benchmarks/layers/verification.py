@@ -11,6 +11,7 @@ check: what the asking side does to verify one answer
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from benchmarks.layers.layer import Layer
@@ -19,7 +20,13 @@ from benchmarks.systems import trustcompute_verification
 
 
 def prepare(folder: Path, task: str, rows: int) -> None:
-    """Nothing: each process draws its inputs before the clock starts."""
+    """A table for whole questions, made once; for the rest each process draws its inputs before the clock starts."""
+    if task == "private":
+        print(
+            f"private: a table of {rows:,} random evaluations, of the shape and cost of real ones",
+            file=sys.stderr,
+        )
+        trustcompute_verification.make_table(folder / "table", rows)
 
 
 LAYER = Layer(

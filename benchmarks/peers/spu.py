@@ -23,6 +23,7 @@ SYSTEM = System(
     module="benchmarks.peers.spu",
     protocols={
         "intersect": ("ecdh-elligator2", "ecdh-25519", "ecdh-fourq", "kkrt", "rr22"),
+        "parquet": ("rr22", "kkrt"),  # it reads CSV only
         "files": ("rr22", "kkrt"),
     },
     requirements=("spu==0.9.5",),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
 from benchmarks.system import Call, Job, System
+from benchmarks.systems import long_vectors
 from benchmarks.systems.version import version
 
 __all__ = ["SYSTEM", "party", "version"]
@@ -27,6 +28,8 @@ SYSTEM = System(
         "paillier": ("3072 bits", "2048 bits"),
         "paillier-decrypt": ("3072 bits", "2048 bits"),
         "star": ("100 contributors", "10 contributors"),
+        "long": ("3 contributors", "3 nodes", "10 contributors"),
+        "threshold": ("3 parties", "16 parties"),
     },
 )
 SLOT = 42
@@ -37,8 +40,18 @@ PIECE = 2**18
 def party(job: Job) -> Iterator[Call]:
     if job.protocol == "reference":
         os.environ["TRUSTCOMPUTE_KERNELS"] = "reference"
-    makers: dict[str, Callable[[Job], Call]] = {"masked": _masked, "add": _add, "star": _star}
-    yield makers.get(job.task, _paillier if job.task.startswith("paillier") else _rlwe)(job)
+    makers: dict[str, Callable[[Job], Call]] = {
+        "masked": _masked,
+        "add": _add,
+        "star": _star,
+        "long": long_vectors.in_process,
+        "threshold": _threshold,
+    }
+    with ExitStack() as stack:
+        if job.protocol.endswith("nodes"):
+            yield long_vectors.over_nodes(job, stack)
+        else:
+            yield makers.get(job.task, _paillier if job.task.startswith("paillier") else _rlwe)(job)
 
 
 def _values(rows: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -83,7 +96,7 @@ def _rlwe(job: Job) -> Call:
 
     def encrypt() -> int:
         for piece in pieces:
-            rlwe.encrypt(key, piece, rng).pack()
+            rlwe.encrypt_packed(key, piece, rng)
         return job.rows
 
     def decrypt() -> int:
@@ -92,6 +105,27 @@ def _rlwe(job: Job) -> Call:
         return job.rows
 
     return decrypt if job.task == "rlwe-decrypt" else encrypt
+
+
+def _threshold(job: Job) -> Call:
+    """All parties' work: keys, ciphertexts, shares and the opening."""
+    from trustcompute.primitives import rlwe_threshold as rlwe
+    from trustcompute.primitives.rng import Rng
+
+    rng, count = Rng.from_os(), int(job.protocol.split()[0])
+    suite = rlwe.choose(count, job.rows, 2**40)
+    rows = [_values(job.rows, 2**30) + at for at in range(count)]
+
+    def run() -> int:
+        a = rlwe.common(os.urandom(32), suite)
+        made = [rlwe.key_share(suite, a, rng) for _ in rows]
+        key = rlwe.public_key(suite, a, [shown for _, shown in made])
+        sent = [rlwe.encrypt(key, row, rng).pack() for row in rows]
+        total = rlwe.add([rlwe.unpack_ciphertext(one, suite) for one in sent])
+        opened = rlwe.combine(total, [rlwe.decryption_share(secret, total, rng) for secret, _ in made])
+        return int(np.sum(opened == sum(rows)))
+
+    return run
 
 
 def _paillier(job: Job) -> Call:
@@ -125,8 +159,9 @@ def _paillier(job: Job) -> Call:
 def _star(job: Job) -> Call:
     from trustcompute.aggregation import Bounds, Spec, masked
     from trustcompute.aggregation.cohorts import Cohorts
-    from trustcompute.aggregation.members import Round, in_process
+    from trustcompute.aggregation.round import Round
     from trustcompute.errors import TransportError
+    from trustcompute.primitives.member import in_process
     from trustcompute.primitives.rng import Rng
     from trustcompute.protocol.party import Send
     from trustcompute.protocol.star import run_star

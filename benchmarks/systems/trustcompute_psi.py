@@ -1,7 +1,8 @@
 """Ours: a node and a session over Flight, with everything a metered computation has.
 
 Identities, the book and the grant are made before the clock starts. The timed call starts the node (which
-reads and digests its dataset), connects, intersects, and takes the receipt. A ``lookup`` is timed alone: the node runs,
+reads and digests its dataset), connects, intersects, and takes the receipt; the consumer digests its own file
+while the node starts. A ``lookup`` is timed alone: the node runs,
 the session is open and has the evaluated table. A ``protocol`` is timed alone as well: digests of the keys are in
 memory, the frames cross a bare socket, and a run before it is not timed.
 """
@@ -17,9 +18,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 
 from benchmarks.system import Call, Job, System
+from benchmarks.systems import trustcompute_star
+from benchmarks.systems.rendezvous import awaited, publish
 from benchmarks.systems.version import version
 
 __all__ = ["SYSTEM", "party", "version"]
@@ -32,12 +37,15 @@ SYSTEM = System(
     module="benchmarks.systems.trustcompute_psi",
     protocols={
         "intersect": PROTOCOLS,
+        "parquet": PROTOCOLS,
         "files": ("psi.vole.v1", "auto"),
         "cardinality": PROTOCOLS[:1],
         "sum": ("psi.sum.v1",),
         "workers": WORKERS,
         "lookup": ("psi.lookup.v1",),
+        "labels": ("psi.vole.v1",),
         "protocol": OPERATIONS,
+        "star": ("psi.star.v1",),
     },
 )
 DATASET = "keys"
@@ -52,6 +60,8 @@ def party(job: Job) -> Iterator[Call]:
             return
         executor = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
         side = _provider if job.role == "provider" else _consumer
+        if job.task == "star":
+            side = trustcompute_star.provider if job.role == "provider" else trustcompute_star.consumer
         if job.task == "protocol":
             side = _bare
         yield side(job, stack, executor)
@@ -77,31 +87,41 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         asset=AssetClaim(id=DATASET, classification="general", grade="general", personal=False),
         operations=[*OPERATIONS, "psi.lookup.v1", "psi.sum.v1"],
         purposes=["benchmark"],
-        outputs=[OutputForm.MATCHED_IDS, OutputForm.COUNT, OutputForm.AGGREGATE],
+        outputs=[
+            OutputForm.MATCHED_IDS,
+            OutputForm.MATCHED_LABELS,
+            OutputForm.COUNT,
+            OutputForm.AGGREGATE,
+        ],
         contingency="0" * 64,
         now=int(time.time()),
     )
-    _publish(job.path("grant"), broker.issue(grant))
+    publish(job.path("grant"), broker.issue(grant))
 
     def serve() -> None:
         evaluated = job.path("tables") if job.task == "lookup" else None
         dataset = Dataset(
             DATASET,
-            job.input("provider.parquet" if job.task == "sum" else "provider.csv"),
+            job.input("provider.parquet") if job.task == "sum" else _file(job),
             version="1",
             keys=["id"],
             sums=Summable({"value": psi.Bounds(0, 10**6)}) if job.task == "sum" else None,
             evaluated=evaluated,
             stored=job.path("digests") if job.task == "files" else None,
+            labels={"label": 64} if job.task == "labels" else {},
         )
         served = stack.enter_context(Node(node, broker, [dataset], executor=executor))
         server = stack.enter_context(served.serve("127.0.0.1", job.ports[0]))
-        _publish(job.path("url"), server.url)
+        publish(job.path("url"), server.url)
 
     if job.task == "lookup":
         serve()
         return lambda: None
     return serve
+
+
+def _file(job: Job) -> Path:
+    return job.input(f"{job.role}.{'parquet' if job.task == 'parquet' else 'csv'}")
 
 
 def _nothing() -> None:
@@ -143,47 +163,68 @@ def _workers(job: Job, stack: ExitStack) -> Call:
 
 
 def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
+    from trustcompute import tables
     from trustcompute.node import connect
     from trustcompute.primitives.identity import Identity
 
-    grant = _await(job.path("grant"))
+    grant = awaited(job.path("grant"))
     identity = Identity.load(job.path("identity"))
     output = "count" if job.task == "cardinality" else "rows"
+    file = _file(job)
 
     if job.task == "lookup":
         session = stack.enter_context(
-            connect(_await(job.path("url")), identity=identity, grant=grant, executor=executor)
+            connect(awaited(job.path("url")), identity=identity, grant=grant, executor=executor)
         )
         session.lookup(DATASET, {"id": ["none such"]}, on="id")  # receives the table
         return lambda: session.lookup(DATASET, job.input("consumer.csv"), on="id").count
 
     def intersect() -> int | None:
-        url = _await(job.path("url"))
+        table = None if job.task == "files" else tables.prepared(file, "id", executor=executor)
+        url = awaited(job.path("url"))
         state = job.path("jobs") if job.task == "files" else None
         session = stack.enter_context(
             connect(url, identity=identity, grant=grant, state=state, executor=executor)
         )
         if job.task == "sum":
-            summed = session.intersect_sum(DATASET, job.input("consumer.csv"), on="id", values=["value"])
+            summed = session.intersect_sum(DATASET, table, on="id", values=["value"])
             assert summed.sum("value") == int(job.input("sum.txt").read_text()), "another sum"
             return summed.count
-        if state is not None:
+        if table is None:
             return session.intersect_file(
                 DATASET,
-                job.input("consumer.csv"),
+                file,
                 on="id",
                 out=job.path("matched.csv"),
                 protocol=job.protocol,
                 progress=_tell,
             ).count
         found = session.intersect(
-            DATASET, job.input("consumer.csv"), on="id", output=output, protocol=job.protocol
+            DATASET,
+            table,
+            on="id",
+            output=output,
+            protocol=job.protocol,
+            labels=["label"] if job.task == "labels" else [],
         )
-        if output == "rows":
+        if job.task == "labels":
+            _check_labels(found.table())
+        if job.task == "parquet":
+            pyarrow.parquet.write_table(found.table(), job.path("matched.parquet"))
+        elif output == "rows":
             pyarrow.csv.write_csv(found.table(), job.path("matched.csv"))
         return found.count
 
     return intersect
+
+
+def _check_labels(matched: pa.Table) -> None:
+    wrong = sum(
+        label != (key * 4)[:64]
+        for key, label in zip(matched["id"].to_pylist(), matched["label"].to_pylist(), strict=True)
+    )
+    if wrong:
+        raise AssertionError(f"{wrong} labels are not those of their keys")
 
 
 def _bare(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
@@ -222,15 +263,3 @@ def _tell(one: object) -> None:
     """What a long run has done, on stderr, now and then."""
     if one.done == one.total or (one.phase == "match" and one.done % 8 == 0):
         print(f"{one.phase} {one.done:,} in {one.seconds:.1f} s", file=sys.stderr, flush=True)
-
-
-def _publish(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.rename(path)
-
-
-def _await(path: Path) -> str:
-    while not path.exists():
-        time.sleep(0.001)
-    return path.read_text()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,39 @@ def _hint(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
     return make
 
 
+def make_table(place: Path, records: int) -> None:
+    """A table of the shape that so many records have, in a directory. Its evaluations are random bytes: what is asked
+    of it is proven to be absent, at the cost of any answer."""
+    from trustcompute.primitives.signing import SigningKey
+    from trustcompute.verification import table, truth
+    from trustcompute.verification.predicate import parse
+
+    rng, predicate = np.random.default_rng(3), parse("value >= 500")
+    spec = truth.decide(_held(1), ("id",), predicate).spec
+    keys = rng.integers(0, 256, (records, 32), dtype=np.uint8)
+    many = truth.Truth(spec, keys, np.ones(records, dtype=bool), None, None, 0)
+    about = table.About(dataset="held", version="1", subject=("id",), predicate=predicate, place=bytes(32))
+    with ThreadPoolExecutor(2) as executor:
+        made = table.laid_out(
+            about,
+            many,
+            _key(),
+            bytes(32),
+            rows=rng.integers(0, 256, (records, table.ROW), dtype=np.uint8),
+            signer=SigningKey.generate(),
+            least=64,
+            executor=executor,
+        )
+    table.store(place, made)
+
+
+def _key() -> Any:
+    from trustcompute.primitives import oprf
+    from trustcompute.primitives.oprf import Mode
+
+    return oprf.derive_key(bytes(32), b"benchmark", Mode.VOPRF)
+
+
 def _check(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
     from trustcompute.primitives.rng import Rng
     from trustcompute.primitives.signing import SigningKey
@@ -162,7 +196,7 @@ def _bucket(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
 
 
 def _private(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
-    """A whole question over TLS. The table's cells are random: what is asked about is proven to be absent."""
+    """A whole question over TLS, about a key that is proven to be absent."""
     import trustcompute as tc
     from trustcompute.broker import grant as grants
     from trustcompute.broker.broker import Broker
@@ -172,31 +206,14 @@ def _private(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
     from trustcompute.primitives.identity import CertificateAuthority
     from trustcompute.primitives.rng import Rng
     from trustcompute.protocol.operation import OutputForm
-    from trustcompute.verification import proof, table, truth
-    from trustcompute.verification.predicate import parse
+    from trustcompute.verification import proof, table
 
     pool = stack.enter_context(ThreadPoolExecutor(2))
     authority = CertificateAuthority.create("benchmark")
     holder, asker = authority.issue("holder.example"), authority.issue("asker.example")
-    predicate = parse("value >= 500")
-    rng = np.random.default_rng(3)
-    decided = truth.decide(_held(1), ("id",), predicate)
-    keys = rng.integers(0, 256, (job.rows, 32), dtype=np.uint8)
-    many = truth.Truth(decided.spec, keys, np.ones(job.rows, dtype=bool), None, None, 0)
-    about = table.About(dataset="held", version="1", subject=("id",), predicate=predicate, place=bytes(32))
-    made = table.Table(
-        table._laid_out(
-            about,
-            many,
-            key := oprf.generate_key(Rng.from_os()),
-            bytes(32),
-            rows=rng.integers(0, 256, (job.rows, table.ROW), dtype=np.uint8),
-            signer=holder.key,
-            least=64,
-            executor=pool,
-        ),
-        key,
-    )
+    kept = table.load(job.input("table"))
+    said = kept.descriptor.model_copy(update={"public": oprf.public_key(key := _key()).hex()})
+    made = table.Table(replace(kept, descriptor=said, token=said.sign(holder.key)), key)
     check = proof.issue(made.id, made.masked.database, Rng.from_os(), asker.key)
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     broker = stack.enter_context(Broker.open(directory / "book", holder))

@@ -30,7 +30,7 @@ u32 detect() {
 
 Dispatch dispatch(u32 allowed) {
     Dispatch chosen = {kSha256Portable, kCurvePortable, kAes128Portable,
-                       kGf128Portable,  kPirPortable,   kNttPortable};
+                       kGf128Portable,  kPirPortable,   kNttPortable,   kRingPortable};
 #if defined(__x86_64__)
     const u32 usable = allowed & detect();
     if (usable & kShaNi) chosen.sha256 = kSha256ShaNi;
@@ -40,6 +40,7 @@ Dispatch dispatch(u32 allowed) {
     if (usable & kVaes) chosen.aes = kAes128Vaes;
     if (usable & kClmul) chosen.gf128 = kGf128Clmul;
     if (usable & kFma) chosen.ntt = kNttFma;
+    if (usable & kAvx2) chosen.ring = kRingAvx2;
 #else
     static_cast<void>(allowed);
 #endif

@@ -10,6 +10,7 @@
 #include "aes.h"
 #include "gf128.h"
 #include "ntt.h"
+#include "ring.h"
 #include "pir.h"
 #include "platform.h"
 #include "sha2.h"
@@ -42,6 +43,7 @@ struct Dispatch {
     Gf128Functions gf128;
     PirFunctions pir;
     NttFunctions ntt;
+    RingFunctions ring;
 };
 
 // The features that this processor has and this build has code for.

@@ -103,14 +103,16 @@ void ntt_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t b_size,
 
 // Values of `width` bits one after the other, the least significant bit first.
 void bits_pack(const u8* values, std::size_t count, unsigned width, u8* out) {
-    u128 waiting = 0;
-    unsigned bits = 0;
+    u64 waiting = 0;
+    unsigned bits = 0;  // of waiting, below 64
     for (std::size_t i = 0; i < count; ++i) {
-        waiting |= u128{load64le(values + 8 * i)} << bits;
+        const u64 value = load64le(values + 8 * i);
+        waiting |= value << bits;
         bits += width;
-        for (; bits >= 32; bits -= 32, waiting >>= 32, out += 4) {
-            const u32 word = static_cast<u32>(waiting);
-            std::memcpy(out, &word, 4);
+        if (bits >= 64) {  // then there were some: a value has fewer than 64
+            std::memcpy(out, &waiting, 8);
+            out += 8, bits -= 64;
+            waiting = value >> (width - bits);
         }
     }
     for (; bits > 0; bits = bits > 8 ? bits - 8 : 0, waiting >>= 8) *out++ = static_cast<u8>(waiting);

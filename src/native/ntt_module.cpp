@@ -62,9 +62,53 @@ PyObject* bits_unpack(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* ring_ternary(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer words, out;
+    unsigned long long modulus;
+    if (!PyArg_ParseTuple(args, "Iy*Kw*", &use, &words.view, &modulus, &out.view)) return nullptr;
+    const std::size_t count = words.size() / 8;
+    if (!modulus_fits(modulus) || !words.holds(count, 8) || !out.holds(count, 8)) return wrong_length("words");
+    return run([&] { return dispatch(use).ring.ternary(words.data(), count, modulus, out.out()); });
+}
+
+PyObject* ring_blend(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer rows, words, values, out;
+    Size shift;
+    unsigned long long modulus;
+    if (!PyArg_ParseTuple(args, "Iy*y*y*nKw*", &use, &rows.view, &words.view, &values.view, &shift, &modulus,
+                          &out.view)) {
+        return nullptr;
+    }
+    const std::size_t count = rows.size() / 8;
+    const bool fits = rows.holds(count, 8) && words.holds(count, 8) && out.holds(count, 8);
+    if (!fits || (values.size() != 0 && !values.holds(count, 8))) return wrong_length("rows, words and values");
+    if (!modulus_fits(modulus) || shift < 0 || shift > 49) return wrong_length("modulus and shift");
+    return run([&] {
+        const u8* given = values.size() == 0 ? nullptr : values.data();
+        dispatch(use).ring.blend(rows.data(), words.data(), given, count, static_cast<unsigned>(shift), modulus, out.out());
+    });
+}
+
+PyObject* ring_add(PyObject*, PyObject* args) {
+    unsigned int use;
+    Buffer a, b, out;
+    unsigned long long modulus;
+    if (!PyArg_ParseTuple(args, "Iy*y*Kw*", &use, &a.view, &b.view, &modulus, &out.view)) return nullptr;
+    const std::size_t count = a.size() / 8;
+    if (!modulus_fits(modulus) || !a.holds(count, 8) || !b.holds(count, 8) || !out.holds(count, 8)) {
+        return wrong_length("summands");
+    }
+    return run([&] { return dispatch(use).ring.add(a.data(), b.data(), count, modulus, out.out()); });
+}
+
 }  // namespace
 
 PyMethodDef kNttMethods[] = {
+    {"ring_ternary", ring_ternary, METH_VARARGS, nullptr},
+    {"ring_blend", ring_blend, METH_VARARGS, nullptr},
+    {"ring_add", ring_add, METH_VARARGS, nullptr},
     TC_METHOD(ntt),
     TC_METHOD(ntt_mul),
     TC_METHOD(bits_pack),

@@ -26,6 +26,7 @@ TC_INLINE u32 sum_of(__m256i value) {
     return static_cast<u32>(_mm_cvtsi128_si32(half));
 }
 
+TC_INLINE std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
 TC_INLINE Halves low_of(u32 word) { return static_cast<Halves>(word & 0xffff); }
 TC_INLINE Halves high_of(u32 word) { return static_cast<Halves>((word + 0x8000) >> 16); }
 TC_INLINE u32 word(u8 byte) { return static_cast<u32>(static_cast<std::int32_t>(static_cast<std::int8_t>(byte))); }
@@ -71,61 +72,99 @@ void answer(const u8* database, std::size_t rows, std::size_t columns, const u32
     for (; r < rows; ++r) answer_rows<1>(database + r * columns, columns, low.data(), high.data(), query, out + r);
 }
 
-// The matrix is cut into blocks of kDeep rows and kWide columns whose halves, packed, stay in the second-level cache.
-constexpr std::size_t kDeep = 256, kWide = 352, kLanes = 8, kPairs = kDeep / 2;
-constexpr int kTall = 6;  // rows of the database at a time
+// Up to eight words, and zeros.
+TC_INLINE __m256i words(const u32* from, std::size_t count) {
+    if (count == 8) return load(from);
+    alignas(32) u32 found[8] = {};
+    for (std::size_t i = 0; i < count; ++i) found[i] = from[i];
+    return load(found);
+}
+
+// The matrix is cut into blocks of kDeep rows and kWide columns, the database into blocks of kHigh rows: both lie packed
+// in the second-level cache, and of the matrix eight columns at a time in the first.
+constexpr std::size_t kDeep = 256, kWide = 256, kHigh = 96, kLanes = 8, kPairs = kDeep / 2;
+constexpr std::size_t kTall = 6;  // rows of the database at a time: twelve sums, which with what they need fill the registers
 
 struct Packed {
     // For eight columns and two rows of the matrix: sixteen low halves, sixteen high halves.
     alignas(32) Halves halves[kWide / kLanes][kPairs][2][16];
-    alignas(32) std::int32_t bytes[kPairs][kTall];  // two neighbouring bytes of each row of the database, as halves
+    alignas(32) std::int32_t bytes[kHigh / kTall][kPairs][kTall];  // two neighbouring bytes of each row, as halves
 
     void pack(const u32* matrix, std::size_t rows, std::size_t stride, std::size_t width) {
-        for (std::size_t group = 0; group * kLanes < width; ++group) {
-            for (std::size_t pair = 0; 2 * pair < rows; ++pair) {
-                for (std::size_t lane = 0; lane < kLanes; ++lane) {
-                    for (std::size_t i = 0; i < 2; ++i) {
-                        const std::size_t j = 2 * pair + i, k = group * kLanes + lane;
-                        const u32 value = j < rows && k < width ? matrix[j * stride + k] : 0;
-                        halves[group][pair][0][2 * lane + i] = low_of(value);
-                        halves[group][pair][1][2 * lane + i] = high_of(value);
-                    }
-                }
+        const __m256i half = _mm256_set1_epi32(0x8000), low = _mm256_set1_epi32(0xffff);
+        for (std::size_t k = 0; k < width; k += kLanes) {
+            for (std::size_t j = 0; j < rows; j += 2) {
+                const u32* at = matrix + j * stride + k;
+                const std::size_t lanes = least(width - k, kLanes);
+                const __m256i first = words(at, lanes), second = words(at + stride, j + 1 < rows ? lanes : 0);
+                Halves(&to)[2][16] = halves[k / kLanes][j / 2];
+                store(to[0], _mm256_or_si256(_mm256_and_si256(first, low), _mm256_slli_epi32(second, 16)));
+                store(to[1], _mm256_or_si256(_mm256_srli_epi32(_mm256_add_epi32(first, half), 16),
+                                             _mm256_andnot_si256(low, _mm256_add_epi32(second, half))));
             }
         }
     }
 
+    // Up to kHigh rows of the database, of which kDeep or fewer bytes.
     void take(const u8* database, std::size_t rows, std::size_t stride, std::size_t deep) {
-        for (std::size_t pair = 0; 2 * pair < deep; ++pair) {
-            for (std::size_t r = 0; r < kTall; ++r) {
-                const u8* at = database + r * stride + 2 * pair;
-                const u32 first = r < rows ? word(at[0]) & 0xffff : 0;
-                const u32 second = r < rows && 2 * pair + 1 < deep ? word(at[1]) << 16 : 0;
-                bytes[pair][r] = static_cast<std::int32_t>(first | second);
+        for (std::size_t r = 0; r < (rows + kTall - 1) / kTall * kTall; ++r) {
+            std::int32_t* to = &bytes[r / kTall][0][r % kTall];
+            const u8* row = database + r * stride;
+            std::size_t j = 0;
+            for (; r < rows && j + 16 <= deep; j += 16) {
+                alignas(32) std::int32_t pairs[8];
+                store(pairs, _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row + j))));
+                for (std::size_t i = 0; i < 8; ++i) to[(j / 2 + i) * kTall] = pairs[i];
+            }
+            for (; j < deep; j += 2) {
+                const u32 first = r < rows ? word(row[j]) & 0xffff : 0;
+                const u32 second = r < rows && j + 1 < deep ? word(row[j + 1]) << 16 : 0;
+                to[j / 2 * kTall] = static_cast<std::int32_t>(first | second);
             }
         }
     }
 
     // Adds to eight columns of up to kTall rows of the result.
-    TC_INLINE void group(std::size_t number, std::size_t deep, std::size_t rows, std::size_t lanes, u32* out,
-                         std::size_t stride) const {
+    TC_INLINE void add(std::size_t panel, std::size_t group, std::size_t deep, std::size_t rows, std::size_t lanes,
+                       u32* out, std::size_t stride) const {
         __m256i lows[kTall], highs[kTall];
         TC_UNROLL
-        for (int r = 0; r < kTall; ++r) lows[r] = highs[r] = _mm256_setzero_si256();
+        for (std::size_t r = 0; r < kTall; ++r) lows[r] = highs[r] = _mm256_setzero_si256();
         for (std::size_t pair = 0; 2 * pair < deep; ++pair) {
-            const __m256i l = load(halves[number][pair][0]), h = load(halves[number][pair][1]);
+            const __m256i l = load(halves[group][pair][0]), h = load(halves[group][pair][1]);
             TC_UNROLL
-            for (int r = 0; r < kTall; ++r) {
-                const __m256i factor = _mm256_set1_epi32(bytes[pair][r]);
+            for (std::size_t r = 0; r < kTall; ++r) {
+                const __m256i factor = _mm256_set1_epi32(bytes[panel][pair][r]);
                 lows[r] = _mm256_add_epi32(lows[r], _mm256_madd_epi16(factor, l));
                 highs[r] = _mm256_add_epi32(highs[r], _mm256_madd_epi16(factor, h));
+                // One row after the other: with all factors loaded first, sums would have to leave the registers.
+                asm volatile("" : "+x"(lows[r]), "+x"(highs[r]));
             }
+        }
+        TC_UNROLL
+        for (std::size_t r = 0; r < kTall; ++r) lows[r] = _mm256_add_epi32(lows[r], _mm256_slli_epi32(highs[r], 16));
+        if (rows == kTall && lanes == kLanes) {
+            TC_UNROLL
+            for (std::size_t r = 0; r < kTall; ++r) {
+                store(out + r * stride, _mm256_add_epi32(load(out + r * stride), lows[r]));
+            }
+            return;
         }
         alignas(32) u32 sums[kTall][kLanes];
         TC_UNROLL
-        for (int r = 0; r < kTall; ++r) store(sums[r], _mm256_add_epi32(lows[r], _mm256_slli_epi32(highs[r], 16)));
+        for (std::size_t r = 0; r < kTall; ++r) store(sums[r], lows[r]);
         for (std::size_t r = 0; r < rows; ++r) {
             for (std::size_t lane = 0; lane < lanes; ++lane) out[r * stride + lane] += sums[r][lane];
+        }
+    }
+
+    // Adds the product of the blocks that were packed.
+    void multiply(std::size_t rows, std::size_t deep, std::size_t wide, u32* out, std::size_t stride) const {
+        for (std::size_t k = 0; k < wide; k += kLanes) {
+            const std::size_t lanes = least(wide - k, kLanes);
+            for (std::size_t r = 0; r < rows; r += kTall) {
+                add(r / kTall, k / kLanes, deep, least(rows - r, kTall), lanes, out + r * stride + k, stride);
+            }
         }
     }
 };
@@ -133,20 +172,17 @@ struct Packed {
 void multiply(const u8* database, std::size_t rows, std::size_t columns, const u32* matrix, std::size_t width,
               u32* out) {
     std::memset(out, 0, 4 * rows * width);
-    std::vector<Packed> one(1);  // 375 KB: not for the stack
+    std::vector<Packed> one(1);  // 310 KB: not for the stack
     Packed& packed = one[0];
     for (std::size_t k = 0; k < width; k += kWide) {
-        const std::size_t wide = width - k < kWide ? width - k : kWide;
+        const std::size_t wide = least(width - k, kWide);
         for (std::size_t j = 0; j < columns; j += kDeep) {
-            const std::size_t deep = columns - j < kDeep ? columns - j : kDeep;
+            const std::size_t deep = least(columns - j, kDeep);
             packed.pack(matrix + j * width + k, deep, width, wide);
-            for (std::size_t r = 0; r < rows; r += kTall) {
-                const std::size_t tall = rows - r < kTall ? rows - r : kTall;
-                packed.take(database + r * columns + j, tall, columns, deep);
-                for (std::size_t lane = 0; lane < wide; lane += kLanes) {
-                    packed.group(lane / kLanes, deep, tall, wide - lane < kLanes ? wide - lane : kLanes,
-                                 out + r * width + k + lane, width);
-                }
+            for (std::size_t r = 0; r < rows; r += kHigh) {
+                const std::size_t high = least(rows - r, kHigh);
+                packed.take(database + r * columns + j, high, columns, deep);
+                packed.multiply(high, deep, wide, out + r * width + k, width);
             }
         }
     }

@@ -70,6 +70,7 @@ class Grower {
 
 void pprf_expand(const Dispatch& with, const u8* roots, std::size_t trees, std::size_t leaves, const u8* keys,
                  u8* out, u8* sums) {
+    if (trees == 0) return;  // a level's memory is that of one tree
     Grower grower(with, keys, leaves);
     for (std::size_t tree = 0; tree < trees; ++tree, out += kBlockSize * leaves) {
         std::memcpy(grower.level(0, out), roots + kBlockSize * tree, kBlockSize);
@@ -84,6 +85,7 @@ void pprf_expand(const Dispatch& with, const u8* roots, std::size_t trees, std::
 
 void pprf_puncture(const Dispatch& with, const u8* sums, const u8* points, std::size_t trees, std::size_t leaves,
                    const u8* keys, u8* out, u8* totals) {
+    if (trees == 0) return;
     Grower grower(with, keys, leaves);
     const Block zero = {0, 0};
     for (std::size_t tree = 0; tree < trees; ++tree, out += kBlockSize * leaves) {

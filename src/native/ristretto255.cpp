@@ -260,7 +260,8 @@ class Output {
     DoubleEncoder encoder_;
 };
 
-// A sum of multiples by bucketing signed digits of `width` bits (Pippenger's method). Variable time.
+// A sum of multiples by bucketing signed digits of kWidth bits (Pippenger's method). Variable time.
+template <int kWidth>
 class Buckets {
    public:
     explicit Buckets(std::size_t most) : points_(most), digits_(most * kWindows) {}
@@ -290,7 +291,7 @@ class Buckets {
     }
 
    private:
-    static constexpr int kWidth = 7, kHalf = 1 << (kWidth - 1);
+    static constexpr int kHalf = 1 << (kWidth - 1);
     static constexpr int kWindows = 253 / kWidth + 1;  // room for the last carry of a 253-bit scalar
 
     Extended window_sum(std::size_t window, std::size_t count) {
@@ -314,6 +315,26 @@ class Buckets {
     std::vector<short> digits_;
     Extended buckets_[kHalf];
 };
+
+// The sum of all multiples, in parts.
+template <int kWidth>
+i64 multiscalar(const u8* points, const u8* scalars, std::size_t count, u8* out) {
+    constexpr std::size_t kPart = 1024;  // bounds the memory; more would hardly be faster
+    Buckets<kWidth> buckets(count < kPart ? count : kPart);
+    Input input(points, count);
+    Extended total = kIdentity;
+    for (std::size_t start = 0; start < count; start += kPart) {
+        const std::size_t size = count - start < kPart ? count - start : kPart;
+        for (std::size_t i = 0; i < size; ++i) {
+            Extended point;
+            if (!input.next(start + i, point)) return static_cast<i64>(start + i);
+            buckets.set(i, point, reduced(load_scalar(scalars + 32 * (start + i))));
+        }
+        total = extended(total + cached(buckets.sum(size)));
+    }
+    encode(total, out);
+    return kFine;
+}
 
 i64 mul(const u8* points, const u8* scalars, std::size_t step, std::size_t count, u8* out) {
     RowDigits digits(scalars, step, count);
@@ -422,21 +443,10 @@ i64 ristretto255_sub(const u8* a, const u8* b, std::size_t count, u8* out) {
 }
 
 i64 ristretto255_multiscalar_vartime(const u8* points, const u8* scalars, std::size_t count, u8* out) {
-    constexpr std::size_t kPart = 1024;  // bounds the memory; more would hardly be faster
-    Buckets buckets(count < kPart ? count : kPart);
-    Input input(points, count);
-    Extended total = kIdentity;
-    for (std::size_t start = 0; start < count; start += kPart) {
-        const std::size_t size = count - start < kPart ? count - start : kPart;
-        for (std::size_t i = 0; i < size; ++i) {
-            Extended point;
-            if (!input.next(start + i, point)) return static_cast<i64>(start + i);
-            buckets.set(i, point, reduced(load_scalar(scalars + 32 * (start + i))));
-        }
-        total = extended(total + cached(buckets.sum(size)));
-    }
-    encode(total, out);
-    return kFine;
+    // A window costs an addition for each point and two for each bucket: few points want few buckets.
+    if (count < 16) return multiscalar<3>(points, scalars, count, out);
+    if (count < 256) return multiscalar<5>(points, scalars, count, out);
+    return multiscalar<7>(points, scalars, count, out);
 }
 
 }  // namespace tc

@@ -14,11 +14,13 @@ from trustcompute import aggregation
 from trustcompute.aggregation import Bounds, Noise, Spec, keyed, seal
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import encode
-from trustcompute.aggregation.members import Round, in_process
+from trustcompute.aggregation.operation import HOLDER, NOTHING, ROLES, operation_of, parameters
 from trustcompute.aggregation.paillier import PaillierCipher
-from trustcompute.aggregation.plan import cipher_of
+from trustcompute.aggregation.plan import IDS, cipher_of
 from trustcompute.aggregation.rlwe import RlweCipher
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import ParameterError, Refused, RemoteProtocolError
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.star import TooFew, run_star
@@ -82,10 +84,10 @@ def test_aggregates_of_tables_are_those_of_the_masked_scheme(scheme):
     share=st.floats(0, 1),
     seed=st.integers(0, 2**32),
 )
-@pytest.mark.parametrize("kind", ["rlwe", "rlwe-wide", "paillier", "bfv"])
+@pytest.mark.parametrize("kind", ["rlwe", "rlwe-wide", "rlwe-4096", "paillier", "bfv"])
 def test_sums_are_those_of_integers_at_every_size_and_sign(kind, shape, share, seed, small_keys):
     needs(kind)
-    bits = {"rlwe": 24, "rlwe-wide": 43, "paillier": 40, "bfv": 44}[kind]
+    bits = {"rlwe": 24, "rlwe-wide": 43, "rlwe-4096": 43, "paillier": 40, "bfv": 44}[kind]
     reach = max(
         1, int(2 ** (share * bits)) - 1
     )  # eight times 2^44 would need 49 bits, one more than there are
@@ -94,7 +96,8 @@ def test_sums_are_those_of_integers_at_every_size_and_sign(kind, shape, share, s
     rows = drawn.integers(-reach, reach, shape, endpoint=True)
     extreme = drawn.random(rows.shape) < 0.3
     rows[extreme] = drawn.choice([-reach, reach, 0, 1, -1], int(extreme.sum()))
-    cipher = {"paillier": small_keys, "bfv": lambda s: cipher_of("bfv", s)}.get(kind, RlweCipher)(spec)
+    made = {"paillier": small_keys, "rlwe-wide": RlweCipher}.get(kind, lambda s: cipher_of(kind, s))
+    cipher = made(spec)
     assert add_up(cipher, spec, rows).tolist() == rows.sum(axis=0).tolist()
 
 
@@ -306,3 +309,25 @@ def test_noise_is_inside_what_is_opened():
     found = [aggregation.aggregate(tables, spec, scheme="rlwe").sums - exact for _ in range(12)]
     assert np.abs(found).max() < 100  # σ below 4
     assert len({tuple(one) for one in found}) > 1
+
+
+def test_vectors_that_must_lie_in_memory_whole_have_a_bound():
+    spec, names = vectors(10**8), ("p0", "p1", "p2")
+    about = Round(spec, names, b"s" * 16)
+    roles = keyed.Roles("adder", in_process(["adder"])["adder"].key.public.x, "holder")
+    for operation, params in (
+        (operation_of("aggregation.rlwe-threshold.v1"), parameters(about)),
+        (operation_of(IDS["rlwe"]), parameters(about) | {name: getattr(roles, name) for name in ROLES}),
+    ):
+        with pytest.raises(ParameterError, match="use 'masked'"):
+            operation.check(params, NOTHING)
+    small = parameters(Round(vectors(3), names, b"s" * 16), roles)
+    for changes in (
+        {"under": ["x"]},
+        {"holder": 5},
+        {"aggregator_key": 7},
+        {"aggregator_key": "short"},
+        {"more": 1},
+    ):
+        with pytest.raises(ParameterError):
+            operation_of(HOLDER).check(small | {"under": IDS["rlwe"]} | changes, NOTHING)

@@ -13,7 +13,7 @@ from trustcompute import aggregation
 from trustcompute.aggregation import Bounds, Spec, masked
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import in_range
-from trustcompute.aggregation.members import Round, in_process
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import (
     ParameterError,
     Refused,
@@ -21,6 +21,7 @@ from trustcompute.errors import (
     VerificationError,
 )
 from trustcompute.primitives import masks
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.party import Receive, Send
@@ -338,7 +339,7 @@ def test_a_mask_left_on_is_out_of_range():
     spec = vector_spec(1000)
     mask = np.zeros(1000, dtype=np.int64)
     masks.apply(mask, [masks.Stream(b"s" * 32, b"left on")])
-    assert not in_range(mask, spec).any()
+    assert not any(in_range(mask[at : at + 1], spec) for at in range(1000))
 
 
 @pytest.mark.statistical
@@ -365,3 +366,13 @@ def test_the_variance_of_the_noise_is_that_of_the_survivors_shares(gone):
         error = mu * ((2 + 1 / mu) / len(found)) ** 0.5  # the fourth moment of a Skellam variable is 3μ² + μ
         assert abs(np.mean(found**2) - mu) < 6.4 * error
         assert abs(np.mean(found)) < 6.4 * (mu / len(found)) ** 0.5
+
+
+def test_too_few_is_said_where_nobodys_table_is_at_fault(monkeypatch):
+    def gone(*_):
+        raise TransportError("the contributor is gone")
+        yield
+
+    monkeypatch.setattr(masked, "contributor", gone)
+    with pytest.raises(TooFew, match="is gone"):
+        aggregation.aggregate([[1], [2], [3]], vector_spec(1))

@@ -33,6 +33,7 @@ id = "planes"
 source = "planes.parquet"
 version = "2013"
 keys = ["tailnum"]
+labels = {seats = 8}
 """
 
 
@@ -70,6 +71,8 @@ def space(tmp_path_factory):
     issue = ["grant", "issue", *TO_AIRLINE, "--output", "matched_ids"]
     do(*issue, "--limit", "calls=50", "--out", "grant.jwt")
     do(*issue, "--limit", "calls=0", "--out", "spent.jwt")
+    do(*issue, "--output", "matched_labels", "--operation", "psi.vole.v1", "--out", "labels.jwt")
+    do(*issue, "--operation", "psi.vole.v1", "--out", "ids.jwt")
     do(*issue, "--limit", "calls=5", "--depth", "2", "--out", "parent.jwt")
     do(*issue, "--days", "1", "--node", "other.example", "--out", "other.jwt")
     with (root / "node.log").open("wb") as log:
@@ -140,7 +143,19 @@ def test_matched_keys_are_numbered(asking, capsys):
     assert sorted(numbered["place"]) == [0, 1]
 
 
+def test_labels_stand_beside_the_rows(asking, capsys):
+    options = {"--label": "seats", "--out": "labelled.parquet", "--grant": "labels.jwt"}
+    code, printed, _ = run(capsys, *intersect(asking, **options))
+    assert (code, "of keys that match also seats" in printed) == (0, True)
+    assert pq.read_table("labelled.parquet").to_pylist() == [
+        {"tail": "N1", "n": 1, "seats": 1},
+        {"tail": "N5", "n": 2, "seats": 5},
+    ]
+
+
 WRONG = [
+    ({"--label": "seats", "--grant": "ids.jwt"}, 3, "output"),
+    ({"--label": "wings", "--grant": "labels.jwt"}, 2, "offers no label"),
     ({"--ids": "place", "--out": "o.csv"}, 2, "--reveal both"),
     ({"--ids": "tail", "--out": "o.csv", "--reveal": "both"}, 2, "already"),
     ({"--on": "wing=tailnum"}, 2, "wing"),

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Build the extension with AddressSanitizer and UndefinedBehaviorSanitizer in a temporary directory and run the tests
 # of the kernels on it. From anywhere:  PYTHON=.venv/bin/python CXX=g++ tests/kernels/sanitize.sh [pytest arguments]
+# With `fuzz` as its first argument it runs fuzz.py instead (fuzz.sh).
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -25,6 +26,12 @@ include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 preload=$("$cxx" -print-file-name=libasan.so)
 undefined=$("$cxx" -print-file-name=libubsan.so)
 cd "$root"
-LD_PRELOAD="$preload $undefined" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+if [ "${1:-}" = fuzz ]; then
+    shift
+    set -- tests/kernels/fuzz.py "$@"
+else
+    set -- -m pytest -q -p no:cacheprovider --capture=sys tests/kernels "$@"
+fi
+LD_PRELOAD="$preload $undefined" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
     TRUSTCOMPUTE_KERNELS=native PYTHONPATH="$work/src" PYTHONDONTWRITEBYTECODE=1 \
-    "$python" -m pytest -q -p no:cacheprovider --capture=sys tests/kernels "$@"
+    "$python" "$@"

@@ -16,8 +16,12 @@ AUTHORITY = CertificateAuthority.create("test data space")
 HOLDER, ASKER = AUTHORITY.issue("holder.example"), AUTHORITY.issue("asker.example")
 
 
+LOOKUP = "psi.lookup.v1"
+
+
 def intersect(pair, directory: Path, **options):
-    dataset = Dataset("right", pair.right, version="1", keys=[list(pair.on.values())])
+    evaluated = directory / "tables" if options.get("protocol") == LOOKUP else None
+    dataset = Dataset("right", pair.right, version="1", keys=[list(pair.on.values())], evaluated=evaluated)
     grant = grants.sign(
         grants.new_grant(
             issuer=HOLDER.thumbprint,
@@ -25,7 +29,7 @@ def intersect(pair, directory: Path, **options):
             subject=ASKER.name,
             subject_key=ASKER.thumbprint,
             asset=AssetClaim(id="right", classification="general", grade="general", personal=False),
-            operations=["psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1", "psi.vole-malicious.v1"],
+            operations=["psi.ecdh.v1", "psi.dh.v1", "psi.vole.v1", "psi.vole-malicious.v1", LOOKUP],
             purposes=["test"],
             outputs=["matched_ids", "count"],
             contingency="0" * 64,
@@ -39,4 +43,6 @@ def intersect(pair, directory: Path, **options):
         node.serve() as server,
         connect(server.url, identity=ASKER, grant=grant) as session,
     ):
+        if evaluated is not None:
+            return session.lookup("right", pair.left, on=pair.on)
         return session.intersect("right", pair.left, on=pair.on, **options)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from airlines import NAMES, SPEC, expected, vanishing
+from airlines import NAMES, OPERATION, SPEC, TABLES, expected, vanishing
 from world import AIRLINE
 
 import trustcompute as tc
 from trustcompute import aggregation
-from trustcompute.aggregation import Bounds, Spec
+from trustcompute.aggregation import Bounds, Spec, pieces
+from trustcompute.broker.grant import Bounds as GrantBounds
 from trustcompute.broker.grant import Limit
-from trustcompute.errors import ParameterError, Refused
+from trustcompute.errors import ParameterError, Refused, TableError
 from trustcompute.protocol.operation import OutputForm
 from trustcompute.protocol.star import TooFew
 
@@ -180,3 +181,54 @@ def test_over_tls(airlines):
             session.close()
         for server in servers.values():
             server.close()
+
+
+@pytest.fixture
+def short_pieces(monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 64)
+
+
+VECTOR = Spec(columns={"value": Bounds(-60, 1800)}, length=200)
+BY_ROW = {"operations": {OPERATION: GrantBounds(min_group=3)}}
+
+
+@pytest.mark.usefixtures("short_pieces")
+@pytest.mark.parametrize("everyone", [False, True])
+def test_columns_are_added_up_as_vectors_in_pieces(airlines, everyone):
+    for name in NAMES:
+        airlines.restart(name, vector="delay")
+    spec = Spec(columns=VECTOR.columns, length=200, reveal="everyone") if everyone else VECTOR
+    sessions = airlines.sessions(**{name[:2]: BY_ROW for name in NAMES})
+    found = tc.aggregate(sessions, spec)
+    assert found.vector().tolist() == sum(np.array(TABLES[name]["delay"]) for name in NAMES).tolist()
+    assert all(cost.turns == 8 + everyone for cost in found.costs.values())
+    assert all(not session._states._turns for session in sessions)
+    for name in NAMES:
+        airlines.brokers[name].audit()
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("short_pieces")
+@pytest.mark.parametrize("after", [3, 4, 5])
+def test_one_that_vanishes_between_its_pieces_is_left_out(airlines, after):
+    for name in NAMES:
+        airlines.restart(name, vector="delay")
+    special = {name[:2]: BY_ROW for name in NAMES}
+    special["wn"] = BY_ROW | vanishing(after)
+    found = tc.aggregate(airlines.sessions(**special), VECTOR)
+    assert found.parties == tuple(NAMES[:3])
+    assert found.vector().tolist() == sum(np.array(TABLES[name]["delay"]) for name in NAMES[:3]).tolist()
+
+
+def test_vectors_are_taken_only_where_a_column_is_offered_and_of_its_length(airlines):
+    special = {name[:2]: BY_ROW for name in NAMES}
+    with pytest.raises(TooFew, match="takes part in no sums of vectors"):
+        tc.aggregate(airlines.sessions(**special), VECTOR)
+    for name in NAMES:
+        airlines.restart(name, vector="delay")
+    with pytest.raises(TooFew, match="vector of another length than 199"):
+        tc.aggregate(airlines.sessions(**special), Spec(columns=VECTOR.columns, length=199))
+    for name in NAMES:
+        assert not {"job.posted", "job.forfeited"} & set(airlines.states(name))
+    with pytest.raises(TableError, match="nosuch"):
+        airlines.restart("aa.example", vector="nosuch")

@@ -9,6 +9,7 @@ from world import AIRLINE, FLIGHTS, MATCHED, PLANES, REGISTRY, World
 from trustcompute.broker.grant import Bounds
 from trustcompute.errors import ParameterError, Refused
 from trustcompute.node import Dataset, Node
+from trustcompute.primitives import oprf
 
 OPERATIONS = {"psi.lookup.v1": Bounds(), "psi.ecdh.v1": Bounds()}
 
@@ -80,3 +81,22 @@ def test_a_grant_that_does_not_name_lookups_allows_none(world):
     grant = world.issue(operations={"psi.ecdh.v1": Bounds()})
     with pytest.raises(Refused, match="operation"):
         world.lookup(world.session(identity=AIRLINE, grant=grant))
+
+
+def test_a_lookup_is_charged_without_being_armed_and_one_that_stops_before_costs_nothing(world, monkeypatch):
+    seen = []
+    post = world.broker.post
+
+    def noted(job, **options):
+        seen.append(world.broker.job(job).state)
+        return post(job, **options)
+
+    monkeypatch.setattr(world.broker, "post", noted)
+    with world.session() as session:
+        world.lookup(session)
+        assert seen == ["reserved"]
+        monkeypatch.setattr(oprf, "evaluate", lambda *_, **__: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            world.lookup(session)
+    assert world.used() == 1
+    world.check()

@@ -10,7 +10,7 @@ import pytest
 from world import AIRLINE, PLANES, REGISTRY, RIVAL, World
 
 from trustcompute.broker import delegation
-from trustcompute.broker.grant import Bounds
+from trustcompute.broker.grant import AssetClaim, Bounds
 from trustcompute.errors import (
     GrantError,
     JobInterrupted,
@@ -26,7 +26,7 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.verification import proof
 from trustcompute.verification.table import Table
 
-BUCKET, PRIVATE = "verify.bucket.v1", "verify.private.v1"
+BUCKET, PRIVATE, DOWNLOAD = "verify.bucket.v1", "verify.private.v1", "verify.download.v1"
 ASKED = ["N3", "N25", "absent"]
 CODES = ["mismatch", "match", "no record"]
 
@@ -35,14 +35,19 @@ class VerificationWorld(World):
     """The world of intersections, its dataset answering predicates."""
 
     version, directory_name = "2013", "verification"
+    download, offered = True, None
     predicates = ("seats >= 20", "present", "match(seats)")
 
     def start(self):
         super().start()
         self.node.close()
-        published = Published(self.predicates, "tailnum", self.directory / self.directory_name)
-        dataset = Dataset("planes", PLANES, version="2013", keys=["tailnum"], verified=published)
-        self.node = Node(REGISTRY, self.broker, [dataset])
+        self.node = Node(REGISTRY, self.broker, [self.offered or self.dataset()])
+
+    def dataset(self, version="2013", planes=PLANES, **options):
+        directory = self.directory / self.directory_name
+        options = {"directory": directory, "download": self.download} | options
+        verified = Published(self.predicates, "tailnum", **options)
+        return Dataset("planes", planes, version=version, keys=["tailnum"], verified=verified)
 
     def tables(self):
         return self.node._datasets["planes"].verification.by_id
@@ -57,7 +62,7 @@ class VerificationWorld(World):
 
 @pytest.fixture
 def world(tmp_path):
-    made = VerificationWorld(tmp_path, operations={BUCKET: Bounds(), PRIVATE: Bounds()})
+    made = VerificationWorld(tmp_path, operations={BUCKET: Bounds(), PRIVATE: Bounds(), DOWNLOAD: Bounds()})
     yield made
     made.stop()
 
@@ -98,6 +103,78 @@ def test_the_hint_travels_once_and_prepared_questions_are_taken(world, tmp_path)
     assert second.cost.bytes_received == third.cost.bytes_received < first.cost.bytes_received / 50
     with pytest.raises(ParameterError, match="no hint yet"):
         world.session().prepare_verification("planes", "present")
+
+
+def test_a_batch_is_padded_and_charged_as_it_is_seen(world):
+    session = world.session()
+    found = session.verify("planes", "seats >= 20", keys=ASKED, check=world.check(), mode="batch")
+    assert found.codes == CODES and found.plan.questions == 16
+    assert "at most" in found.leakage.provider
+    assert found.receipt.verify(world.broker.log_key).fields["usage"]["rows"] == 16
+
+
+def test_a_masked_table_travels_once_and_only_where_the_holder_gives_it(world, tmp_path):
+    with world.session(state=tmp_path / "state") as session:
+        first = session.verify("planes", "seats >= 20", keys=ASKED, mode="download")
+        second = session.verify("planes", "seats >= 20", keys=["N25"], mode="download")
+    with world.session(state=tmp_path / "state") as session:  # another process
+        third = session.verify("planes", "seats >= 20", keys=ASKED, mode="download")
+    assert (first.codes, second.codes, third.codes) == (CODES, ["match"], CODES)
+    assert third.cost.bytes_received < first.cost.bytes_received / 2
+    assert first.answers[0].proof.verify(REGISTRY.key.public).text == "mismatch"
+    [cells] = (tmp_path / "state").glob("*.cells")
+    cells.write_bytes(b"\1" + cells.read_bytes()[1:])
+    with (
+        world.session(state=tmp_path / "state") as session,
+        pytest.raises(VerificationError, match="altered"),
+    ):
+        session.verify("planes", "seats >= 20", keys=ASKED, mode="download")
+    used = world.used()
+    world.node._datasets["planes"].dataset.verified.__dict__["download"] = False
+    with pytest.raises(Refused) as refused:
+        world.session().verify("planes", "seats >= 20", keys=ASKED, mode="download")
+    assert (refused.value.rule, world.used()) == ("download", used)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_versions_and_key_epochs_change_without_an_outage(tmp_path, kept):
+    asset = AssetClaim(id="planes", classification="general", grade="general", personal=False)
+    world = VerificationWorld(tmp_path, operations={BUCKET: Bounds(), PRIVATE: Bounds()}, asset=asset)
+    options = {} if kept else {"directory": None}
+    if not kept:
+        world.node.renew(world.dataset(**options, earlier=0))
+    session, check = world.session(), world.check()
+    assert session.verify("planes", "seats >= 20", keys=ASKED, check=check).codes == CODES
+    [old] = [id_ for id_, one in world.tables().items() if one.descriptor.predicate == "seats >= 20"]
+    changed = PLANES.slice(0, 20)
+    world.node.renew(world.dataset("2014", changed, epoch=2, **options))
+    # Who holds the old descriptor, hint and check goes on; so does who holds the check and reads the new catalogue.
+    assert session.verify("planes", "seats >= 20", keys=ASKED, check=check).codes == CODES
+    fresh = world.session()
+    assert fresh.verify("planes", "seats >= 20", keys=ASKED, check=check).codes == CODES
+    assert fresh.verify("planes", "seats >= 20", keys=ASKED).codes == ["mismatch", "no record", "no record"]
+    entries = [entry.fields for entry in world.broker.entries() if entry.type == "asset.registered"]
+    assert old in entries[1]["tables"] + entries[-2]["tables"]
+    assert set(entries[-1]["tables"]) == set(world.tables())
+    if kept:
+        world.offered = world.dataset("2014", changed, epoch=2)
+        world.restart()
+        session = world.session()
+        assert session.verify("planes", "seats >= 20", keys=ASKED, check=check).codes == CODES
+    world.node.renew(world.dataset("2015", changed, epoch=3, **options))
+    assert old not in world.tables()
+    [new] = [
+        one.id
+        for one in world.node._datasets["planes"].verification.current.values()
+        if one.descriptor.predicate == "seats >= 20"
+    ]
+    used = world.used()
+    with pytest.raises(ParameterError, match=f"replaced by {new} .version '2015', key epoch 3"):
+        session.verify("planes", "seats >= 20", keys=ASKED, check=check)
+    assert world.used() == used
+    with pytest.raises(ParameterError, match="no dataset 'cars'"):
+        world.node.renew(replace(world.dataset(), id="cars"))
+    world.stop()
 
 
 def test_a_grant_says_which_predicates_and_a_delegated_one_names_no_more(world):

@@ -136,3 +136,19 @@ def test_misuse_is_refused():
     one = rlwe.encrypt(rlwe.keygen(few, RNG), np.arange(3), RNG)
     with pytest.raises(ParameterError, match="adds up to 2"):
         rlwe.add([one, one, one])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2048, 5000, 70_000])
+@pytest.mark.parametrize("public", [False, True])
+def test_what_is_packed_as_it_is_made_is_what_is_packed_afterwards(count, public):
+    suite = rlwe.SUITES["rlwe-2048"]
+    secret = rlwe.keygen(suite, Rng.from_os())
+    key = rlwe.public_key(secret, Rng.from_os()) if public else secret
+    values = np.random.default_rng(count).integers(-1000, 1000, count)
+    made = [
+        rlwe.encrypt(key, values, Rng.derive(b"s" * 32, info=b"test")).pack(),
+        rlwe.encrypt_packed(key, values, Rng.derive(b"s" * 32, info=b"test")).tobytes(),
+    ]
+    assert made[0] == made[1]
+    read = rlwe.unpack(made[1], suite, count, seeded=not public)
+    assert np.array_equal(rlwe.decrypt(secret, read), values)

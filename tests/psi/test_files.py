@@ -17,6 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import campaign_febrl
 import campaign_population
 
 from trustcompute import psi, tables
@@ -146,3 +147,9 @@ def test_a_population_with_slips_matches_as_in_duckdb(tmp_path):
     """A small run of the campaign: duplicates, nulls, blanks, composed and decomposed letters, four key columns."""
     matched, _ = campaign_population.compare(tmp_path, 1500, runs=3, protocol="psi.dh.v1")
     assert 600 < matched < 800
+
+
+def test_records_in_febrl_form_match_as_in_duckdb(tmp_path):
+    """A small run of the campaign, made here: four keys, typing errors, nulls and blanks."""
+    found = campaign_febrl.campaign(*campaign_febrl.make(tmp_path, 300, seed=1), tmp_path)
+    assert all(30 < rows < 290 for rows in found.values()), found

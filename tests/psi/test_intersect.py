@@ -31,23 +31,23 @@ def test_equal_to_a_plain_join_on_random_tables(block):
         assert found.right_rows.tolist() == pair.right_rows, seed
 
 
+EACH = [(mode, protocol) for mode, protocols in random_tables.MODES.items() for protocol in protocols]
+
+
 @pytest.mark.property
-@pytest.mark.parametrize("block", range(15))
-def test_the_fast_protocol_equals_a_plain_join_too(block):
-    for seed in range(10 * block, 10 * block + (10 if LARGEST > 120 else 1)):
-        pair = random_tables.random_pair(seed, LARGEST)
-        found = psi.intersect(pair.left, pair.right, on=pair.on, reveal="both", protocol="psi.vole.v1")
-        assert found.count == pair.count, seed
-        assert found.left_rows.tolist() == pair.left_rows, seed
-        assert found.right_rows.tolist() == pair.right_rows, seed
-
-
 @pytest.mark.parametrize("block", range(5))
-def test_the_protocol_against_deviating_sides_equals_a_plain_join_too(block):
-    for seed in range(1000 + 10 * block, 1000 + 10 * block + (10 if LARGEST > 120 else 1)):
-        pair = random_tables.random_pair(seed, LARGEST)
-        found = psi.intersect(pair.left, pair.right, on=pair.on, protocol="psi.vole-malicious.v1")
-        assert (found.count, found.left_rows.tolist()) == (pair.count, pair.left_rows), seed
+@pytest.mark.parametrize(
+    ("mode", "protocol"),
+    [
+        (mode, protocol)
+        for mode, protocol in EACH
+        if mode != "node" and protocol not in ("psi.ecdh.v1", "psi.dh.v1")
+    ],
+)
+def test_every_mode_of_the_others_equals_a_plain_join_too(mode, protocol, block):
+    differs = random_tables.RUNNERS[mode](protocol)
+    pairs = 10 if LARGEST > 120 else 1
+    random_tables.compare(differs, range(1000 + 10 * block, 1000 + 10 * block + pairs), LARGEST)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_keys_cannot_be_changed_and_do_not_show_their_digests():
 
 
 @pytest.mark.property
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.one_of(st.none(), st.sampled_from(["a", "B", " c", "é", "ＺＺ", "ß", " "])), max_size=20),
     st.sampled_from([pa.string(), pa.large_string(), pa.string_view()]),
@@ -193,3 +193,24 @@ def test_equal_keys_meet_and_nothing_else_does():
     theirs = {digest.tobytes() for digest in right.digests}
     mask = np.array([digest.tobytes() in theirs for digest in left.digests])
     assert left.rows_of(mask).tolist() == [0, 1]
+
+
+def test_a_prepared_table_is_digested_once_and_serves_the_keys_it_was_prepared_for(monkeypatch):
+    columns = {"id": ["a", "B", None, "a"], "n": [1, 2, 3, 4]}
+    plain, table = tables.keys(columns, "id"), tables.prepared(columns, "id")
+    folded = tables.keys(columns, "id", casefold=True)
+    assert tables.keys(table, ["n"]).spec != plain.spec  # other columns: digested anew
+    assert np.array_equal(tables.keys(table, "id", casefold=True).digests, folded.digests)
+    assert np.array_equal(tables.keys(table, "id", spec=folded.spec).digests, folded.digests)
+    assert tables.take(table, [1]).to_pydict() == {"id": ["B"], "n": [2]}
+    monkeypatch.setattr("trustcompute.kernels.digest_columns", None)  # from here nothing can be digested
+    for found in (tables.keys(table, "id"), tables.keys(tables.open_table(table), ["id"], spec=plain.spec)):
+        assert np.array_equal(found.digests, plain.digests)
+        assert found.codes.tolist() == plain.codes.tolist()
+
+
+def test_a_prepared_stream_is_read_once_and_its_rows_are_kept():
+    reader = pa.table({"id": ["x", "y"]}).to_reader()
+    table = tables.prepared(reader, "id")
+    assert len(tables.keys(table, "id")) == 2
+    assert tables.take(table, [1]).to_pydict() == {"id": ["y"]}

@@ -16,11 +16,19 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from scene import bucket_parties, built, play, private_parties
+from scene import (
+    answers_of,
+    batch_parties,
+    bucket_parties,
+    built,
+    download_parties,
+    play,
+    private_parties,
+)
 
 from trustcompute.verification import question
-from trustcompute.verification.private import Private
 
+MODES = (bucket_parties, private_parties, batch_parties, download_parties)
 SIZES = (0, 1, 2, 3, 7, 31, 64, 101, 257)
 
 
@@ -41,11 +49,10 @@ def run_one(seed: int) -> int:
     expected = [_expected(predicate, rows.get(key), value) for key, value in zip(asked, brought, strict=True)]
     made = built(held, predicate, least_in_bucket=int(rng.integers(1, 8)))
     own = question.asked(made.descriptor, {"id": asked, "v": brought})
-    for parties in (bucket_parties, private_parties):
+    for parties in MODES:
         result, _, _ = play(*parties(made, own.questions))
         assert not isinstance(result, Exception), result
-        answers = result.answers if isinstance(result, Private) else result
-        found = [answer.text for answer in own.spread(answers)]
+        found = [answer.text for answer in own.spread(answers_of(result))]
         assert found == expected, (seed, parties.__name__)
     return len(expected)
 
@@ -69,7 +76,9 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
     answers = sum(run_one(seed) for seed in range(options.first, options.first + options.tables))
-    print(f"{options.tables} tables, {2 * answers} answers, none wrong, {time.monotonic() - started:.0f} s")
+    print(
+        f"{options.tables} tables, {len(MODES) * answers} answers, none wrong, {time.monotonic() - started:.0f} s"
+    )
     return 0
 
 

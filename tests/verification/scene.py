@@ -8,7 +8,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.party import Receive, Send
-from trustcompute.verification import bucket, private, proof, table, truth
+from trustcompute.verification import bucket, download, private, proof, table, truth
 from trustcompute.verification.answer import Questions
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.predicate import parse
@@ -51,6 +51,22 @@ def private_parties(made, questions, *, served=None, signer=HOLDER, check=None, 
         private.consumer(promise(made), questions, check or check_for(made), public, Rng.from_os()),
         private.provider(served or made, len(questions), public is None, Rng.from_os(), signer),
     )
+
+
+def batch_parties(made, questions, **options):
+    return private_parties(made, questions.padded(16, Rng.from_os()), **options)
+
+
+def download_parties(made, questions, *, served=None, signer=HOLDER, columns=None):
+    return (
+        download.consumer(promise(made), questions, columns, Rng.from_os()),
+        download.provider(served or made, len(questions), columns is None, Rng.from_os(), signer),
+    )
+
+
+def answers_of(result):
+    """Of whichever mode."""
+    return result if isinstance(result, list) else result.answers
 
 
 def play(consumer, provider, spoil=lambda kind, columns: columns):

@@ -8,7 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from campaign import run_one
-from scene import HOLDER, bucket_parties, built, check_for, play, private_parties, promise, questions
+from scene import (
+    HOLDER,
+    answers_of,
+    bucket_parties,
+    built,
+    check_for,
+    download_parties,
+    play,
+    private_parties,
+    promise,
+    questions,
+)
 
 from trustcompute import verification
 from trustcompute.errors import LocalProtocolError, ParameterError, StoreError, TableError, VerificationError
@@ -26,7 +37,7 @@ def test_random_tables_answer_like_a_plain_look(seed):
     run_one(seed)
 
 
-@pytest.mark.parametrize("mode", ["bucket", "private"])
+@pytest.mark.parametrize("mode", ["bucket", "private", "batch", "download"])
 def test_one_call_checks_claims(mode):
     found = verification.verify(
         HELD, "seats >= 100", keys=["N99", "N100", "X", "N100"], subject="id", mode=mode
@@ -38,7 +49,7 @@ def test_one_call_checks_claims(mode):
     assert found.codes == ["match", "mismatch", "no record"]
 
 
-@pytest.mark.parametrize("parties", [bucket_parties, private_parties])
+@pytest.mark.parametrize("parties", [bucket_parties, private_parties, download_parties])
 @pytest.mark.parametrize("predicate", ["seats >= 100", "match(maker)"])
 def test_a_proof_opens_one_answer_offline_and_nothing_else(parties, predicate):
     made = built(HELD, predicate)
@@ -48,7 +59,7 @@ def test_a_proof_opens_one_answer_offline_and_nothing_else(parties, predicate):
     else:
         asked = questions(made, ["N120", "N3", "X"])
     result, _, _ = play(*parties(made, asked))
-    answers = result.answers if isinstance(result, private.Private) else result
+    answers = answers_of(result)
     for answer in answers:
         document = answer.proof.to_json()
         assert Proof.from_json(document).verify(HOLDER.public, table=made.id).code is answer.code
@@ -122,7 +133,7 @@ def test_a_table_is_kept_loaded_and_gone_on_with(tmp_path, monkeypatch):
     asked = questions(loaded, ["N120"])
     assert play(*bucket_parties(loaded, asked))[0][0].text == "match"
     table.check(loaded.masked)
-    [place] = tmp_path.iterdir()
+    [place] = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert place.stat().st_mode & 0o777 == 0o700
     for name in table.FILES:
         kept = (place / name).read_bytes()
@@ -162,6 +173,56 @@ def test_a_prepared_query_serves_once():
     with pytest.raises(LocalProtocolError, match="once"):
         pir.query(ready, 1)
     assert str(ready.masked[0]) not in repr(ready)
+
+
+def test_queries_that_are_prepared_together_are_each_their_own():
+    made = built({"id": range(3000)}, "present")
+    said, hint = made.descriptor, made.masked.hint
+    seed, columns = bytes.fromhex(said.seed), said.columns.columns
+    for count in (0, 1, 2, 5):
+        ready = pir.prepare_many(hint, seed, columns, Rng.from_os(), count)
+        asked = np.stack([pir.query(one, j) for j, one in enumerate(ready)]) if ready else []
+        assert len(ready) == count and len({one.tobytes() for one in asked}) == count
+        for j, (one, query) in enumerate(zip(ready, asked, strict=True)):
+            got = pir.answer(made.masked.database, query[None])[0]
+            assert np.array_equal(pir.column_of(one, got), made.masked.database.view(np.uint8)[:, j])
+
+
+def test_a_question_takes_one_prepared_query_and_no_more():
+    made = built(HELD, "present")
+    said = made.descriptor
+    seed, columns = bytes.fromhex(said.seed), said.columns.columns
+    ready = iter(pir.prepare_many(made.masked.hint, seed, columns, Rng.from_os(), 4))
+    asked = questions(made, ["N1", "N2", "X"])
+    public = private.public_of(said, made.masked.splitters, made.masked.leaves, made.masked.hint)
+    consumer = private.consumer(promise(made), asked, check_for(made), public, Rng.from_os(), prepared=ready)
+    provider = private.provider(made, 3, False, Rng.from_os(), HOLDER)
+    assert sorted(one.text for one in play(consumer, provider)[0].answers) == ["match", "match", "no record"]
+    assert len(list(ready)) == 1
+
+
+def test_the_number_of_questions_of_a_batch_does_not_tell_that_of_keys():
+    made = built(HELD, "match(maker)")
+    found = verification.plan(made.descriptor, 3, checked=True, mode="batch")
+    assert (found.questions, found.mode, found.hidden_among) == (16, "batch", 150)
+    assert verification.plan(made.descriptor, 17, checked=True, mode="batch").bytes == (
+        verification.plan(made.descriptor, 32, checked=True, mode="batch").bytes
+    )
+    assert "at most" in found.leakage.provider and "16" in found.reason
+    with pytest.raises(ParameterError, match="1024"):
+        verification.plan(made.descriptor, 1025, checked=True, mode="batch")
+    with pytest.raises(ParameterError, match="batch mode needs a check"):
+        verification.plan(made.descriptor, 3, checked=False, mode="batch")
+    said = [verification.plan(made.descriptor, 3, checked=True, mode=m).leakage for m in verification.MODES]
+    assert len(set(said)) == 4
+
+
+def test_a_masked_table_serves_once_received():
+    made = built(HELD, "seats >= 100")
+    first, _, _ = play(*download_parties(made, questions(made, ["N120"])))
+    again, shown, _ = play(*download_parties(made, questions(made, ["N3", "X"]), columns=first.columns))
+    assert sorted(one.text for one in again.answers) == ["mismatch", "no record"]
+    assert [kind for kind, _ in shown] == ["asked"]
 
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent():

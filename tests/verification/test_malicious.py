@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from scene import (
     bucket_parties,
     built,
     check_for,
+    download_parties,
     play,
     private_parties,
     questions,
@@ -107,6 +110,20 @@ def test_whatever_a_private_holder_alters_is_caught_and_it_sees_no_difference(ma
         assert shown == honest[1]
 
 
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [("table", "cell"), ("evaluated", "point"), ("evaluated", "proof"), ("evaluated", "signature")],
+)
+def test_whatever_a_holder_alters_of_a_masked_table_is_caught(made, asked, kind, column):
+    honest = play(*download_parties(made, asked))
+    assert sorted(answer.text for answer in honest[0].answers) == ["match", "mismatch", "no record"]
+    for at in PLACES:
+        result, shown, _ = play(*download_parties(made, asked), altered(kind, column, at))
+        assert isinstance(result, VerificationError), (kind, column, at, result)
+        assert shown == honest[1]
+
+
 def respoken(made, *, cells=None, key=None, claims=None):
     """The same promise, another table behind it."""
     masked = made.masked
@@ -119,7 +136,7 @@ def respoken(made, *, cells=None, key=None, claims=None):
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("parties", [bucket_parties, private_parties])
+@pytest.mark.parametrize("parties", [bucket_parties, private_parties, download_parties])
 def test_a_table_other_than_the_promised_one_is_caught(made, asked, parties):
     """Every cell of database and buckets, another key, another version: signed and served consistently."""
     database, buckets = np.array(made.masked.database), np.array(made.masked.buckets)
@@ -142,7 +159,7 @@ def test_a_table_other_than_the_promised_one_is_caught(made, asked, parties):
 
 @pytest.mark.fault
 def test_an_answer_signed_by_somebody_else_is_none(made, asked):
-    for parties in (bucket_parties, private_parties):
+    for parties in (bucket_parties, private_parties, download_parties):
         result = play(*parties(made, asked, signer=SigningKey.generate()))[0]
         assert isinstance(result, VerificationError)
 
@@ -209,10 +226,38 @@ def test_queries_for_two_columns_cannot_be_told_apart_by_simple_statistics(made)
 def test_what_is_sent_and_received_has_the_same_size_for_every_key(made):
     shown = {}
     for key in ["N1", "N149", "absent"]:
-        for parties in (bucket_parties, private_parties):
+        for parties in (bucket_parties, private_parties, download_parties):
             _, sent, _ = play(*parties(made, questions(made, [key])))
             shown.setdefault(parties, []).append(sent)
     assert all(one == seen[0] for seen in shown.values() for one in seen)
+
+
+@pytest.mark.parametrize("parties", [bucket_parties, private_parties, download_parties])
+def test_the_holder_does_the_same_for_every_key(made, parties):
+    """Calls its party makes, of Python's and compiled functions: a run's time cannot tell keys apart where the calls
+    and all sizes are the same, and kernels take the same for all data."""
+
+    def counted(party):
+        seen, value = [], None
+        while True:
+            sys.setprofile(lambda frame, event, argument: seen.append(event))
+            try:
+                step = party.send(value)
+            except StopIteration:
+                return
+            finally:
+                sys.setprofile(None)
+                calls.append(Counter(seen))
+            value = yield step
+
+    found = []
+    for key in ["N1", "N1", "N149", "absent"]:
+        calls = []
+        consumer, provider = parties(made, questions(made, [key]))
+        play(consumer, counted(provider))
+        found.append(calls[:])
+    assert found[1] == found[2] == found[3]
+    assert len(found[1]) >= 2 and sum(found[1][1].values()) > 20
 
 
 def test_a_hint_of_another_version_is_refused_when_it_is_loaded(made):

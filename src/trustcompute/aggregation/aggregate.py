@@ -14,14 +14,15 @@ from typing import Any, Final, Literal
 from trustcompute import tables
 from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.encoding import check_source, encode
-from trustcompute.aggregation.members import Round, in_process
+from trustcompute.aggregation.encoding import Vector, check_source, encode, vector_of
 from trustcompute.aggregation.operation import NOTHING, operation_of, parameters
 from trustcompute.aggregation.plan import SCHEMES, Scheme, cipher_of, plan
 from trustcompute.aggregation.result import Aggregate
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import InputError, ParameterError
 from trustcompute.kernels.arrays import I64
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage
 from trustcompute.protocol.party import Party
@@ -52,29 +53,30 @@ def aggregate(
     about = Round(spec, tuple(sorted(by_name)), os.urandom(16))
     params = parameters(about)
     opened = {name: _opened(table, spec, name) for name, table in by_name.items()}
-    failures: dict[str, InputError] = {}
 
-    def values(name: str) -> Any:
-        try:
-            return encode(opened[name], spec, name)
-        except InputError as error:
-            failures[name] = error
-            raise
+    def values(name: str) -> Vector:
+        if spec.length is not None:
+            return vector_of(opened[name], spec, name)
+        return encode(opened[name], spec, name)
 
     makers = {"masked": _masked, "rlwe-threshold": _threshold}
     star = makers[chosen](about, values) if chosen in makers else _keyed(about, chosen, values)
     binding = Binding("", star.id, params, "aggregator", "contributor")
     try:
         run = run_star(star.coordinator, star.parties, binding)
-    except TooFew:
-        if failures:
-            raise failures[min(failures)] from None
+    except TooFew as error:
+        _raise_unusable(error.errors)
         raise
-    if failures:  # the others could have gone on; in one process nobody wants a sum without a table it passed
-        raise failures[min(failures)]
+    _raise_unusable(run.errors)
     sums, names = run.result
     costs = {name: cost for name, cost in run.costs.items() if name in by_name}
     return Aggregate(spec, sums, names, run.reasons, star.id, costs, star.leakage)
+
+
+def _raise_unusable(errors: Mapping[str, BaseException]) -> None:
+    """The others could go on; in one process nobody wants a sum without a table that was passed."""
+    if unusable := {name: error for name, error in errors.items() if isinstance(error, InputError)}:
+        raise unusable[min(unusable)]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class _Star:
     leakage: Leakage
 
 
-def _masked(about: Round, values: Callable[[str], I64]) -> _Star:
+def _masked(about: Round, values: Callable[[str], Vector]) -> _Star:
     known = in_process(about.parties)
     parties: dict[str, Party[Any]] = {
         name: masked.contributor(about, member, partial(values, name), Rng.from_os(), Cohorts())
@@ -97,7 +99,7 @@ def _masked(about: Round, values: Callable[[str], I64]) -> _Star:
     return _Star(masked.ID, coordinator, parties, operation_of(masked.ID).leakage(parameters(about)))
 
 
-def _threshold(about: Round, values: Callable[[str], I64]) -> _Star:
+def _threshold(about: Round, values: Callable[[str], Vector]) -> _Star:
     known = in_process(about.parties)
     parties: dict[str, Party[Any]] = {
         name: threshold.contributor(
@@ -116,7 +118,7 @@ def _threshold(about: Round, values: Callable[[str], I64]) -> _Star:
     return _Star(threshold.ID, coordinator, parties, operation.leakage(params))
 
 
-def _keyed(about: Round, scheme: Scheme, values: Callable[[str], I64]) -> _Star:
+def _keyed(about: Round, scheme: Scheme, values: Callable[[str], Vector]) -> _Star:
     for name in (HOLDER, AGGREGATOR, keyed.LEG):
         if name in about.parties:
             raise ParameterError(f"no party may be called {name!r}: somebody else is")

@@ -7,9 +7,9 @@ of integers are exact, so the result is the same in any order and under any sche
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from trustcompute import tables
 from trustcompute.aggregation.spec import Slot, Spec
-from trustcompute.errors import InputError, TableError
+from trustcompute.errors import InputError, LocalProtocolError, TableError
 from trustcompute.kernels.arrays import I64
 from trustcompute.primitives.rng import Rng
-from trustcompute.tables.fixed import Bounds, column_units, places, units_of
+from trustcompute.tables.fixed import column_units, places, plain_numbers, units_of
 
-CHUNK: Final = 2**20  # values a step of a vector
+PIECE: Final = 2**18  # values of a vector that are encoded, masked and sent at a time
 
 
 class Unusable(InputError):
@@ -33,12 +33,84 @@ class Unusable(InputError):
 
 def encode(source: object, spec: Spec, party: str) -> I64:
     """int64[spec.slots] of a table (or, for a vector, of a sequence of numbers). Raises ``Unusable``."""
+    if spec.length is not None:
+        return whole(vector_of(source, spec, party))
     try:
-        if spec.length is not None:
-            return _vector(source, spec, spec.length, spec.columns["value"])
         return _table(source, spec)
     except InputError as error:
         raise Unusable(f"{party}: {error}") from error
+
+
+class Vector(Protocol):
+    """int64[n], read in order and perhaps again from its start: an array, or one that is encoded as it is read."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> I64: ...
+
+
+class Encoded:
+    """A long vector, encoded as it is read: what was read is not kept. Raises ``Unusable`` as it is read."""
+
+    def __init__(self, read: Callable[[int, int], npt.NDArray[Any]], spec: Spec, party: str) -> None:
+        assert spec.length is not None
+        self._read, self._bounds, self._party = read, spec.columns["value"], party
+        self._length = spec.length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> I64:
+        start, stop, _ = part.indices(self._length)
+        try:
+            return units_of(self._read(start, stop), self._bounds, "value") - self._bounds.shift
+        except InputError as error:
+            raise Unusable(f"{self._party}: {error}") from error
+
+
+def vector_of(source: Any, spec: Spec, party: str) -> Vector:
+    """What ``encode`` makes of a vector, a piece at a time.
+
+    source: numbers; with a ``shape``, such as an array, a memory map or a store on disk, it is read by slices.
+    """
+    given = source if hasattr(source, "shape") else np.asarray(source)
+    if given.shape != (spec.length,):
+        raise Unusable(
+            f"{party}: rule length: a vector of {spec.length:,} values is wanted, not one of shape {given.shape}"
+        )
+    return Encoded(lambda start, stop: np.asarray(given[start:stop]), spec, party)
+
+
+def column_vector(table: tables.Table, column: str, spec: Spec, party: str) -> Vector:
+    """A column of a table as a vector, its rows in order; read again from the first where that is asked for."""
+    return Encoded(_Rows(table, column).read, spec, party)
+
+
+class _Rows:
+    """A numeric column, read forward."""
+
+    def __init__(self, table: tables.Table, column: str) -> None:
+        self._table, self._column = table, column
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._left: npt.NDArray[Any] = np.empty(0)
+        self._at = -1
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        if start != self._at:
+            if start != 0:
+                raise LocalProtocolError("a column is read in order, or again from its start")
+            self._batches, self._left = self._table.scan([self._column]).batches, np.empty(0)
+        parts, missing = [self._left[: stop - start]], stop - start - len(self._left)
+        self._left = self._left[stop - start :]
+        while missing > 0:
+            batch = next(self._batches, None)
+            if batch is None:
+                raise TableError("rule length: the dataset has fewer rows than it had")
+            values = plain_numbers(batch.column(0), self._column)
+            parts.append(values[:missing])
+            self._left, missing = values[missing:], missing - len(values)
+        self._at = stop
+        return np.concatenate([part for part in parts if len(part)])
 
 
 def add_noise(values: I64, spec: Spec, survivors: int, rng: Rng) -> None:
@@ -52,22 +124,17 @@ def add_noise(values: I64, spec: Spec, survivors: int, rng: Rng) -> None:
         by_slot[:, at] += spec.noise.draw(rng, share, len(by_slot))
 
 
-def in_range(sums: I64, spec: Spec) -> npt.NDArray[np.bool_]:
-    """bool[n]: which sums are possible. One that is not shows a mask that was not taken off, or a fault."""
-    limit = np.int64(1) << np.int64(spec.payload_bits - 1)
-    return (sums < limit) & (sums > -limit)
+def in_range(sums: I64, spec: Spec) -> bool:
+    """Whether all sums are possible. One that is not shows a mask that was not taken off, or a fault."""
+    limit = 1 << (spec.payload_bits - 1)
+    return len(sums) == 0 or (int(sums.max()) < limit and int(sums.min()) > -limit)
 
 
-def _vector(source: object, spec: Spec, length: int, bounds: Bounds) -> I64:
-    given = np.asarray(source)
-    if given.shape != (length,):
-        raise TableError(
-            f"rule length: a vector of {length:,} values is wanted, not one of shape {given.shape}"
-        )
-    out = np.empty(length, dtype=np.int64)
-    for start in range(0, length, CHUNK):
-        piece = given[start : start + CHUNK]
-        out[start : start + CHUNK] = units_of(piece, bounds, "value") - bounds.shift
+def whole(vector: Vector) -> I64:
+    """All of a vector, a fresh array."""
+    out = np.empty(len(vector), dtype=np.int64)
+    for start in range(0, len(out), PIECE):
+        out[start : start + PIECE] = vector[start : start + PIECE]
     return out
 
 

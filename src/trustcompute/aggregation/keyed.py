@@ -18,18 +18,19 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.encoding import add_noise, in_range
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
-from trustcompute.aggregation.roster import SIGNATURE, array, places
+from trustcompute.aggregation.encoding import Vector, add_noise, in_range, whole
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
 from trustcompute.kernels.arrays import I64, U8
+from trustcompute.primitives import member as members
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.message import AtMost, Column, Message
 from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.roster import SIGNATURE, array, places, subset
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 LEG: Final = "key holder"
@@ -74,12 +75,12 @@ class Roles:
 
 
 def contributor(
-    about: Round, member: Member, roles: Roles, cipher: Cipher, *, values: Callable[[], I64], rng: Rng
+    about: Round, member: Member, roles: Roles, cipher: Cipher, *, values: Callable[[], Vector], rng: Rng
 ) -> Party[None]:
     """One party. values: its vector, int64[spec.slots]."""
     about.place(member.name)
-    vector = values()
-    if vector.shape != (about.spec.slots,):
+    vector = whole(values())
+    if len(vector) != about.spec.slots:
         raise LocalProtocolError("a contributor brings one integer for each slot")
     add_noise(vector, about.spec, about.threshold, rng)
     yield from send("ready")
@@ -109,7 +110,7 @@ def key_holder(
     names = tuple(about.parties[place] for place in survivors)
     cohorts.admit(names, about.spec.min_parties)
     sums = opener(np.asarray(got["value"]), len(survivors))
-    if not in_range(sums, about.spec).all():
+    if not in_range(sums, about.spec):
         raise VerificationError(
             "a sum lies outside what the specification allows: a contributor broke the protocol"
         )
@@ -144,7 +145,7 @@ def aggregator(
         "opened", [LEG], at_least=1, releases=True, value=Column("i8", (about.spec.slots,))
     )
     sums = np.array(opened[LEG]["value"])
-    if not in_range(sums, about.spec).all():
+    if not in_range(sums, about.spec):
         raise VerificationError("the key holder opened a sum outside what the specification allows")
     return sums, tuple(names)
 

@@ -17,23 +17,35 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.encoding import add_noise, in_range
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
-from trustcompute.aggregation.roster import (
+from trustcompute.aggregation.encoding import Vector, add_noise, in_range, whole
+from trustcompute.aggregation.pieces import Masked, add_up, cut, send_all
+from trustcompute.aggregation.round import Round
+from trustcompute.aggregation.spec import Spec
+from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
+from trustcompute.kernels.arrays import I64, U8
+from trustcompute.primitives import masks, shamir
+from trustcompute.primitives import member as members
+from trustcompute.primitives.masks import TAGS, Stream
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise, agree
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import AtMost, Column, Message
+from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.roster import (
     KEY,
     SIGNATURE,
     Advert,
+    Assembly,
     Roster,
     advert_columns,
     advert_shapes,
@@ -44,16 +56,9 @@ from trustcompute.aggregation.roster import (
     places,
     roster_columns,
     roster_shapes,
+    subset,
     verified_roster,
 )
-from trustcompute.aggregation.spec import Spec
-from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
-from trustcompute.kernels.arrays import I64, U8
-from trustcompute.primitives import masks, shamir
-from trustcompute.primitives.masks import TAGS, Stream
-from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.message import AtMost, Column, Message
-from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.masked.v1"
@@ -69,16 +74,18 @@ _NONCE: Final = bytes(12)  # every box has a key of its own
 def contributor(
     about: Round,
     member: Member,
-    values: Callable[[], I64],
+    values: Callable[[], Vector],
     rng: Rng,
     cohorts: Cohorts,
 ) -> Party[I64 | None]:
     """One party. values: its vector, int64[spec.slots], called when the round begins; returns the sum where the
     specification reveals it to everyone."""
     me, vector = about.place(member.name), values()
-    if vector.shape != (about.spec.slots,):
+    if len(vector) != about.spec.slots:
         raise LocalProtocolError("a contributor brings one integer for each slot")
-    add_noise(vector, about.spec, about.threshold, rng)
+    if about.spec.noise is not None:
+        vector = noisy = whole(vector)
+        add_noise(noisy, about.spec, about.threshold, rng)
     secrets = _Secrets.draw(rng)
     yield from send("advertise", releases=False, **advert_columns(_advertise(about, member, secrets)))
 
@@ -97,10 +104,9 @@ def contributor(
     _check_enough(about, me, sharing)
     opened = _opened(roster, sharing, me, secrets, got["box"]) | {me: own}
     tag_key = _tag_key(roster, sharing, opened) if about.spec.reveal == "everyone" else b""
-    if tag_key:
-        vector = np.concatenate([vector, masks.tags(vector, tag_key) + _pad(tag_key, member.name)])
-    masks.apply(vector, *_masks(roster, me, sharing, secrets))
-    yield from send("masked", value=vector)
+    pad = _pad(tag_key, member.name) if tag_key else np.empty(0, dtype=np.int64)
+    streams = partial(_masks, roster, me, sharing, secrets)
+    yield from send_all(Masked(vector, streams, tag_key, pad), member.name, passes=len(sharing))
     del vector
 
     got = yield from receive("survivors", member=Column("u1", (AtMost(len(sharing)),)))
@@ -118,8 +124,11 @@ def contributor(
     if about.spec.reveal != "everyone":
         return None
 
-    got = yield from receive("opened", value=Column("i8", (about.spec.slots + TAGS,)))
-    return _verified(about, survivors, tag_key, np.array(got["value"]))
+    opened_sum = np.empty(about.spec.slots + TAGS, dtype=np.int64)
+    for start, stop in cut(len(opened_sum)):
+        got = yield from receive("opened", value=Column("i8", (stop - start,)))
+        opened_sum[start:stop] = got["value"]
+    return _verified(about, survivors, tag_key, opened_sum)
 
 
 def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tuple[str, ...]]]:
@@ -150,12 +159,7 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
 
     width = about.spec.slots + (TAGS if about.spec.reveal == "everyone" else 0)
     total = np.zeros(width, dtype=np.int64)
-
-    def add(_: str, got: Message) -> bool:
-        np.add(total, got["value"], out=total)
-        return True
-
-    names = yield from gather("masked", boxes, at_least=enough, take=add, value=Column("i8", (width,)))
+    names = yield from add_up(total, boxes, enough)
     survivors = tuple(about.place(name) for name in names)
     yield from scatter(dict.fromkeys(names, message("survivors", member=places(survivors))))
 
@@ -176,13 +180,14 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
     )  # fmt: skip
     _unmask(roster, sharing, survivors, {about.place(name): one for name, one in shares.items()}, total)
     sums = total[: about.spec.slots]
-    if not in_range(sums, about.spec).all():
+    if not in_range(sums, about.spec):
         raise VerificationError(
             "a sum lies outside what the specification allows: a contributor broke the protocol"
         )
     if about.spec.reveal == "everyone":
-        yield from scatter(dict.fromkeys(shares, message("opened", value=total)))
-    return sums, tuple(names)
+        for start, stop in cut(width):
+            yield from scatter(dict.fromkeys(shares, message("opened", value=total[start:stop])))
+    return sums, names
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ def _advertise(about: Round, member: Member, secrets: _Secrets) -> Advert:
     return new_advert(about, member, shown)
 
 
-def _commitment(about: Round, seed: bytes) -> bytes:
+def _commitment(about: Assembly, seed: bytes) -> bytes:
     """Hiding, because a seed has 256 bits."""
     return hashlib.sha256(about.statement(b"seed", seed)).digest()
 
@@ -233,17 +238,9 @@ def _check_enough(about: Round, me: int, places: Sequence[int]) -> None:
 
 
 def _box_key(roster: Roster, own: X25519PrivateKey, sender: int, recipient: int, peer: int) -> bytes:
-    agreed = _agree(own, roster.adverts[peer]["box_key"])
+    agreed = agree(own, roster.adverts[peer]["box_key"])
     info = roster.about.statement(b"box", roster.digest, bytes([sender, recipient]))
     return HKDF(hashes.SHA512(), length=32, salt=None, info=info).derive(agreed)
-
-
-def _agree(own: X25519PrivateKey, public: bytes) -> bytes:
-    """RFC 7748 §6.1. Raises for a public key of low order."""
-    try:
-        return own.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise RemoteProtocolError("a party of the roster has a public key of low order") from error
 
 
 def _seal(roster: Roster, me: int, secrets: _Secrets, rng: Rng) -> tuple[U8, bytes]:
@@ -287,13 +284,13 @@ def _open(roster: Roster, sender: int, me: int, secrets: _Secrets, box: U8) -> b
         ) from None
 
 
-def _pair(about: Round, own: X25519PrivateKey, own_public: bytes, other: bytes) -> Stream:
+def _pair(about: Assembly, own: X25519PrivateKey, own_public: bytes, other: bytes) -> Stream:
     """The mask two parties agree on."""
     first, second = sorted([own_public, other])
-    return Stream(_agree(own, other), about.statement(b"pair", first, second))
+    return Stream(agree(own, other), about.statement(b"pair", first, second))
 
 
-def _self(about: Round, seed: bytes) -> Stream:
+def _self(about: Assembly, seed: bytes) -> Stream:
     return Stream(seed, about.statement(b"self"))
 
 
@@ -316,7 +313,7 @@ def _tag_key(roster: Roster, sharing: Sequence[int], opened: Mapping[int, bytes]
 
 def _pad(tag_key: bytes, name: str) -> I64:
     """What hides one party's tags: used once."""
-    return Stream(tag_key, b"pad " + name.encode()).next(TAGS).copy()
+    return Stream(tag_key, b"pad " + name.encode()).next(TAGS, masks.room())
 
 
 def _survivors_statement(roster: Roster, sharing: Sequence[int], survivors: Sequence[int]) -> bytes:
@@ -387,7 +384,7 @@ def _unmask(
     masks.apply(total, added, taken)
 
 
-def _wrong_shares(about: Round, place: int) -> VerificationError:
+def _wrong_shares(about: Assembly, place: int) -> VerificationError:
     return VerificationError(
         f"the shares of {about.parties[place]}'s secret do not fit what it had committed to: a party sent a wrong one"
     )
@@ -399,15 +396,17 @@ def _verified(about: Round, survivors: Sequence[int], tag_key: bytes, opened: I6
     expected = masks.tags(sums, tag_key)
     for place in survivors:
         expected += _pad(tag_key, about.parties[place])
-    if not hmac.compare_digest(expected.tobytes(), shown.tobytes()) or not in_range(sums, about.spec).all():
+    if not hmac.compare_digest(expected.tobytes(), shown.tobytes()) or not in_range(sums, about.spec):
         raise RemoteProtocolError("the sum that was opened is not the sum of what the contributors sent")
     return sums
 
 
 def message_bytes(spec: Spec, parties: int) -> int:
-    """The most bytes of message bodies of one contributor's exchange: a function of what is declared."""
+    """The most bytes of message bodies of one contributor's exchange: a function of what is declared. Pieces that are
+    sent again, because somebody vanished, are not counted."""
     advert = MAX_CERTIFICATE + sum(FORM.values()) + SIGNATURE
     width = 8 * (spec.slots + (TAGS if spec.reveal == "everyone" else 0))
     per_party = (advert + 9) + 2 * BOX + 1 + 1 + (1 + SIGNATURE) + KEY + SEED
     opened = 8 * (spec.slots + TAGS) if spec.reveal == "everyone" else 0
-    return advert + parties * per_party + SIGNATURE + width + opened
+    asked = 8 * (len(cut(width // 8)) + 1)
+    return advert + parties * per_party + SIGNATURE + width + asked + opened

@@ -3,20 +3,22 @@
 Parameters of a request, the same at every contributor: ``spec`` (the specification's document), ``parties`` (names
 of all contributors, sorted), ``session`` (32 hex digits that name the aggregate), ``columns`` (all that are read:
 grants bound them), ``min_group`` (the fewest parties). So each party's receipt, whose request it is under, names
-all the others. Under a key also the ``Roles``: ``aggregator``, ``aggregator_key`` and ``holder``; and to the key
-holder (``aggregation.holder.v1``) ``under``, the operation of the contributors.
+all the others. ``matched``, where it is there, has for each contributor the asker's finished job that matched rows of
+its dataset: only these are added up. Under a key also the ``Roles``: ``aggregator``, ``aggregator_key`` and ``holder``;
+and to the key holder (``aggregation.holder.v1``) ``under``, the operation of the contributors.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.keyed import Cipher, Roles
-from trustcompute.aggregation.members import Round
 from trustcompute.aggregation.plan import IDS, TOGETHER, cipher_of
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import ParameterError, VerificationError
 from trustcompute.primitives.signing import VerifyKey
@@ -25,18 +27,27 @@ from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Para
 HOLDER: Final = "aggregation.holder.v1"
 KEYED: Final = {IDS[scheme]: scheme for scheme in IDS if scheme not in (*TOGETHER, "phe")}
 """Schemes under a key, by operation."""
+MATCHED: Final = "matched"
 NAMES: Final = frozenset({"spec", "parties", "session", "columns", "min_group"})
 ROLES: Final = frozenset({"aggregator", "aggregator_key", "holder"})
 LEAST_PARTIES: Final = 3
+MAX_MESSAGES: Final = 2**30
 NOTHING: Final = Sizes(0, 0)
 """What an aggregator brings."""
 
 _ONE_READER: Final = "only the scheme 'masked' reveals the sum to everyone, who then can verify it"
-_SESSION = re.compile(r"[0-9a-f]{32}\Z")
+_HEX = re.compile(r"[0-9a-f]{32}\Z")
 
 
-def parameters(about: Round, roles: Roles | None = None, *, under: str | None = None) -> dict[str, Any]:
-    """The canonical parameters of a request. roles: of schemes under a key; under: in the key holder's own request.
+def parameters(
+    about: Round,
+    roles: Roles | None = None,
+    *,
+    under: str | None = None,
+    matched: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The canonical parameters of a request. roles: of schemes under a key; under: in the key holder's own request;
+    matched: by contributor, the job that matched the rows to add up.
 
     Raises ``ParameterError``.
     """
@@ -51,6 +62,8 @@ def parameters(about: Round, roles: Roles | None = None, *, under: str | None = 
         params |= {name: getattr(roles, name) for name in ROLES}
     if under is not None:
         params["under"] = under
+    if matched is not None:
+        params[MATCHED] = dict(matched)
     return operation_of(HOLDER if under else IDS["masked"] if roles is None else IDS["rlwe"]).check(
         params, NOTHING
     )
@@ -60,16 +73,19 @@ def _check(names: frozenset[str], params: Params, sizes: Sizes) -> dict[str, Any
     """Canonical parameters; raises ``ParameterError`` naming what is wrong and what it may be."""
     if sizes.consumer != 0:
         raise ParameterError("an aggregate brings no rows of the aggregator's: declare 0")
-    if set(params) != names:
-        raise ParameterError(f"this aggregate takes {', '.join(sorted(names))}")
+    if set(params) - {MATCHED} != names:
+        raise ParameterError(f"this aggregate takes {', '.join(sorted(names))}, and may take {MATCHED}")
     _check_round(params)
+    if MATCHED in params:
+        _check_matched(params[MATCHED], params)
     if "holder" in names:
         roles = roles_of(params)
         if params["spec"]["reveal"] != "aggregator":
             raise ParameterError(_ONE_READER)
         if roles.holder == roles.aggregator:
             raise ParameterError(f"{roles.holder} would add up and open: name another key holder")
-    if "under" in names and params["under"] not in KEYED:
+        _check_memory(20 * round_of(params).spec.slots)
+    if "under" in names and params["under"] not in [*KEYED]:
         raise ParameterError(f"under must be one of {', '.join(KEYED)}")
     return dict(params)
 
@@ -92,6 +108,15 @@ def _check_round(params: Params) -> None:
             spec.noise.share(slot.reach, width, about.threshold)
 
 
+def _check_matched(matched: object, params: Params) -> None:
+    if not isinstance(matched, dict) or set(matched) != set(params["parties"]):
+        raise ParameterError("matched must have a job for each of the parties, and for nobody else")
+    if not all(isinstance(job, str) and _HEX.match(job) for job in matched.values()):
+        raise ParameterError("matched must name jobs: 32 hex digits each, as an intersection's result has")
+    if params["spec"]["length"] is not None:
+        raise ParameterError("matched rows are in another order at every contributor: they make no vector")
+
+
 def round_of(params: Params) -> Round:
     """The round that parameters are about."""
     parties, session = params["parties"], params["session"]
@@ -102,7 +127,7 @@ def round_of(params: Params) -> Round:
         raise ParameterError(f"{repeated[0]} would contribute twice: every contributor takes part once")
     if parties != sorted(parties):
         raise ParameterError("parties must be sorted by name")
-    if not isinstance(session, str) or not _SESSION.match(session):
+    if not isinstance(session, str) or not _HEX.match(session):
         raise ParameterError("session must be 32 hex digits, drawn anew for every aggregate")
     return Round(Spec.from_document(params["spec"]), tuple(parties), bytes.fromhex(session))
 
@@ -147,12 +172,20 @@ def _bound(params: Params, sizes: Sizes) -> Usage:
     return Usage(calls=1, bytes=masked.message_bytes(about.spec, len(about.parties)), rho=_rho(about))
 
 
+def _check_memory(size: int) -> None:
+    """Under keys a vector is one message, and everybody's lie in memory together where all receive them."""
+    if size > MAX_MESSAGES:
+        raise ParameterError(
+            f"this scheme would send {size:,} bytes, more than {MAX_MESSAGES:,}: use 'masked', which sends pieces"
+        )
+
+
 def _check_threshold(params: Params, sizes: Sizes) -> dict[str, Any]:
     canonical = _check(NAMES, params, sizes)
     about = round_of(params)
     if about.spec.reveal != "aggregator":
         raise ParameterError(_ONE_READER)
-    threshold.suite_of(about.spec, len(about.parties))
+    _check_memory(threshold.message_bytes(about.spec, len(about.parties)))
     return canonical
 
 
@@ -188,7 +221,8 @@ def _leakage(params: Params) -> Leakage:
 
 def _leakage_threshold(params: Params) -> Leakage:
     about = round_of(params)
-    everyone = f"the sums over all {len(about.parties)} parties{_noisy(about)}"
+    rows = ", of the rows that matched" if MATCHED in params else ""
+    everyone = f"the sums over all {len(about.parties)} parties{rows}{_noisy(about)}"
     return Leakage(consumer=everyone, provider="what was asked, and who took part")
 
 
@@ -206,10 +240,9 @@ def _leakage_holder(params: Params) -> Leakage:
 
 def _summed(params: Params) -> str:
     about = round_of(params)
-    return (
-        f"the sums over all who took part{_noisy(about)}, at least {about.threshold} of {len(about.parties)} parties,"
-        " and who took part"
-    )
+    rows = ", of the rows that matched" if MATCHED in params else ""
+    least = f"at least {about.threshold} of {len(about.parties)} parties"
+    return f"the sums over all who took part{rows}{_noisy(about)}, {least}, and who took part"
 
 
 def _noisy(about: Round) -> str:

@@ -46,8 +46,7 @@ class RlweCipher:
         return rlwe.public_key(secret, rng).to_bytes(), opener
 
     def encrypt(self, key: bytes, values: I64, rng: Rng) -> U8:
-        made = rlwe.encrypt(PublicKey.from_bytes(key, self.suite), self._digits(values), rng)
-        return np.frombuffer(made.pack(), dtype=np.uint8)
+        return rlwe.encrypt_packed(PublicKey.from_bytes(key, self.suite), self._digits(values), rng)
 
     def adder(self, key: bytes) -> _Adder:
         return _Adder(self)

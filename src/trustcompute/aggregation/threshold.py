@@ -21,12 +21,21 @@ from typing import Final
 
 import numpy as np
 
-from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.encoding import add_noise, in_range
+from trustcompute.aggregation.encoding import Vector, add_noise, in_range, whole
 from trustcompute.aggregation.journal import Journal
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round
-from trustcompute.aggregation.roster import (
+from trustcompute.aggregation.round import Round
+from trustcompute.aggregation.spec import Spec
+from trustcompute.errors import LocalProtocolError, Refused, RemoteProtocolError, VerificationError
+from trustcompute.kernels.arrays import I64, U8
+from trustcompute.primitives import member as members
+from trustcompute.primitives import rlwe_threshold as rlwe
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
+from trustcompute.primitives.rlwe_threshold import Ciphertext, PublicKey, Suite
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import Column, Message
+from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.roster import (
     SIGNATURE,
     Roster,
     advert_columns,
@@ -39,14 +48,6 @@ from trustcompute.aggregation.roster import (
     roster_shapes,
     verified_roster,
 )
-from trustcompute.aggregation.spec import Spec
-from trustcompute.errors import LocalProtocolError, Refused, RemoteProtocolError, VerificationError
-from trustcompute.kernels.arrays import I64, U8
-from trustcompute.primitives import rlwe_threshold as rlwe
-from trustcompute.primitives.rlwe_threshold import Ciphertext, PublicKey, Suite
-from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.message import Column, Message
-from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.rlwe-threshold.v1"
@@ -86,11 +87,11 @@ def suite_of(spec: Spec, parties: int) -> Suite:
 
 
 def contributor(
-    about: Round, member: Member, *, values: Callable[[], I64], rng: Rng, cohorts: Cohorts, given: Given
+    about: Round, member: Member, *, values: Callable[[], Vector], rng: Rng, cohorts: Cohorts, given: Given
 ) -> Party[None]:
     """One party. values: its vector, int64[spec.slots]; given: for which sums it gave its share before."""
-    me, vector, count = about.place(member.name), values(), len(about.parties)
-    if vector.shape != (about.spec.slots,):
+    me, vector, count = about.place(member.name), whole(values()), len(about.parties)
+    if len(vector) != about.spec.slots:
         raise LocalProtocolError("a contributor brings one integer for each slot")
     suite = suite_of(about.spec, count)
     add_noise(vector, about.spec, count, rng)
@@ -174,7 +175,7 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
         value=Column("u1", (suite.element_bytes,)),
     )  # fmt: skip
     sums = rlwe.combine(total, list(opened.values()))
-    if not in_range(sums, about.spec).all():
+    if not in_range(sums, about.spec):
         raise VerificationError(
             "a sum lies outside what the specification allows: a contributor broke the protocol"
         )

@@ -467,8 +467,7 @@ class Broker:
 
     def job(self, job: str) -> JobRecord | None:
         """What the book says of a job, ``None`` if nothing."""
-        with self._writer.view() as (reader, _):
-            return reader.jobs([job]).get(job)
+        return self._writer.job(job)
 
     def countersign(self, token: str) -> Receipt:
         """Record the consumer's acknowledgement of a job's answers; returns the job's receipt.

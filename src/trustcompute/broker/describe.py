@@ -18,6 +18,7 @@ _LEARNS: Final = {
     OutputForm.COUNT: "how many keys both sides hold, and not which",
     OutputForm.AGGREGATE: "sums over records, and no single one",
     OutputForm.MATCHED_IDS: "which of the keys it brings are in the dataset",
+    OutputForm.MATCHED_LABELS: "columns of the dataset, for those of the keys it brings that are in it",
     OutputForm.DP_RELEASE: "aggregates with noise, by which the presence of nobody can be told",
 }
 _RIGHTS: Final = {
@@ -98,6 +99,11 @@ def _operation(name: str, bounds: Bounds) -> str:
         said.append(f"with at most {bounds.max_rows:,} keys brought")
     if bounds.min_group is not None:
         said.append(f"by groups of at least {bounds.min_group:,}")
+    if bounds.similar is not None:
+        said.append(
+            f"with at most {bounds.similar.runs:,} sets that differ from an earlier one by"
+            f" {bounds.similar.keys:,} keys or fewer"
+        )
     return ", ".join(said)
 
 

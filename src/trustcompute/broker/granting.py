@@ -40,6 +40,7 @@ class Register:
                 "limits": _limits(self.asset.limits),
                 **({"epoch": self.asset.epoch} if self.asset.epoch else {}),
                 **({"per_recipient": _limits(self.asset.per_recipient)} if self.asset.per_recipient else {}),
+                **({"tables": list(self.asset.tables)} if self.asset.tables else {}),
             },
         )
         book.put_asset(self.asset)

@@ -82,8 +82,7 @@ class Outbox:
 
     def discard(self, job: str) -> None:
         """Forget every turn of a job."""
-        for path in self._directory.glob(f"{job}-*"):
-            path.unlink(missing_ok=True)
+        self.remove(name for name in self.names() if name.startswith(f"{job}-"))
 
     def names(self) -> set[str]:
         """Files that are there, half-written ones too; each begins with the id of its job."""

@@ -61,7 +61,8 @@ class Asset:
     classification and grade follow the holder's catalogue (classified and graded authorisation); personal:
     whether it holds data of persons. The budget of ``limits`` belongs to the id and outlives versions; with an
     ``epoch`` it belongs to that epoch of the data, and only a new one begins anew. per_recipient: limits of each
-    who receives results, by thumbprint, over all its grants.
+    who receives results, by thumbprint, over all its grants. tables: the ids of the verification tables that answer
+    about it: hashes of their descriptors, which whoever has a descriptor finds in the log.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Asset:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     epoch: str = ""
     per_recipient: Mapping[str, Limit] = field(default_factory=dict)
+    tables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.claim()

@@ -461,6 +461,11 @@ class Writer:
             self._catch_up(reader)
             yield reader, self._log
 
+    def job(self, job: str) -> JobRecord | None:
+        """What the book says of a job; a reservation that is only remembered need not be written for it."""
+        with self._mutex, self._store.read() if self._store.shared else self._store.transaction() as rows:
+            return rows.jobs([job]).get(job)
+
     @property
     def size(self) -> int:
         """Entries of the log."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from trustcompute import node
 from trustcompute.aggregation import Bounds, Noise, Spec
@@ -16,7 +15,7 @@ from trustcompute.aggregation.plan import SCHEMES
 from trustcompute.cli.ask import WRITERS
 from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, Purpose, Scenario, State
 from trustcompute.cli.output import print_fields, print_json, print_table, working
-from trustcompute.cli.settings import read_text
+from trustcompute.cli.settings import read_text, read_toml
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity
 
@@ -52,6 +51,7 @@ class SpecSettings(BaseModel):
     min_parties: int = 3
     noise: NoiseSettings | None = None
     reveal: str = "aggregator"
+    length: int | None = None
 
     def spec(self) -> Spec:
         fields: dict[str, Any] = self.model_dump()
@@ -72,6 +72,10 @@ def aggregate(
         str | None,
         typer.Option(help="Who opens the sum, of other schemes than masked: URL=GRANT, never ourselves."),
     ] = None,
+    matched: Annotated[
+        list[str],
+        typer.Option(help="Add up rows only that our finished job matched: NAME=JOB, for every contributor."),
+    ] = [],
     purpose: Purpose = None,
     scenario: Scenario = None,
     out: AnswerFile = None,
@@ -92,7 +96,13 @@ def aggregate(
         sessions = [stack.enter_context(session(one)) for one in party]
         opener = None if key_holder is None else stack.enter_context(session(key_holder))
         found = node.aggregate(
-            sessions, wanted, scheme=how, key_holder=opener, purpose=purpose, scenario=scenario
+            sessions,
+            wanted,
+            scheme=how,
+            key_holder=opener,
+            matched=dict(map(parse_matched, matched)) if matched else None,
+            purpose=purpose,
+            scenario=scenario,
         )
     table = found.to_arrow()
     if out is not None:
@@ -133,13 +143,14 @@ def parse_party(text: str) -> tuple[str, Path]:
     return url, Path(grant)
 
 
+def parse_matched(text: str) -> tuple[str, str]:
+    """``NAME=JOB``."""
+    name, _, job = text.partition("=")
+    if not name or not job:
+        raise ParameterError(f"--matched takes contributor=job, not {text!r}")
+    return name, job
+
+
 def load_spec(path: Path) -> Spec:
     """Raises ``ParameterError`` naming the setting that is wrong."""
-    try:
-        return SpecSettings.model_validate(tomllib.loads(read_text(path))).spec()
-    except tomllib.TOMLDecodeError as error:
-        raise ParameterError(f"{path} is not TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ParameterError(f"{path}: {where}: {first['msg']}") from error
+    return read_toml(path, SpecSettings).spec()

@@ -92,6 +92,13 @@ def intersect(
     protocol: Annotated[
         str, typer.Option(help="auto, or an operation's id: psi.ecdh.v1, psi.dh.v1, psi.vole.v1, ...")
     ] = "auto",
+    pad_to: Annotated[
+        str | None, typer.Option(help="Hide how many keys we have: power-of-two, or a number to fill up to.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of theirs to learn of keys that match; repeat for more."),
+    ] = None,
     purpose: Purpose = None,
     scenario: Scenario = None,
     out: Annotated[Path | None, typer.Option(help="Write the matched rows here: .parquet or .csv.")] = None,
@@ -118,7 +125,7 @@ def intersect(
         )
     if ids is not None and (out is None or (output, reveal) != ("rows", "both")):
         raise ParameterError("--ids is for matched rows that go to --out, with --reveal both")
-    if out is not None and job is None and (output, reveal) == ("rows", "consumer"):
+    if out is not None and job is None and not label and (output, reveal) == ("rows", "consumer"):
         files.intersect(
             table,
             out,
@@ -134,10 +141,11 @@ def intersect(
             scenario=scenario,
             resume=resume,
             runs=runs,
+            pad_to=_padding(pad_to),
         )
         return
     if out is not None:
-        _try_to_write(table, out, ids)
+        try_to_write(table, out, ids)
     with (
         session_of(url, identity, grant, state) as session,
         working(f"intersecting with {dataset}"),
@@ -149,15 +157,30 @@ def intersect(
             output=_one_of("output", output, ("rows", "count")),
             reveal=_one_of("reveal", reveal, ("consumer", "provider", "both")),
             protocol=_one_of("protocol", protocol, ("auto", *OUTPUTS_OF)),
+            labels=label or [],
+            pad_to=_padding(pad_to),
             purpose=purpose,
             scenario=scenario,
             job=job,
         )
+    show(found, table, state, out, ids=ids, as_json=as_json)
+
+
+def show(
+    found: MeteredIntersection,
+    table: Path,
+    state: Path,
+    out: Path | None,
+    *,
+    ids: str | None = None,
+    as_json: bool,
+) -> None:
+    """Write the matched rows where they are wanted, and tell what was found."""
     if out is not None and found.left_rows is None:
         err.print("nothing is written: we did not learn which rows match")
         out.unlink()
     elif out is not None:
-        _write(found.table(ids=ids), out)
+        write(found.table(ids=ids), out)
     receipt = state / f"{found.job}.receipt.json"
     if as_json:
         print_json(_document(found, receipt, out))
@@ -208,16 +231,16 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
 
 
-def _try_to_write(table: Path, path: Path, ids: str | None) -> None:
+def try_to_write(table: Path, path: Path, ids: str | None = None) -> None:
     """Find out before anything is spent whether the result can be written: the table, without its rows."""
     if ids is not None and ids in tables.open_table(table).names:
         raise ParameterError(f"the table has a column {ids!r} already: call --ids otherwise")
     if path.suffix not in WRITERS:
         raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {path.suffix!r}")
-    _write(tables.take(table, []), path)
+    write(tables.take(table, []), path)
 
 
-def _write(matched: pa.Table, path: Path) -> None:
+def write(matched: pa.Table, path: Path) -> None:
     """Write whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -228,6 +251,10 @@ def _write(matched: pa.Table, path: Path) -> None:
     except pa.ArrowException as error:
         temporary.unlink(missing_ok=True)
         raise ParameterError(f"{path.suffix} cannot hold this table: {error}") from error
+
+
+def _padding(text: str | None) -> Any:
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> Any:

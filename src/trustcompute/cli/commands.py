@@ -10,8 +10,11 @@ from trustcompute import __version__
 from trustcompute.cli import (
     aggregate,
     agreement,
+    arbiter,
     ask,
+    cascade,
     certificate,
+    changes,
     credit,
     demo,
     dispute,
@@ -20,11 +23,13 @@ from trustcompute.cli import (
     files,
     grant,
     identity,
+    many,
     node,
     odrl,
     record,
     release,
     rules,
+    statistics,
     verify,
 )
 from trustcompute.cli.sum import sum_
@@ -59,10 +64,15 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("intersect-changes")(changes.intersect_changes)
+app.command("cascade")(cascade.cascade)
+app.command("intersect-many")(many.intersect_many)
 app.command("sum")(sum_)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
+verify.app.command("statistics")(statistics.statistics)
+verify.app.command("arbiter")(arbiter.arbiter)
 app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")

@@ -98,7 +98,9 @@ def log_audit(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that read and hash an exported log; one for each core."),
+        typer.Option(
+            min=1, help="Processes that read an exported log; one for every two processors by default."
+        ),
     ] = None,
     evidence: Annotated[
         bool, typer.Option(help="Verify the signed tokens too: of a book, which keeps them.")
@@ -108,7 +110,9 @@ def log_audit(
     """Recompute the tree, every balance and every statement from the entries; name the first that is wrong."""
     started = time.monotonic()
     notes = [read_text(path) for path in known or ()]
-    report = auditing.audit(book, read_log_key(key), known=notes, processes=processes or os.cpu_count() or 1)
+    report = auditing.audit(
+        book, read_log_key(key), known=notes, processes=processes or max(1, (os.cpu_count() or 1) // 2)
+    )
     tokens = audit_evidence(book, read_log_key(key)) if evidence else None
     if as_json:
         print_json(

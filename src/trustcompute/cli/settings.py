@@ -19,10 +19,17 @@
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
     stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
+    changing = "followed"            # where a table whose versions can be followed is kept; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
+    vector = "seats"                 # a column whose rows may be added up row by row; optional
     least_parties = 3                # the fewest parties whose sum this dataset takes part in
+    least_matched = 20               # the fewest rows of a sum over matched rows, and by which two such sums differ
+    key_holders = ["keys.example"]   # under whose keys it may be encrypted; optional
+    opens = false                    # whether sums are opened here under grants for it; then it needs no source
+    pad_to = "power-of-two"          # what sets of keys are filled up to, or a number; optional
+    labels = {seats = 8}             # columns told of keys that match, and the most bytes of a value; optional
 
     [dataset.unit]                   # optional: whose presence a release hides, and how much of each it may use
     column = "owner"                 # each row is a unit, if left out
@@ -34,11 +41,22 @@
     subject = "tailnum"              # the key columns that name a record
     predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
     directory = "verification"       # where tables and their secrets are kept
+    epoch = 1                        # of the keys; counted up, all tables are made anew under other ones
+    earlier = 1                      # tables of each predicate, replaced by later ones, that still answer
+    download = false                 # whether masked tables are given to those whose grants name verify.download.v1
 
     [dataset.sums]                   # optional: what may be added up over keys that both sides hold
     min_group = 10                   # the least number of keys that anything is told of
     values = {seats = {low = 0, high = 500}}      # what one key adds lies within these bounds
     by = {manufacturer = ["AIRBUS", "BOEING"]}    # groups that may be asked for
+
+    [dataset.statistics]             # optional: what may be counted and added up by group
+    by = ["engine", "manufacturer"]  # or {engine = ["Turbo-fan", "Turbo-jet"]}: the values that name groups
+    columns = ["seats"]              # those that may be added up
+    contributor = "owner"            # whose contributions are protected; each row is one, if left out
+    min_frequency = 3
+    dominance = [1, 75]
+    p_percent = 10
 
     [dataset.limits.rho]             # what all grantees together may use; ρ and ε in 10^-12, δ in 10^-18
     total = 1_000_000_000_000
@@ -50,7 +68,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,7 +83,10 @@ from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
 from trustcompute.psi.sums.terms import MIN_GROUP
 from trustcompute.tables.fixed import Bounds
+from trustcompute.verification import Rules
 from trustcompute.verification.table import LEAST_IN_BUCKET
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class UnitSettings(BaseModel):
@@ -85,6 +106,8 @@ class VerifiedSettings(BaseModel):
     directory: str
     epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
     least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+    download: bool = False
+    earlier: Annotated[int, Field(ge=0, le=8)] = 1
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})
@@ -110,6 +133,23 @@ class SumsSettings(BaseModel):
         return Summable(values, self.by, self.min_group)
 
 
+class StatisticsSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    by: list[str] | dict[str, list[str | int | bool]]
+    columns: list[str] = []
+    signed: list[str] = []
+    contributor: str | None = None
+    min_frequency: int = Rules.min_frequency
+    dominance: Annotated[list[int], Field(min_length=2, max_length=2)] | None = list(Rules.dominance or ())
+    p_percent: int = Rules.p_percent
+
+    def rules(self) -> Rules:
+        by = self.by if isinstance(self.by, dict) else dict.fromkeys(self.by, ())
+        dominance = None if not self.dominance else (self.dominance[0], self.dominance[1])
+        return Rules(**self.model_dump() | {"by": by, "dominance": dominance})
+
+
 class LimitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -130,14 +170,20 @@ class DatasetSettings(BaseModel):
     grade: str = "general"
     personal: bool = False
     evaluated: str | None = None
+    changing: str | None = None
     aggregates: list[str] = []
+    vector: str | None = None
     least_parties: int = 3
+    least_matched: int = 20
+    labels: dict[str, int] = {}
+    pad_to: int | Literal["power-of-two"] | None = None
     key_holders: list[str] = []
     opens: bool = False
     stored: str | None = None
     unit: UnitSettings | None = None
     verified: VerifiedSettings | None = None
     sums: SumsSettings | None = None
+    statistics: StatisticsSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
     def dataset(self, folder: Path) -> Dataset:
@@ -146,11 +192,13 @@ class DatasetSettings(BaseModel):
         fields = self.model_dump() | {"keys": self.keys}
         fields["source"] = None if self.source is None else folder / self.source
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["changing"] = None if self.changing is None else folder / self.changing
         fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
         fields["verified"] = None if self.verified is None else self.verified.published(folder)
         fields["sums"] = None if self.sums is None else self.sums.summable()
+        fields["statistics"] = None if self.statistics is None else self.statistics.rules()
         return Dataset(**fields)
 
 
@@ -197,9 +245,13 @@ class NodeSettings(BaseModel):
 
 def load_settings(path: Path) -> NodeSettings:
     """Read a node's file. Raises ``ParameterError`` naming the setting that is wrong."""
+    return read_toml(path, NodeSettings, folder=path.parent)
+
+
+def read_toml(path: Path, form: type[Form], **more: object) -> Form:
+    """A TOML file in the form of a model; more: fields that are not in it. Raises ``ParameterError``."""
     try:
-        document = tomllib.loads(read_text(path))
-        return NodeSettings.model_validate(document | {"folder": path.parent})
+        return form.model_validate(tomllib.loads(read_text(path)) | more)
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:

@@ -52,7 +52,7 @@ def ask(
     on: Annotated[
         list[str], typer.Option("--on", help="OURS=THEIRS, for columns that are called otherwise.")
     ] = [],
-    mode: Annotated[str, typer.Option(help="auto, bucket or private.")] = "auto",
+    mode: Annotated[str, typer.Option(help="auto, bucket, private, batch or download.")] = "auto",
     check: Annotated[Path | None, typer.Option(help="An auditor's check: private mode takes one.")] = None,
     auditor: Annotated[Path | None, typer.Option(help="The auditor's certificate (PEM).")] = None,
     proofs: Annotated[
@@ -81,7 +81,7 @@ def ask(
             match=None if match is None else match.split(","),
             rows=rows,
             on=parse_on(on) if on else None,
-            mode=_one_of("mode", mode, ("auto", "bucket", "private")),
+            mode=_one_of("mode", mode, ("auto", *verification.MODES)),
             check=loaded,
             purpose=purpose,
             scenario=scenario,

@@ -24,6 +24,7 @@ from trustcompute.kernels import arrays
 from trustcompute.kernels.arrays import (
     I8,
     I64,
+    NOISE_BITS,
     NTT_MODULI,
     U8,
     U32,
@@ -37,6 +38,7 @@ from trustcompute.kernels.dispatch import Backend, chosen
 from trustcompute.kernels.errors import InvalidPoint, InvalidScalar, NotSorted, OkvsFailure
 
 __all__ = [
+    "NOISE_BITS",
     "NTT_MODULI",
     "Backend",
     "Column",
@@ -72,6 +74,9 @@ __all__ = [
     "pir_multiply",
     "pprf_expand",
     "pprf_puncture",
+    "ring_add",
+    "ring_blend",
+    "ring_ternary",
     "ristretto255_check",
     "ristretto255_from_uniform",
     "ristretto255_hash",
@@ -370,6 +375,38 @@ def ntt_mul(a: U64, b: U64, modulus: int) -> U64:
     if len(b) not in (1, len(a)):
         raise ParameterError(f"b must have {len(a)} rows or a single one, not {len(b)}")
     return chosen()[1].ntt_mul(a, b, modulus)
+
+
+def ring_ternary(words: U64, modulus: int) -> U64:
+    """A uniform -1, 0 or 1 of each random word, to 2⁻⁶³, as a residue: uint64[n, N] -> uint64[n, N]. Constant time,
+    compiled."""
+    return chosen()[1].ring_ternary(arrays.ring_words("words", words, modulus), modulus)
+
+
+def ring_blend(rows: U64, words: U64, values: I64, shift: int, modulus: int) -> U64:
+    """rows + noise + values·2^shift modulo the modulus: uint64[n, N], uint64[n, N], int64[n, N] -> uint64[n, N].
+
+    noise: centred binomial of each random word, ``NOISE_BITS`` less ``NOISE_BITS``, σ² = 10.5. values: at most 2^(49 -
+    shift) in size; or empty, for zeros. Constant time, compiled.
+    """
+    rows = arrays.residues("rows", rows, modulus)
+    words = arrays.ring_words("words", words, modulus)
+    if words.shape != rows.shape or (values.size and values.shape != rows.shape):
+        raise ParameterError("rows, words and values must have one shape")
+    if values.dtype != np.int64 or not 0 <= shift < 50:
+        raise ParameterError("values must be int64, and shift 0 to 49")
+    if values.size and max(int(values.max()), -int(values.min())) >> (49 - shift):
+        raise ParameterError(f"values must be below 2^{49 - shift} in size")
+    return chosen()[1].ring_blend(rows, words, np.ascontiguousarray(values), shift, modulus)
+
+
+def ring_add(a: U64, b: U64, modulus: int) -> U64:
+    """a + b modulo the modulus, place by place: uint64[n, N] -> uint64[n, N]. Constant time, compiled."""
+    a = arrays.residues("a", a, modulus)
+    b = arrays.residues("b", b, modulus, a.shape[1])
+    if len(a) != len(b):
+        raise ParameterError("a and b must have equally many rows")
+    return chosen()[1].ring_add(a, b, modulus)
 
 
 def bits_pack(values: U64, width: int) -> U8:

@@ -40,6 +40,8 @@ NTT_MODULI = (2**50 - 16383, 2**50 - 212991, 2**50 - 1097727, 2**50 - 1490943)
 """Primes that leave one modulo 16384: rings of up to 8192 coefficients. Below 2⁵⁰, so that doubles hold
 all residues."""
 NTT_SIZES = (1024, 2048, 4096, 8192)
+NOISE_BITS = 21
+"""Centred binomial noise: the difference of the ones among 21 and among 21 random bits, σ² = 10.5."""
 MAX_PACKED = 63
 """Bits of a packed integer at most."""
 
@@ -214,19 +216,25 @@ def tree_level(leaves: int, level: int) -> int:
     return -(-leaves >> (tree_depth(leaves) - level))
 
 
-def residues(name: str, array: object, modulus: int, size: int | None = None) -> U64:
-    """``array`` as C-contiguous uint64[n, N] of values below the modulus."""
+def ring_words(name: str, array: object, modulus: int) -> U64:
+    """``array`` as C-contiguous uint64[n, N], for a ring modulo the modulus."""
     if modulus not in NTT_MODULI:
         raise ParameterError(f"the modulus must be one of {', '.join(map(str, NTT_MODULI))}")
     if not isinstance(array, np.ndarray) or array.dtype != np.uint64 or array.ndim != 2:
         raise ParameterError(f"{name} must be a uint64 array of shape (n, N)")
-    if array.shape[1] not in NTT_SIZES or (size is not None and array.shape[1] != size):
-        raise ParameterError(
-            f"rows of {name} must have {size or NTT_SIZES} coefficients, not {array.shape[1]}"
-        )
-    if array.size and int(array.max()) >= modulus:
-        raise ParameterError(f"{name} must lie below the modulus")
     return np.ascontiguousarray(array)
+
+
+def residues(name: str, array: object, modulus: int, size: int | None = None) -> U64:
+    """``array`` as C-contiguous uint64[n, N] of values below the modulus."""
+    checked = ring_words(name, array, modulus)
+    if checked.shape[1] not in NTT_SIZES or (size is not None and checked.shape[1] != size):
+        raise ParameterError(
+            f"rows of {name} must have {size or NTT_SIZES} coefficients, not {checked.shape[1]}"
+        )
+    if checked.size and int(checked.max()) >= modulus:
+        raise ParameterError(f"{name} must lie below the modulus")
+    return checked
 
 
 def packed_width(width: int) -> int:

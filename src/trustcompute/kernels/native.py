@@ -209,6 +209,21 @@ class Native:
         _native.ntt_mul(self._use, a, b, modulus, out)
         return out
 
+    def ring_ternary(self, words: U64, modulus: int) -> U64:
+        out = np.empty_like(words)
+        _native.ring_ternary(self._use, words, modulus, out)
+        return out
+
+    def ring_blend(self, rows: U64, words: U64, values: I64, shift: int, modulus: int) -> U64:
+        out = np.empty_like(rows)
+        _native.ring_blend(self._use, rows, words, values, shift, modulus, out)
+        return out
+
+    def ring_add(self, a: U64, b: U64, modulus: int) -> U64:
+        out = np.empty_like(a)
+        _native.ring_add(self._use, a, b, modulus, out)
+        return out
+
     def bits_pack(self, values: U64, width: int) -> U8:
         out = np.empty(-(-len(values) * width // 8), dtype=np.uint8)
         _native.bits_pack(values, width, out)

@@ -37,12 +37,13 @@ from trustcompute.errors import (
     Refused,
     StoreError,
 )
+from trustcompute.node import differencing
 from trustcompute.node.intersection import bucket_party, key_choice, key_spec, planned
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost
-from trustcompute.psi import buckets, planner
+from trustcompute.psi import buckets, padding, planner
 from trustcompute.psi.files import FileIntersection, packed, unpacked
 from trustcompute.psi.intersection import On, split_on
 from trustcompute.psi.operation import named
@@ -74,6 +75,7 @@ class FileAsked:
     on: On
     protocol: planner.Protocol
     runs: int | None
+    pad_to: padding.PadTo
     purpose: str | None
     scenario: str | None
     resume: bool
@@ -91,7 +93,7 @@ def intersect_file(
     check_writable(file, out)
     spec = key_spec(key_choice(session._entry(asked.dataset), theirs))
     with _Kept.of(session, asked.dataset, file, ours, theirs) as kept:
-        job = kept.job()
+        job = _standing(session, kept)
         if asked.resume and not kept.begun:
             raise ParameterError(
                 "there is nothing to go on with for this file: its job is finished, or was never begun;"
@@ -131,6 +133,15 @@ def intersect_file(
     )
 
 
+def _standing(session: Session, kept: _Kept) -> str | None:
+    """The job kept for the file, if it can go on or is finished; one whose giving up was cut off is given up here."""
+    job = kept.job()
+    if job is None or session._states.has(job) or session._states.finished(job):
+        return job
+    kept.end()
+    return None
+
+
 def cancel_file(session: Session, dataset: str, file: Path, *, on: On) -> str | None:
     """See ``Session.cancel_file``."""
     ours, theirs = split_on(on)
@@ -148,7 +159,8 @@ def _run(asked: FileAsked, keys: StoredKeys, kept: _Kept) -> _Matched:
     """All runs of the job, from where they are; what they found is kept before it is acknowledged."""
     session, job = asked.session, kept.job()
     _, columns = split_on(asked.on)
-    sizes = Sizes(len(keys), key_choice(session._entry(asked.dataset), columns).distinct)
+    entry = session._entry(asked.dataset)
+    sizes = Sizes(padding.padded_rows(len(keys), asked.pad_to), key_choice(entry, columns).distinct)
     runs = buckets.plan_runs(sizes) if asked.runs is None else asked.runs
     if job is not None:
         runs = buckets.runs_of(session._states.load(job).asked["params"])
@@ -161,6 +173,7 @@ def _run(asked: FileAsked, keys: StoredKeys, kept: _Kept) -> _Matched:
     }
     protocol = planned(session, sizes, params, job) if asked.protocol == "auto" else asked.protocol
     operation = named(protocol)
+    params |= differencing.of_ours(session, operation.id, asked.dataset, keys, sizes.consumer)
     try:
         runs_of_job = JobRuns(
             session,
@@ -185,9 +198,10 @@ def _run(asked: FileAsked, keys: StoredKeys, kept: _Kept) -> _Matched:
     for number in range(runs_of_job.count):
         first, digests = keys.part(number, runs_of_job.count)
         mask[first : first + len(digests)] = runs_of_job.found(number)
-    matched = _Matched(
-        runs_of_job.job, operation.id, runs_of_job.count, runs_of_job.cost, operation.leakage(params)
+    leakage = padding.leakage(
+        operation.leakage(params), consumer=asked.pad_to is not None, provider=entry.padded
     )
+    matched = _Matched(runs_of_job.job, operation.id, runs_of_job.count, runs_of_job.cost, leakage)
     kept.keep(matched, mask)
     runs_of_job.finish(None)
     return matched

@@ -135,12 +135,14 @@ class Client:
         scenario: str | None = None,
         job: str | None = None,
         began: Callable[[str], object] = lambda job: None,
+        resumable: bool = True,
     ) -> Computed[T]:
         """Run this side's party of an operation, metered: what every verb of a session does.
 
         sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
         input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs;
-        began: told the job's id once the node has opened it.
+        began: told the job's id once the node has opened it; resumable: whether another process could go on with it:
+        the peer's turns are kept until the receipt is in.
         """
         state = self._begin(
             operation,
@@ -155,7 +157,7 @@ class Client:
         began(state.job)
         params = state.asked["params"]
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
-        runner, receipt = self._run(party(params, rng), operation, params, sizes, state)
+        runner, receipt = self._run(party(params, rng), operation, sizes, state, resumable=resumable)
         return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
 
     def receipt(self, job: str) -> Receipt:
@@ -166,9 +168,19 @@ class Client:
         """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
         self._channel.action("cancel", JobRequest(job=job).encode())
 
+    def unfinished(self) -> list[str]:
+        """Jobs of ours with this node that are kept and not finished, the oldest first."""
+        kept = self._states.unfinished()  # perhaps beside those with other nodes
+        return [job for job in kept if requests.read(self._states.load(job).request).aud == self.grant.aud]
+
     def begun(self, job: str) -> dict[str, Any]:
         """What an interrupted job of ours asked for."""
         return self._states.load(job).asked
+
+    @property
+    def identity(self) -> Identity:
+        """Who we are."""
+        return self._identity
 
     @property
     def executor(self) -> Executor | None:
@@ -270,7 +282,11 @@ class Client:
         opened = Opened.parse(self._retry(state.job, lambda: self._channel.action("open", body)))
         if (opened.job, opened.params) != (state.job, params):
             raise RemoteProtocolError("the node opened another job than the one that was asked for")
-        if (opened.consumer_rows, opened.provider_rows) != (sizes.consumer, sizes.provider):
+        if opened.consumer_rows != sizes.consumer:
+            raise ParameterError(
+                f"job {state.job} was for another number of keys of ours: pass the same table and pad_to"
+            )
+        if opened.provider_rows != sizes.provider:
             raise RemoteProtocolError(
                 "the node's dataset has another size than its catalogue says: connect again"
             )
@@ -282,11 +298,12 @@ class Client:
             raise Conflict(f"job {state.job} is {opened.state}: start a new one")
 
     def _run(
-        self, party: Party[T], operation: Operation, params: Params, sizes: Sizes, state: JobState
+        self, party: Party[T], operation: Operation, sizes: Sizes, state: JobState, *, resumable: bool
     ) -> tuple[Runner[T], Receipt]:
+        params = state.asked["params"]
         binding = Binding(hash_of(self._token), operation.id, params, operation.consumer, operation.provider)
         runner = Runner(party, binding, leads=True, job=state.job)
-        link = Link(self._channel, self._states, state.job)
+        link = Link(self._channel, self._states, state.job, keeps=resumable)
         receipts: list[bytes] = []
 
         def acknowledge(answer: Answer) -> None:

@@ -13,14 +13,25 @@ from trustcompute.aggregation import operation as aggregates
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import contribution, planned, release, verification
+from trustcompute.node import (
+    cascade,
+    contribution,
+    delta,
+    labels,
+    many,
+    planned,
+    release,
+    statistics,
+    verification,
+)
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.sums import HeldSums
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, parties
+from trustcompute.psi import buckets, cascading, lookup, padding, star_operation
+from trustcompute.psi import delta as delta_runs
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
@@ -29,6 +40,7 @@ from trustcompute.psi.sums.operation import OPERATION as SUM
 from trustcompute.psi.sums.terms import Terms
 from trustcompute.tables import KeySet
 from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
+from trustcompute.verification.statistical.operation import OPERATION as STATISTICS
 
 Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any]]
 
@@ -37,15 +49,17 @@ Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any
 class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
-    cut: where a job may have several runs, how many, the party of each, and what its data are.
-    asked_by: refuses parameters that are not for the peer of that name and key.
+    cut: where a job may have several runs, how many, the party of each, and what its data are. one_turn: all that
+    leaves the provider is one answer: nothing is told before the charge, so the job is charged without being armed.
+    check_asker: refuses parameters that are not for the peer of that name and key.
     """
 
     operation: Operation
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
-    asked_by: Callable[[Params, str, VerifyKey], None] | None = None
+    one_turn: bool = False
+    check_asker: Callable[[Params, str, VerifyKey], None] | None = None
 
     def runs(self, params: Params) -> int:
         return 1 if self.cut is None else self.cut.runs(params)
@@ -73,7 +87,8 @@ def _intersection_rows(dataset: HeldDataset, params: Params) -> int:
     keys = dataset.keys(params["columns"])
     if keys.spec.digest != params["keys"]:
         raise ParameterError("the key specification is not that of the dataset: take it from the catalogue")
-    return len(keys)
+    labels.check(dataset, params)
+    return dataset.declared(params["columns"])
 
 
 def _intersection(protocol: str) -> Provide:
@@ -81,7 +96,15 @@ def _intersection(protocol: str) -> Provide:
         dataset: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[MatchedRows | None]:
         keys = dataset.keys(params["columns"])
-        party = parties.provider(protocol, params, sizes, keys.digests, rng, executor=executor)
+        party = padding.provider(
+            protocol,
+            params,
+            sizes,
+            keys.digests,
+            rng,
+            executor=executor,
+            labelled=labels.labelled(dataset, params),
+        )
         return _matched_rows(party, keys)
 
     return provide
@@ -94,8 +117,7 @@ def _bucket(protocol: str) -> Callable[[int], Provide]:
         ) -> Party[None]:
             of = buckets.runs_of(params)
             _, digests = dataset.keys(params["columns"]).part(run, of)
-            bucket = buckets.padded(digests, buckets.capacity(sizes.provider, of), rng)
-            yield from parties.provider(protocol, params, sizes, bucket, rng, executor=executor)
+            yield from padding.provider(protocol, params, sizes, digests, rng, executor=executor)
 
         return provide
 
@@ -164,7 +186,15 @@ COMPUTATIONS: Final = (
         )
         for one in INTERSECTIONS
     ),
-    Computation(lookup.OPERATION, _lookup_rows, _lookup),
+    Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
+    Computation(delta_runs.OPERATION, delta.rows, delta.provide, one_turn=True),
+    Computation(star_operation.OPERATION, many.rows, many.provide, check_asker=many.check_asker),
+    Computation(
+        cascading.OPERATION,
+        cascade.rows,
+        cascade.provide(0),
+        Cut(buckets.runs_of, cascade.provide, cascade.source),
+    ),
     Computation(SUM, _sum_rows, _sum),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
@@ -172,6 +202,7 @@ COMPUTATIONS: Final = (
         Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
         for one in VERIFICATIONS
     ),
+    Computation(STATISTICS, statistics.rows, statistics.provide),
     Computation(aggregates.operation_of(masked.ID), contribution.rows, contribution.provide),
     Computation(aggregates.operation_of(threshold.ID), contribution.rows, contribution.provide_threshold),
     *(
@@ -179,7 +210,7 @@ COMPUTATIONS: Final = (
             aggregates.operation_of(under),
             contribution.rows,
             contribution.under_key(under),
-            asked_by=aggregates.check_asker,
+            check_asker=aggregates.check_asker,
         )
         for under in aggregates.KEYED
     ),
@@ -187,9 +218,9 @@ COMPUTATIONS: Final = (
         aggregates.operation_of(aggregates.HOLDER),
         contribution.holder_rows,
         contribution.provide_opening,
-        asked_by=aggregates.check_asker,
+        check_asker=aggregates.check_asker,
     ),
 )
 
-UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *aggregates.OPERATIONS))
+UNMATCHED: Final = frozenset(one.id for one in (*RELEASES, *PLANS, *aggregates.OPERATIONS, STATISTICS))
 """Operations that match no keys: who may ask for these alone is not told how many keys there are."""

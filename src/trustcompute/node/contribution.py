@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from trustcompute.aggregation import keyed, masked, members, operation, threshold
+from trustcompute import tables
+from trustcompute.aggregation import keyed, masked, operation, threshold
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.encoding import encode
-from trustcompute.aggregation.members import Member, Round
+from trustcompute.aggregation.encoding import Vector, column_vector, encode
+from trustcompute.aggregation.round import Round
+from trustcompute.aggregation.rowsets import RowSets
 from trustcompute.aggregation.spec import Spec
 from trustcompute.aggregation.threshold import Given
 from trustcompute.errors import ParameterError, Refused
 from trustcompute.kernels.arrays import I64
+from trustcompute.node import aligned
 from trustcompute.node.dataset import Contributor, Dataset, HeldDataset
+from trustcompute.primitives import member as members
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
@@ -29,7 +33,8 @@ def contributor(identity: Identity, directory: Path, dataset: str, version: str)
     """What a node takes part with for one dataset: its identity, and which sets of parties were opened before."""
     name = hashlib.sha256(f"{dataset}\n{version}".encode()).hexdigest()[:32]
     given = Given(directory / f"given-{name}")
-    return Contributor(members.of_identity(identity), Cohorts(directory / f"opened-{name}"), given)
+    rows = RowSets(directory / f"rows-{name}")
+    return Contributor(members.of_identity(identity), Cohorts(directory / f"opened-{name}"), given, rows)
 
 
 def rows(held: HeldDataset, params: Params) -> int:
@@ -44,7 +49,7 @@ def provide(
     """A contributor's party under masks."""
     about, part = operation.round_of(params), _admit(held, params)
     return masked.contributor(
-        about, part.member, partial(_values, held, about, part.member), rng, part.cohorts
+        about, part.member, partial(_values, held, params, about, part), rng, part.cohorts
     )
 
 
@@ -53,7 +58,7 @@ def provide_threshold(
 ) -> Party[None]:
     """A contributor's party under a key that nobody has."""
     about, part = operation.round_of(params), _admit(held, params)
-    values = partial(_values, held, about, part.member)
+    values = partial(_values, held, params, about, part)
     return threshold.contributor(
         about, part.member, values=values, rng=rng, cohorts=part.cohorts, given=part.given
     )
@@ -66,7 +71,7 @@ def under_key(under: str) -> Callable[[HeldDataset, Params, Sizes, Rng, Executor
         held: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
     ) -> Party[None]:
         about, part = operation.round_of(params), _admit(held, params)
-        cipher, values = operation.cipher_for(under, params), partial(_values, held, about, part.member)
+        cipher, values = operation.cipher_for(under, params), partial(_values, held, params, about, part)
         return keyed.contributor(
             about, part.member, operation.roles_of(params), cipher, values=values, rng=rng
         )
@@ -91,14 +96,25 @@ def provide_opening(
     )
 
 
-def _values(held: HeldDataset, about: Round, member: Member) -> I64:
-    return np.ascontiguousarray(encode(held.table, about.spec, member.name))
+def _values(held: HeldDataset, params: Params, about: Round, part: Contributor) -> Vector:
+    member = part.member
+    if operation.MATCHED in params:
+        rows = _matched(held, params, part)
+        if about.spec.noise is None:
+            part.rows.admit(rows, held.rows, held.dataset.least_matched)
+        return encode(tables.take(held.table, rows), about.spec, member.name)
+    if about.spec.length is not None:
+        assert held.dataset.vector is not None
+        return column_vector(held.table, held.dataset.vector, about.spec, member.name)
+    return encode(held.table, about.spec, member.name)
 
 
 def _admit(held: HeldDataset, params: Params) -> Contributor:
     about = operation.round_of(params)
     dataset, spec, part = held.dataset, about.spec, held.contributor
-    if part is None or not dataset.aggregates:
+    if spec.length is not None and part is not None:
+        _check_vector(held, spec.length)
+    elif part is None or not dataset.aggregates:
         raise Refused(
             f"dataset {dataset.id!r} takes part in no aggregates",
             rule="aggregates",
@@ -110,9 +126,7 @@ def _admit(held: HeldDataset, params: Params) -> Contributor:
         raise ParameterError(
             f"{part.member.name} is not one of the parties of this aggregate: name it, or do not ask it"
         )
-    if spec.length is not None:
-        raise ParameterError("a dataset is a table: give the specification columns, not a length")
-    others = [name for name in spec.named if name not in dataset.aggregates]
+    others = [name for name in spec.named if spec.length is None and name not in dataset.aggregates]
     if others:
         raise Refused(
             f"column {others[0]!r} of dataset {dataset.id!r} takes part in no aggregates",
@@ -132,7 +146,16 @@ def _admit(held: HeldDataset, params: Params) -> Contributor:
             else "use the scheme 'masked', where nobody holds a key",
         )
     _check_crowd(dataset, spec)
+    if operation.MATCHED in params:
+        rows = _matched(held, params, part)
+        if spec.noise is None:
+            part.rows.check(rows, held.rows, dataset.least_matched)
     return part
+
+
+def _matched(held: HeldDataset, params: Params, part: Contributor) -> I64:
+    """Positions of the rows that the asker's job matched, all rows of a key, ascending."""
+    return np.sort(aligned.rows_of(held, params[operation.MATCHED][part.member.name], duplicates="all"))
 
 
 def _admit_opening(held: HeldDataset, params: Params) -> Contributor:
@@ -152,6 +175,20 @@ def _admit_opening(held: HeldDataset, params: Params) -> Contributor:
     operation.cipher_for(params["under"], params)
     _check_crowd(dataset, operation.round_of(params).spec)
     return part
+
+
+def _check_vector(held: HeldDataset, length: int) -> None:
+    dataset = held.dataset
+    if dataset.vector is None:
+        raise Refused(
+            f"dataset {dataset.id!r} takes part in no sums of vectors, which show a sum for every row",
+            rule="vector",
+            field="params.spec.length",
+            owner="the node's operator",
+            fix="give the specification columns in place of a length, or ask the operator to name a column",
+        )
+    if held.rows != length:
+        raise ParameterError(f"dataset {dataset.id!r} is a vector of another length than {length:,}")
 
 
 def _check_crowd(dataset: Dataset, spec: Spec) -> None:

@@ -47,14 +47,31 @@ class CatalogRequest(Document):
     grant: GrantToken
 
 
+class ChangedSince(Document):
+    """How many entries of a changing table came and left since an earlier version, ``base``."""
+
+    base: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    added: Count
+    removed: Count
+
+
+class Changing(Document):
+    """A table that is followed: which key its values are of, the version's id, and earlier ones that are kept."""
+
+    lineage: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    table: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    versions: Annotated[list[ChangedSince], Field(max_length=16)]
+
+
 class KeyChoice(Document):
-    """Columns one may match on, their key specification, how many distinct keys there are, and the id of
-    the evaluated table where lookups are offered."""
+    """Columns one may match on, their key specification, how many distinct keys there are, the id of the evaluated
+    table where lookups are offered, and its versions where runs over changes are."""
 
     columns: Annotated[list[Name], Field(min_length=1, max_length=16)]
     spec: Annotated[str, Field(max_length=8192)]
     distinct: Count
     table: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    changing: Changing | None = None
 
 
 class ColumnEntry(Document):
@@ -74,10 +91,21 @@ class UnitEntry(Document):
 
 
 class PredicateEntry(Document):
-    """What may be verified: the predicate's canonical text, and the signed descriptor of its table."""
+    """What may be verified: the predicate's canonical text, and the signed descriptor of its table.
+
+    earlier: descriptors of tables that were replaced by it and still answer."""
 
     text: Annotated[str, Field(min_length=1, max_length=128)]
     descriptor: Token
+    earlier: Annotated[list[Token], Field(max_length=8)] = []
+
+
+class LabelEntry(Document):
+    """A column that may be learnt of keys that match: what its values are, and how many bytes one may take."""
+
+    name: Name
+    kind: Annotated[str, Field(max_length=32)]
+    width: Annotated[int, Field(ge=1, le=4096)]
 
 
 class ValueEntry(Document):
@@ -117,7 +145,11 @@ class CatalogEntry(Document):
     unit: UnitEntry | None = None
     predicates: Annotated[list[PredicateEntry], Field(max_length=64)] = []
     sums: SumsEntry | None = None
+    statistics: Token | None = None
     aggregates: Annotated[list[Name], Field(max_length=4096)] = []
+    vector: Name | None = None
+    labels: Annotated[list[LabelEntry], Field(max_length=64)] = []
+    padded: bool = False  # the numbers of distinct keys are what the sets are filled up to
 
 
 class Catalog(Document):

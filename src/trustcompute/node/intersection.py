@@ -14,15 +14,16 @@ import numpy as np
 from trustcompute import psi, tables
 from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, RemoteProtocolError, TableError
+from trustcompute.node import differencing, labels
 from trustcompute.node.documents import CatalogEntry, KeyChoice
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, parties, planner
+from trustcompute.psi import buckets, lookup, padding, planner
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import On, rows_found, split_on
-from trustcompute.psi.operation import INTERSECTIONS, named
+from trustcompute.psi.operation import INTERSECTIONS, VOLE, named
 
 if TYPE_CHECKING:
     from trustcompute.node.client import Computed
@@ -47,6 +48,8 @@ def intersect(
     reveal: str,
     protocol: planner.Protocol,
     runs: int,
+    labelled: Sequence[str],
+    pad_to: padding.PadTo,
     purpose: str | None,
     scenario: str | None,
     job: str | None,
@@ -54,13 +57,16 @@ def intersect(
     """See ``Session.intersect``."""
     ours, theirs = split_on(on)
     table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
-    choice = key_choice(session._entry(dataset), theirs)
+    entry = session._entry(dataset)
+    choice = key_choice(entry, theirs)
     spec = key_spec(choice)
     keys = tables.keys(table, ours, spec=spec, executor=session._executor)
 
-    sizes = Sizes(len(keys), choice.distinct)
+    sizes = Sizes(padding.padded_rows(len(keys), pad_to), choice.distinct)
     asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal, "runs": runs}
+    asked |= labels.asked(entry, labelled)
     operation = named(planned(session, sizes, asked, job) if protocol == "auto" else protocol)
+    asked |= differencing.of_ours(session, operation.id, dataset, keys, sizes.consumer)
     done: Computed[Any]
     if runs == 1:
         done = session.compute(
@@ -68,7 +74,7 @@ def intersect(
             dataset,
             asked,
             sizes,
-            lambda params, rng: parties.consumer(
+            lambda params, rng: padding.consumer(
                 operation.id, params, sizes, keys.digests, rng, executor=session._executor
             ),
             input_digest=_digest(keys),
@@ -95,10 +101,13 @@ def intersect(
         left_rows=rows_found(done.output, keys),
         protocol=operation.id,
         cost=done.cost,
-        leakage=done.leakage,
+        leakage=padding.leakage(done.leakage, consumer=pad_to is not None, provider=entry.padded),
         left=table,
         left_keys=keys,
         left_order=None if done.output is None else done.output.order,
+        labels=None
+        if done.output is None or done.output.labels is None
+        else labels.received(done.output.labels, labels.form_in(entry, labelled)),
         job=done.job,
         receipt=done.receipt,
     )
@@ -124,15 +133,13 @@ def bucket_party(session: Session, operation: Operation, sizes: Sizes, keys: tab
     def party(run: int, params: Params, rng: Rng) -> Party[Found]:
         of = buckets.runs_of(params)
         _, digests = keys.part(run, of)
-        bucket = buckets.padded(digests, buckets.capacity(sizes.consumer, of), rng)
-        found = yield from parties.consumer(
-            operation.id, params, sizes, bucket, rng, executor=session._executor
+        found = yield from padding.consumer(
+            operation.id, params, sizes, digests, rng, executor=session._executor
         )
         assert found is not None and found.mask is not None, (
             "a job of several runs finds rows, for the consumer"
         )
-        mask = buckets.found_in(found.mask, len(digests))
-        return Found(int(mask.sum()), mask)
+        return found
 
     return party
 
@@ -141,6 +148,8 @@ def planned(session: Session, sizes: Sizes, asked: Params, job: str | None) -> s
     """The protocol an interrupted job began with, or the one to begin a new one with."""
     if job is not None:
         return str(session._states.load(job).asked["operation"])
+    if "labels" in asked:
+        return VOLE
     offered = set((session._catalog or session.catalog()).operations) & {op.id for op in INTERSECTIONS}
     found = planner.plan(
         sizes.consumer,

@@ -3,10 +3,10 @@
     take the peer's turn → arm, before a party starts → outbox and charge → the frames may leave → deliver
 
 A job has one run or several, numbered from 0, each with a party, a transcript and secrets of its own. Arming comes
-before the first party works; the charge, for all runs in full, comes before the first frame of any run from which the
-peer could compute output; each answer is durable, and recorded, before it leaves. What the computation reveals
-to this side is delivered after it. A failure before arming costs nothing; after it, the reservation is forfeited,
-billed only where the fault is the peer's.
+before the first party works, but where all it ever sends is one answer; the charge, for all runs in full, comes before
+the first frame of any run from which the peer could compute output; each answer is durable, and recorded, before it
+leaves. What the computation reveals to this side is delivered after it. A failure before arming costs nothing; after
+it, the reservation is forfeited, billed only where the fault is the peer's.
 
 A run that released its answer is forgotten here and served from the outbox. One that is lost half way, with the process
 or because the peer stayed away, begins again under fresh secrets: until it has released something it has told the
@@ -39,7 +39,8 @@ class ProviderJob:
     """A running job. ``answer`` is idempotent: the same turn with the same bytes gets the same frames.
 
     party: of a run, by its number; released: runs that released their answer in an earlier process, of a job
-    that is charged already; source: names the data, kept with each answer.
+    that is charged already; source: names the data, kept with each answer. arms: false where the party's first turn
+    is the one that is charged.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ProviderJob:
         usage: Usage,
         deliver: Callable[[Any], None],
         runs: int = 1,
+        arms: bool = True,
         released: Collection[int] = (),
         source: str = "",
     ) -> None:
@@ -62,7 +64,7 @@ class ProviderJob:
         self._lock = threading.Lock()  # of what follows
         self._open: dict[int, _Run] = {}
         self._released = set(released)
-        self._armed = bool(released)
+        self._armed = bool(released) or not arms
         self._used = time.monotonic()
         self.failed = False  # it cannot go on
         self.stale = False  # it had ended when the node last swept

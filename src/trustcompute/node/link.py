@@ -17,10 +17,16 @@ class RunLost(Exception):
 
 
 class Link:
-    """A run's exchanges: turns of the peer that had arrived before are taken from what was kept of them."""
+    """A run's exchanges: turns of the peer that had arrived before are taken from what was kept of them.
 
-    def __init__(self, channel: Channel, states: StateStore, job: str, run: int = 0) -> None:
+    keeps: whether anything is; a party that lives with others in one process cannot go on in another.
+    """
+
+    def __init__(
+        self, channel: Channel, states: StateStore, job: str, run: int = 0, *, keeps: bool = True
+    ) -> None:
         self._channel, self._states, self._job, self._run = channel, states, job, run
+        self._keeps = keeps
         self._arrived: list[Frame] | None = None
 
     def exchange(self, turn: Turn) -> Iterable[Incoming]:
@@ -28,7 +34,7 @@ class Link:
         if kept is not None:
             self._arrived = None
             return in_memory(kept)
-        self._arrived = []
+        self._arrived = [] if self._keeps else None
         descriptor = TurnDescriptor(job=self._job, run=self._run, turn=turn.number).encode()
         return self._recorded(turn, descriptor, self._arrived)
 
@@ -37,12 +43,12 @@ class Link:
         if self._arrived:
             self._states.keep_turn(self._job, self._run, turn, self._arrived)
 
-    def _recorded(self, turn: Turn, descriptor: bytes, arrived: list[Frame]) -> Iterator[Incoming]:
+    def _recorded(self, turn: Turn, descriptor: bytes, arrived: list[Frame] | None) -> Iterator[Incoming]:
         try:
             for one in self._channel.exchange(descriptor, turn.frames):
                 recorded = _Recorded(one)
                 yield recorded
-                if recorded.data is not None:
+                if recorded.data is not None and arrived is not None:
                     arrived.append(Frame(one.header, (recorded.data,), b""))
         except JobInterrupted as error:
             raise RunLost(str(error)) from error

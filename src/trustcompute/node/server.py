@@ -39,11 +39,14 @@ from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
 from trustcompute.node.contingency import Contingency, Notify, Suspend
 from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
+from trustcompute.node.differencing import Sketches
 from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
+from trustcompute.node.statistics import tabulator
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.member import of_identity
 from trustcompute.protocol.message import Frame
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.run import Incoming, take_again
@@ -99,6 +102,7 @@ class Node:
         self.contingency = Contingency(broker, notify, suspend)
         self.regulators = frozenset(regulators)
         self._executor, self._on_result = executor, on_result
+        self._sketches = Sketches(broker.outbox.directory.parent)
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
         self._matches = Matches(broker)
@@ -227,12 +231,13 @@ class Node:
         params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
         if params != claims.params:
             raise ParameterError("the request's parameters are not in canonical form")
-        if computation.asked_by is not None:
-            computation.asked_by(params, claims.san, request.key)
+        if computation.check_asker is not None:
+            computation.check_asker(params, claims.san, request.key)
         record = self.broker.reserve(request, computation.operation)
         held = self._dataset(claims.dataset, request.grant)
         try:
             sizes = Sizes(claims.sizes.consumer, computation.rows(held, params))
+            self._sketches.admit(request, params)
             if record.open or self._goes_on(record, computation.runs(params)):
                 self._admit(request, computation, held, sizes)
         except TrustcomputeError as error:
@@ -278,6 +283,7 @@ class Node:
                 usage=operation.bound(claims.params, sizes),
                 deliver=partial(self._deliver, claims.jti, held, claims.params),
                 runs=runs,
+                arms=not computation.one_turn,
                 released=[release.run for release in record.releases],
                 source=source,
             )
@@ -341,11 +347,26 @@ class Node:
             )
         raise Conflict(f"the job is {record.state}: start a new one")
 
-    def _hold(self, held: HeldDataset) -> None:
+    def renew(self, dataset: Dataset) -> None:
+        """Offer another version of a dataset, without an outage: the one before answers until this one is ready, and
+        jobs that run go on with it; of its verification tables some answer longer (``Published.earlier``).
+
+        Raises as the start of a node does; then nothing has changed.
+        """
+        if dataset.id not in self._datasets:
+            raise ParameterError(f"the node offers no dataset {dataset.id!r} to renew")
+        held = HeldDataset(dataset, self._executor, signer=self.identity.key)
+        if dataset.verified is not None:
+            before = self._datasets[dataset.id].verification
+            held.verification = held.verification.after(before, dataset.verified.earlier)
+        self._hold(held, again=True)
+
+    def _hold(self, held: HeldDataset, *, again: bool = False) -> None:
         """Digest a dataset and describe it once, so that what cannot be offered is found at the start."""
         name = held.dataset.id
-        if name in self._datasets:
+        if name in self._datasets and not again:
             raise ParameterError(f"there are two datasets {name!r}: give each an id of its own")
+        held.tabulator = tabulator(held, self.identity, self.broker.outbox.directory.parent)
         try:
             documents.CatalogEntry.model_validate(held.describe())
         except ValidationError as error:
@@ -353,7 +374,8 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
-        if held.dataset.aggregates or held.dataset.opens:
+        held.member = of_identity(self.identity)
+        if held.dataset.aggregates or held.dataset.vector or held.dataset.opens:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)
         held.matches = self._matches

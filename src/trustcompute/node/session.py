@@ -17,19 +17,33 @@ from trustcompute.broker import delegation
 from trustcompute.broker.request import ONE_PARTY, Parties
 from trustcompute.dp.groups import By
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import authority, bulk, intersection, planned, releasing, summing
+from trustcompute.node import (
+    authority,
+    bulk,
+    cascade,
+    delta,
+    intersection,
+    planned,
+    releasing,
+    statistics,
+    summing,
+)
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
+from trustcompute.node.cascade import MeteredCascade
 from trustcompute.node.client import Client
 from trustcompute.node.documents import KeyChoice, Quote, QuoteRequest
 from trustcompute.node.intersection import MeteredIntersection
 from trustcompute.node.releasing import MeteredRelease, MeteredReleaseQuote
+from trustcompute.node.statistics import MeteredStatistics
 from trustcompute.node.summing import MeteredSum, SumAsked
 from trustcompute.node.verifying import Kept, MeteredVerification, prepare, verify
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.identity import Identity
 from trustcompute.psi import planner
+from trustcompute.psi.in_order import InOrder
 from trustcompute.psi.intersection import On
+from trustcompute.psi.padding import PadTo
 from trustcompute.psi.sums.terms import Noise
 from trustcompute.psi.table import load_values, store_values
 from trustcompute.tables.progress import Callback
@@ -96,6 +110,7 @@ class Session(Client):
         )
         self._tables: dict[str, npt.NDArray[np.uint8]] = {}  # values of evaluated tables by id
         self.kept = Kept(self._directory)
+        self.follows = delta.Follows(self._directory)
 
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
@@ -110,6 +125,8 @@ class Session(Client):
     def _asked(self, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters with the dataset's first key choice, where none is named."""
         entry = self._entry(dataset)
+        if "identifiers" in params:  # which say it themselves
+            return params
         if "columns" not in params and entry.keys:
             params["columns"] = entry.keys[0].columns
         if entry.keys:
@@ -162,6 +179,8 @@ class Session(Client):
         reveal: Literal["consumer", "provider", "both"] = "consumer",
         protocol: planner.Protocol = "auto",
         runs: int = 1,
+        labels: str | Sequence[str] = (),
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -172,6 +191,10 @@ class Session(Client):
         output, reveal: as in ``psi.intersect``; ``consumer`` is this side.
         protocol: an operation's id, or ``auto``: what ``psi.plan`` says of those that the grant and the node know.
         runs: into how many buckets to cut the job, each a run of its own; for rows that only we learn.
+        labels: columns of theirs to learn of keys that match, of those the catalogue offers and the grant allows;
+            ``table()`` has them beside our rows (``psi.vole.v1``).
+        pad_to: a number of keys, or ``power-of-two``: to what ours are filled up, so that the node does not learn how
+            many we have; all are paid for. To go on with a job, pass the same.
         purpose, scenario: one of those the grant names; may be left out where it names one.
         job: the id of an interrupted job (``JobInterrupted.job``) to go on with: it is never charged twice.
 
@@ -187,6 +210,8 @@ class Session(Client):
             reveal=reveal,
             protocol=protocol,
             runs=runs,
+            labelled=[labels] if isinstance(labels, str) else list(labels),
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             job=job,
@@ -243,6 +268,7 @@ class Session(Client):
         columns: Sequence[str] | None = None,
         protocol: planner.Protocol = "auto",
         runs: int | None = None,
+        pad_to: PadTo = None,
         purpose: str | None = None,
         scenario: str | None = None,
         resume: bool = False,
@@ -268,6 +294,7 @@ class Session(Client):
             on=on,
             protocol=protocol,
             runs=runs,
+            pad_to=pad_to,
             purpose=purpose,
             scenario=scenario,
             resume=resume,
@@ -283,6 +310,44 @@ class Session(Client):
         What was charged stays charged.
         """
         return bulk.cancel_file(self, dataset, Path(file), on=on)
+
+    def cascade(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: InOrder,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredCascade:
+        """Match rows of ours with a dataset of the node's by several identifiers, in order of preference.
+
+        on: ``psi.InOrder("id", ["name", "birth"])``: rows that the first one does not match go on to the next; each is
+        one of the dataset's key choices. One job (``psi.cascade.v1``), charged once. Errors as for ``intersect``.
+        """
+        return cascade.match(self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job)
+
+    def intersect_changes(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredIntersection:
+        """Intersect a table of ours with a dataset of the node's again, over what changed since the last time.
+
+        The same rows as ``intersect`` would find in both tables as they are now; charged are our keys that are new, and
+        what came into their table and left it (``psi.delta.v1``). What a run leaves for the next one is kept in
+        ``state``, else in this session. Arguments and errors as for ``intersect``; ``ParameterError`` where the
+        dataset is not followed, ``VerificationError`` where what was kept is not the set that was committed to.
+        """
+        return delta.intersect_changes(
+            self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job
+        )
 
     def release(
         self,
@@ -387,7 +452,8 @@ class Session(Client):
         records, a list (tuples for keys of several columns); or rows: a table of ours with the key's columns and
         those to compare. on: our columns -> theirs, for those that are called otherwise. mode: ``private`` (the
         holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
-        there is a check. check: from an auditor, for this table; private mode takes one.
+        there is a check; ``batch``: private for many, and their number is padded; ``download``: receive the masked
+        table once, where the grant has it. check: from an auditor, for this table; private mode and batches take one.
 
         Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
         descriptor promises: the holder is not told, and the table is not asked again.
@@ -422,6 +488,24 @@ class Session(Client):
         process.
         """
         return prepare(self, dataset, predicate, match, count)
+
+    def statistics(
+        self,
+        dataset: str,
+        sums: str | Sequence[str] = (),
+        *,
+        by: str | Sequence[str] = (),
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredStatistics:
+        """Count rows, and add up columns, by none to two columns of the node's; sensitive cells are suppressed.
+
+        sums: columns to add up, each with the number of its values and so its mean. Every cell says by which rule it
+        is suppressed, if it is. Raises as ``intersect`` does; ``Refused`` (``overlap``) where this table and those
+        told before could be subtracted; ``VerificationError`` for an answer that contradicts itself.
+        """
+        return statistics.ask(self, dataset, sums, by, purpose=purpose, scenario=scenario, job=job)
 
     def _held(self, choice: KeyChoice) -> npt.NDArray[np.uint8] | None:
         """The values of an evaluated table, if this session or an earlier one received them."""

@@ -139,6 +139,10 @@ class StateStore:
             return sorted(self._memory)
         return sorted(path.name[:32] for path in self._directory.glob("*.job.json"))
 
+    def has(self, job: str) -> bool:
+        """Whether a job is kept here and not finished."""
+        return job in self.unfinished()
+
     def finished(self, job: str) -> bool:
         """Whether the job's receipt is kept and its secrets are forgotten."""
         if self._directory is None:

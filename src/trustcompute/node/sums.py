@@ -40,9 +40,8 @@ class Summable:
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", dict(self.values))
         object.__setattr__(self, "by", {column: tuple(labels) for column, labels in self.by.items()})
-        groups = [(column, tuple(labels)) for column, labels in self.by.items()]
-        for by in groups if groups else (None,):
-            Terms(self.values, by, self.min_group)
+        for by in self.by.items() if self.by else (None,):
+            Terms(self.values, None if by is None else (by[0], tuple(by[1])), self.min_group)
 
     def terms(
         self, values: Sequence[str], by: str | None, min_group: int | None, noise: Noise | None

@@ -7,26 +7,47 @@ decides buckets) and a directory for each table. Without one everything lives as
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trustcompute import tables, verification
-from trustcompute.errors import ParameterError, Refused, StoreError
+from trustcompute.errors import ParameterError, Refused, StoreError, VerificationError
+from trustcompute.primitives import oprf
+from trustcompute.primitives.oprf import Mode
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.verification import bucket, operation, private, table, truth
-from trustcompute.verification.operation import BUCKET, PRIVATE
+from trustcompute.verification import (
+    bucket,
+    descriptor,
+    download,
+    evaluated,
+    operation,
+    private,
+    table,
+    truth,
+    update,
+)
+from trustcompute.verification.operation import BUCKET, DOWNLOAD, PRIVATE
 from trustcompute.verification.table import LEAST_IN_BUCKET, About, Table
+from trustcompute.verification.truth import Truth
 
 if TYPE_CHECKING:
     from trustcompute.node.dataset import HeldDataset
+
+
+MAX_EARLIER: Final = 8
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +56,9 @@ class Published:
 
     predicates: texts as ``verification.parse`` takes them. subject: the key columns that name a record. directory:
     where tables and their secrets are kept. epoch: of the keys; counted up to make all tables anew under other ones.
-    least_in_bucket: records that a bucket of bucket mode holds at least.
+    least_in_bucket: records that a bucket of bucket mode holds at least. download: whether whole masked tables are
+    given to those whose grants name ``verify.download.v1``. earlier: tables of each predicate, replaced by later ones,
+    that still answer those who hold their descriptors: up to 8.
     """
 
     predicates: Sequence[str]
@@ -43,8 +66,14 @@ class Published:
     directory: Path | str | None = None
     epoch: int = 1
     least_in_bucket: int = LEAST_IN_BUCKET
+    download: bool = False
+    earlier: int = 1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.earlier <= MAX_EARLIER:
+            raise ParameterError(
+                f"0 to {MAX_EARLIER} earlier tables of a predicate are served, not {self.earlier}"
+            )
         texts = [str(verification.parse(text)) for text in self.predicates]
         if not texts or len(set(texts)) < len(texts):
             raise ParameterError("a dataset publishes one or more predicates, each once")
@@ -56,16 +85,43 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables of a dataset, by the id of their descriptor."""
+    """The tables of a dataset, by the id of their descriptor; earlier: those that were replaced, the latest first."""
 
-    by_id: dict[str, Table]
+    current: dict[str, Table]
     signer: SigningKey = field(repr=False)
+    earlier: dict[str, Table] = field(default_factory=dict)
+
+    @cached_property
+    def by_id(self) -> dict[str, Table]:
+        """All that answer."""
+        return self.earlier | self.current
 
     def entries(self) -> list[dict[str, Any]]:
         """For the catalogue."""
         return [
-            {"text": one.descriptor.predicate, "descriptor": one.masked.token} for one in self.by_id.values()
+            {
+                "text": one.descriptor.predicate,
+                "descriptor": one.masked.token,
+                "earlier": [old.masked.token for old in self.earlier.values() if _same(old, one)],
+            }
+            for one in self.current.values()
         ]
+
+    def after(self, before: Tables, earlier: int) -> Tables:
+        """These, and of each predicate the latest of those ``before`` that are not among them."""
+        kept: dict[str, Table] = {}
+        for one in self.current.values():
+            old = [
+                (id_, table)
+                for id_, table in (before.current | before.earlier | self.earlier).items()
+                if _same(table, one)
+            ]
+            kept |= dict([pair for pair in old if pair[0] != one.id][:earlier])
+        return Tables(self.current, self.signer, kept)
+
+
+def _same(one: Table, other: Table) -> bool:
+    return one.descriptor.predicate == other.descriptor.predicate
 
 
 def held_tables(
@@ -81,7 +137,7 @@ def held_tables(
     """Build or load every table. Raises ``InputError``, ``StoreError``, ``VerificationError`` when the node starts."""
     directory = None if published.directory is None else Path(published.directory)
     seed, place = _kept(directory, "seed"), _kept(directory, "place")
-    found = {}
+    found, earlier = {}, [] if directory is None else _earlier(directory, dataset, seed, signer)
     for text in published.predicates:
         predicate = verification.parse(text)
         decided = truth.decide(source, published.key, predicate, casefold=casefold, executor=executor)
@@ -93,17 +149,82 @@ def held_tables(
             place=place,
             epoch=published.epoch,
         )
-        built = table.build(
-            about,
-            decided,
-            seed,
-            signer,
-            directory=directory,
-            least_in_bucket=published.least_in_bucket,
-            executor=executor,
-        )
+        least = published.least_in_bucket
+        built = _changed(about, decided, seed, signer, earlier, least=least, executor=executor)
+        if built is None:
+            built = table.build(
+                about,
+                decided,
+                seed,
+                signer,
+                directory=directory,
+                least_in_bucket=least,
+                executor=executor,
+            )
         found[built.id] = built
-    return Tables(found, signer)
+    known = {one.table.id: one.table for one in earlier}
+    return Tables(found, signer).after(Tables(known, signer), published.earlier)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A table in a directory."""
+
+    table: Table
+    place: Path
+
+
+def _changed(
+    about: About,
+    decided: Truth,
+    seed: bytes,
+    signer: SigningKey,
+    earlier: list[_Kept],
+    *,
+    least: int,
+    executor: Executor | None,
+) -> Table | None:
+    """The table of a predicate made from the latest of it, where there is one and it can be."""
+    text = str(about.predicate)
+    latest = next((one for one in earlier if one.table.descriptor.predicate == text), None)
+    data = table.data_digest(about, decided, bytes.fromhex(latest.table.descriptor.public)) if latest else ""
+    if latest is None or (latest.place.parent / data).exists():
+        return None
+    said = latest.table.descriptor
+    records = evaluated.kept(latest.place, said.records, matches=said.elements is not None)
+    if records is None:
+        return None
+    return update.build(
+        about,
+        decided,
+        seed,
+        signer,
+        update.Before(latest.table.masked, records),
+        directory=latest.place.parent,
+        now=int(time.time()),
+        least_in_bucket=least,
+        executor=executor,
+        told=lambda changed: log.info("%s: %s: %s", about.dataset, text, changed),
+    )
+
+
+def _earlier(directory: Path, dataset: str, seed: bytes, signer: SigningKey) -> list[_Kept]:
+    """All tables of a dataset that are kept in a directory and that this signer signed, the latest first."""
+    kept = [place for place in directory.iterdir() if (place / "descriptor").is_file()]
+    found = []
+    for place in sorted(kept, key=lambda place: place.stat().st_mtime_ns, reverse=True):
+        try:
+            descriptor.verify((place / "descriptor").read_text(encoding="ascii"), signer.public)
+        except (
+            VerificationError
+        ):  # signed under an identity that this node had before: no asker would believe it
+            continue
+        masked = table.load(place, signer)
+        said = masked.descriptor
+        key = oprf.derive_key(seed, table.key_info(said.predicate, said.dataset, said.epoch), Mode.VOPRF)
+        if said.dataset == dataset and oprf.public_key(key).hex() == said.public:
+            found.append(_Kept(Table(masked, key), place))
+    return found
 
 
 def rows(protocol: str, held: HeldDataset, params: Params) -> int:
@@ -127,13 +248,22 @@ def private_provider(
     return private.provider(found, sizes.consumer, params["fetch"], rng, signer, executor=executor)
 
 
-PROVIDERS: Final = {BUCKET: bucket_provider, PRIVATE: private_provider}
+def download_provider(
+    held: HeldDataset, params: Params, sizes: Sizes, rng: Rng, executor: Executor | None
+) -> Party[None]:
+    """The provider's party of ``verify.download.v1``."""
+    found, signer = _table(DOWNLOAD, held, params), held.verification.signer
+    return download.provider(found, sizes.consumer, params["fetch"], rng, signer)
+
+
+PROVIDERS: Final = {BUCKET: bucket_provider, PRIVATE: private_provider, DOWNLOAD: download_provider}
 
 
 def _table(protocol: str, held: HeldDataset, params: Params) -> Table:
     name, published = held.dataset.id, held.verification.by_id
-    if params["predicate"] not in {one.descriptor.predicate for one in published.values()}:
-        known = ", ".join(one.descriptor.predicate for one in published.values()) or "none"
+    now = {one.descriptor.predicate: one for one in held.verification.current.values()}
+    if params["predicate"] not in now:
+        known = ", ".join(now) or "none"
         raise Refused(
             f"dataset {name!r} does not answer this predicate",
             rule="predicate",
@@ -141,11 +271,23 @@ def _table(protocol: str, held: HeldDataset, params: Params) -> Table:
             owner="the node's operator",
             fix=f"ask one that is published: {known}",
         )
+    if protocol == DOWNLOAD and not (held.dataset.verified and held.dataset.verified.download):
+        raise Refused(
+            f"dataset {name!r} does not give its masked tables away",
+            rule="download",
+            field="operation",
+            owner="the node's operator",
+            fix="ask in bucket or private mode",
+        )
     found = published.get(params["table"])
     wanted = None if found is None else operation.parameters(protocol, found.descriptor, found.id)
     same = ("predicate", "columns", "shape")
     if found is None or wanted is None or any(params[one] != wanted[one] for one in same):
-        raise ParameterError("the table was replaced by another version: read the catalogue again")
+        new = now[params["predicate"]]
+        raise ParameterError(
+            f"the table does not answer any more: it was replaced by {new.id} (version {new.descriptor.version!r}, key"
+            f" epoch {new.descriptor.epoch}); read the catalogue again"
+        )
     return found
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,12 +25,23 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey, token_hash
 from trustcompute.protocol.operation import Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.verification import bucket, descriptor, operation, pir, planner, private, question
+from trustcompute.verification import (
+    bucket,
+    descriptor,
+    download,
+    operation,
+    pir,
+    planner,
+    private,
+    question,
+)
 from trustcompute.verification.answer import VerifiedAnswer
+from trustcompute.verification.arbiter import Disputed, Evidence
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.descriptor import Descriptor
+from trustcompute.verification.download import Columns
 from trustcompute.verification.lwe import DIMENSION
-from trustcompute.verification.operation import BUCKET
+from trustcompute.verification.operation import BUCKET, DOWNLOAD, PRIVATE
 from trustcompute.verification.pir import Prepared
 from trustcompute.verification.planner import Plan
 from trustcompute.verification.predicate import match_of, parse
@@ -58,6 +69,7 @@ class Kept:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._public: dict[str, Public] = {}
+        self._columns: dict[str, Columns] = {}
         self._prepared: dict[str, deque[Prepared]] = {}
         self._rejected: set[str] = set()
 
@@ -78,6 +90,24 @@ class Kept:
             body = public.splitters.astype("<u8").tobytes() + leaves + public.hint.astype("<u4").tobytes()
             _write(self._directory / f"{table}.hint", body)
 
+    def columns(self, promise: Promise) -> Columns | None:
+        """The masked table, if an earlier call received it; from the directory it is mapped, and checked again."""
+        if promise.id not in self._columns and self._directory is not None:
+            path, shape = self._directory / f"{promise.id}.cells", promise.said.columns.shape
+            if path.exists():
+                if path.stat().st_size != shape.length * shape.columns:
+                    raise VerificationError(f"{path} does not hold the table it was kept as: remove it")
+                cells = np.memmap(path, dtype=np.uint8, mode="r", shape=(shape.length, shape.columns))
+                self._columns[promise.id] = download.columns_of(promise.said, cells)
+        return self._columns.get(promise.id)
+
+    def keep_columns(self, table: str, columns: Columns) -> None:
+        if table in self._columns:
+            return
+        self._columns[table] = columns
+        if self._directory is not None:
+            _write(self._directory / f"{table}.cells", np.ascontiguousarray(columns.cells).data)
+
     def prepared(self, table: str) -> deque[Prepared]:
         return self._prepared.setdefault(table, deque())
 
@@ -87,9 +117,12 @@ class Kept:
         while ready:
             yield ready.popleft()
 
-    def reject(self, table: str) -> None:
-        """Its answers failed a check: it is not asked again, by any process that shares the directory."""
+    def reject(self, table: str, evidence: Evidence | None = None) -> None:
+        """Its answers failed a check: it is not asked again, by any process that shares the directory. evidence: kept
+        for an arbiter."""
         self._rejected.add(table)
+        if self._directory is not None and evidence is not None:
+            _write(self._directory / f"{table}.dispute", evidence.to_bytes())
         if self._directory is not None:
             _write(self._directory / f"{table}.rejected", b"")
 
@@ -114,7 +147,7 @@ def verify(
     job: str | None,
 ) -> MeteredVerification:
     """``Session.verify``."""
-    promise = _promise(session, dataset, predicate, match)
+    promise = _promise(session, dataset, predicate, match, check)
     if (keys is None) == (rows is None):
         raise ParameterError("pass keys= (a list), or rows= (a table with the key's columns)")
     kept, executor = session.kept, session.executor
@@ -122,17 +155,17 @@ def verify(
         promise.said, question.listed(promise.said, keys) if rows is None else rows, on=on, executor=executor
     )
     _check_usable(promise, check, kept)
-    sizes = Sizes(len(asked.questions), promise.said.records)
-    public = kept.public(promise)
+    public, columns = kept.public(promise), kept.columns(promise)
     begun = None if job is None else session.begun(job)
-    fetch = public is None if begun is None else bool(begun["params"].get("fetch"))
+    if begun is None:
+        fetch = (columns if mode == "download" else public) is None
+    else:  # goes on as it began; a batch is a private job of more questions
+        fetch = bool(begun["params"].get("fetch"))
+        mode = "batch" if mode == "batch" else _BEGUN[begun["operation"]]
     chosen = planner.plan(
-        promise.said,
-        sizes.consumer,
-        checked=check is not None,
-        fetch=fetch,
-        mode=mode if begun is None else ("bucket" if begun["operation"] == BUCKET else "private"),
+        promise.said, len(asked.questions), checked=check is not None, fetch=fetch, mode=mode
     )
+    sizes = Sizes(chosen.questions, promise.said.records)
     params = operation.parameters(chosen.operation, promise.said, promise.id, fetch=fetch)
 
     def party(_: object, rng: Rng) -> Party[list[VerifiedAnswer]]:
@@ -140,15 +173,21 @@ def verify(
         try:
             if chosen.mode == "bucket":
                 return (yield from bucket.consumer(promise, asked.questions, rng))
+            if chosen.mode == "download":
+                had = None if fetch else columns
+                got = yield from download.consumer(promise, asked.questions, had, rng)
+                kept.keep_columns(promise.id, got.columns)
+                return got.answers
             assert check is not None
+            questions = asked.questions.padded(chosen.questions, rng)
             found = yield from private.consumer(
-                promise, asked.questions, check, known, rng, prepared=kept.take(promise.id), executor=executor
+                promise, questions, check, known, rng, prepared=kept.take(promise.id), executor=executor
             )
-        except VerificationError:
-            kept.reject(promise.id)
+        except VerificationError as error:
+            kept.reject(promise.id, error.evidence if isinstance(error, Disputed) else None)
             raise
         kept.keep(promise.id, found.public)
-        return found.answers
+        return found.answers[: len(asked.questions)]
 
     done = session.compute(
         operation.named(chosen.operation),
@@ -163,8 +202,11 @@ def verify(
     )
     answers = done.output
     return MeteredVerification(
-        asked.spread(answers), done.cost, done.leakage, chosen.operation, chosen, done.job, done.receipt
+        asked.spread(answers), done.cost, chosen.leakage, chosen.operation, chosen, done.job, done.receipt
     )
+
+
+_BEGUN: Final[dict[str, planner.Chosen]] = {BUCKET: "bucket", PRIVATE: "private", DOWNLOAD: "download"}
 
 
 def prepare(
@@ -177,14 +219,21 @@ def prepare(
         raise ParameterError("there is no hint yet to prepare with: ask once in private mode first")
     ready = session.kept.prepared(promise.id)
     seed, columns = bytes.fromhex(promise.said.seed), promise.said.columns.columns
-    rng = Rng.from_os()
-    for _ in range(count):
-        ready.append(pir.prepare(public.hint, seed, columns, rng, executor=session.executor))
+    ready.extend(
+        pir.prepare_many(public.hint, seed, columns, Rng.from_os(), count, executor=session.executor)
+    )
     return len(ready)
 
 
-def _promise(session: Session, dataset: str, predicate: str | None, match: Sequence[str] | None) -> Promise:
-    """The descriptor of the predicate asked for, its signature checked."""
+def _promise(
+    session: Session,
+    dataset: str,
+    predicate: str | None,
+    match: Sequence[str] | None,
+    check: Check | None = None,
+) -> Promise:
+    """The descriptor of the predicate asked for, its signature checked. Of an earlier table, where it still answers
+    and the check is for it."""
     if (predicate is None) == (match is None):
         raise ParameterError("pass a predicate, or match= with the columns to compare")
     entry, holder = session.entry(dataset), _holder(session)
@@ -196,12 +245,15 @@ def _promise(session: Session, dataset: str, predicate: str | None, match: Seque
         wanted = str(match_of(tuple(match or ()), subject))
     for one in entries:
         if one.text == wanted:
-            said = descriptor.verify(one.descriptor, holder)
-            if (said.dataset, said.version, said.predicate) != (entry.id, entry.version, one.text):
+            tokens = [one.descriptor, *one.earlier]
+            token = next((t for t in tokens if check is not None and token_hash(t) == check.table), tokens[0])
+            said = descriptor.verify(token, holder)
+            version = entry.version if token == one.descriptor else said.version
+            if (said.dataset, said.version, said.predicate) != (entry.id, version, one.text):
                 raise RemoteProtocolError(
                     "the catalogue shows the descriptor of another dataset or predicate"
                 )
-            return Promise(one.descriptor, token_hash(one.descriptor), said, holder)
+            return Promise(token, token_hash(token), said, holder)
     known = ", ".join(one.text for one in entries)
     raise ParameterError(f"dataset {dataset!r} does not answer {wanted!r}; it answers: {known}")
 
@@ -243,7 +295,7 @@ def _load(path: Path, said: Descriptor) -> Public:
     )
 
 
-def _write(path: Path, body: bytes) -> None:
+def _write(path: Path, body: bytes | memoryview) -> None:
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -33,9 +33,9 @@ import numpy.typing as npt
 
 from trustcompute import kernels
 from trustcompute.errors import ParameterError, RemoteProtocolError
-from trustcompute.kernels.arrays import I64, U8, U64
+from trustcompute.kernels.arrays import I64, NOISE_BITS, U8, U64
 from trustcompute.primitives import ring, rlwe
-from trustcompute.primitives.ring import BITS, NOISE_BITS
+from trustcompute.primitives.ring import BITS
 from trustcompute.primitives.rlwe import STEP, TAIL_NATS
 from trustcompute.primitives.rng import Rng
 

@@ -1,7 +1,8 @@
 """Elements of Z_q[x]/(x^N + 1) as rows of residues, uint64[n, N]: drawn, added, packed. Nothing is secret by itself.
 
 Called by ``rlwe`` and ``rlwe_threshold``. q is one of ``kernels.NTT_MODULI``; of a ring modulo a product, each prime
-has rows of its own, made from the same random words. Constant time in values, as far as NumPy is.
+has rows of its own, made from the same random words. Constant time in values on the compiled
+kernels, as far as NumPy is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from trustcompute.kernels.arrays import I64, U8, U64
 from trustcompute.primitives.rng import Rng
 
 BITS: Final = 50  # of a residue
-NOISE_BITS: Final = 21  # centred binomial: the difference of 21 and 21 bits, σ² = 10.5
+NO_VALUES: Final = np.empty(0, dtype=np.int64)
 _MASK: Final = np.uint64(2**BITS - 1)
 
 
@@ -27,17 +28,17 @@ def words(rng: Rng, size: int, polynomials: int) -> U64:
 
 def noise(drawn: U64, modulus: int) -> U64:
     """Centred binomial of each word, as a residue."""
-    ones = np.bitwise_count(drawn & np.uint64(2**NOISE_BITS - 1)).astype(np.int64)
-    ones -= np.bitwise_count(drawn >> np.uint64(64 - NOISE_BITS))
-    return residues(ones, modulus)
+    return blend(np.zeros_like(drawn), drawn, modulus)
+
+
+def blend(rows: U64, drawn: U64, modulus: int, values: I64 = NO_VALUES, shift: int = 0) -> U64:
+    """rows + noise + values·2^shift."""
+    return kernels.ring_blend(rows, drawn, values, shift, modulus)
 
 
 def ternary(drawn: U64, modulus: int) -> U64:
-    """Uniform in -1, 0, 1 to 2⁻⁶³, as residues: ⌊3w/2⁶⁴⌋ - 1 of words w."""
-    high, low = drawn >> np.uint64(32), drawn & np.uint64(2**32 - 1)
-    three = np.uint64(3)
-    digits = (high * three + (low * three >> np.uint64(32))) >> np.uint64(32)
-    return residues(digits.astype(np.int64) - 1, modulus)
+    """Uniform in -1, 0, 1 to 2⁻⁶³, as residues."""
+    return kernels.ring_ternary(drawn, modulus)
 
 
 def uniform(stream: Rng, size: int, polynomials: int, modulus: int) -> U64:
@@ -54,8 +55,7 @@ def residues(values: I64, modulus: int) -> U64:
 
 
 def plus(a: U64, b: U64, modulus: int) -> U64:
-    total = (a + b).view(np.int64) - modulus
-    return (total + (total >> 63 & modulus)).view(np.uint64)
+    return kernels.ring_add(a, b, modulus)
 
 
 def minus(a: U64, b: U64, modulus: int) -> U64:

@@ -16,7 +16,7 @@ all: what ``decrypt`` returns is rounded. Constant time in secrets on the compil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import e, exp, isqrt, log2, pi
 from typing import Final
@@ -25,15 +25,16 @@ import numpy as np
 
 from trustcompute import kernels
 from trustcompute.errors import ParameterError, RemoteProtocolError
-from trustcompute.kernels.arrays import I64, U64
+from trustcompute.kernels import NOISE_BITS
+from trustcompute.kernels.arrays import I64, U8, U64
 from trustcompute.primitives import ring
-from trustcompute.primitives.ring import BITS, NOISE_BITS
+from trustcompute.primitives.ring import BITS
 from trustcompute.primitives.rng import Rng
 
 MODULUS: Final = kernels.NTT_MODULI[0]
 SEED: Final = 32
 TAIL_NATS: Final = 60  # a noise beyond what the suite allows for: e^-60 a coefficient
-STEP: Final = 64  # polynomials at a time: what is made of them stays in the second-level cache
+STEP: Final = 2**15  # coefficients at a time: what is made of them stays in the second-level cache
 MAX_POLYNOMIALS: Final = 2**20
 _HALF: Final = MODULUS // 2
 
@@ -141,10 +142,8 @@ class Ciphertext:
 
     def pack(self) -> bytes:
         """6.25 bytes a value from a secret key, 12.5 from a public key, and padding to whole polynomials."""
-        body = ring.pack(self.body).tobytes()
-        if isinstance(self.other, bytes):
-            return body + self.other
-        return body + ring.pack(self.other).tobytes()
+        other = self.other if isinstance(self.other, bytes) else ring.pack(self.other).data
+        return b"".join([ring.pack(self.body).data, other])
 
 
 def packed_size(suite: Suite, count: int, *, seeded: bool) -> int:
@@ -187,32 +186,64 @@ def encrypt(key: SecretKey | PublicKey, values: I64, rng: Rng) -> Ciphertext:
     IND-CPA under ring-LWE. Raises ``ParameterError`` for a value beyond the limit.
     """
     suite = key.suite
+    _check(values, suite)
+    body = np.empty((suite.polynomials(len(values)), suite.size), dtype=np.uint64)
+    if isinstance(key, SecretKey):
+        seed = rng.bytes(SEED)
+        for rows, first in _under_secret(key, values, seed, rng):
+            body[rows] = first
+        return Ciphertext(suite, len(values), body, seed)
+    other = np.empty_like(body)
+    for rows, first, second in _under_public(key, values, rng):
+        body[rows], other[rows] = first, second
+    return Ciphertext(suite, len(values), body, other)
+
+
+def encrypt_packed(key: SecretKey | PublicKey, values: I64, rng: Rng) -> U8:
+    """The same as the bytes that ``Ciphertext.pack`` makes, uint8[packed_size], written as they are made."""
+    suite = key.suite
+    _check(values, suite)
+    seeded, unit = isinstance(key, SecretKey), suite.size * BITS // 8
+    out = np.empty(packed_size(suite, len(values), seeded=seeded), dtype=np.uint8)
+    half = suite.polynomials(len(values)) * unit
+    if isinstance(key, SecretKey):
+        seed = rng.bytes(SEED)
+        for rows, first in _under_secret(key, values, seed, rng):
+            out[rows.start * unit : rows.stop * unit] = ring.pack(first)
+        out[half:] = np.frombuffer(seed, dtype=np.uint8)
+        return out
+    for rows, first, second in _under_public(key, values, rng):
+        out[rows.start * unit : rows.stop * unit] = ring.pack(first)
+        out[half + rows.start * unit : half + rows.stop * unit] = ring.pack(second)
+    return out
+
+
+def _check(values: I64, suite: Suite) -> None:
     if values.dtype != np.int64 or values.ndim != 1:
         raise ParameterError("values must be a flat int64 array")
     if len(values) and max(int(values.max()), -int(values.min())) > suite.limit:
         raise ParameterError(f"a value is beyond ±{suite.limit}: what {suite.name} holds for a sum")
-    polynomials = suite.polynomials(len(values))
-    body = np.empty((polynomials, suite.size), dtype=np.uint64)
-    if isinstance(key, SecretKey):
-        seed = rng.bytes(SEED)
-        stream = _uniform_stream(seed)
-        for rows in _steps(polynomials):
-            masks = kernels.ntt_mul(
-                ring.uniform(stream, suite.size, len(body[rows]), MODULUS), key.transformed, MODULUS
-            )
-            fresh = _plus(kernels.ntt(masks, MODULUS, inverse=True), _noise(rng, suite, len(masks)))
-            body[rows] = _plus(fresh, _lifted(values, suite, rows))
-        return Ciphertext(suite, len(values), body, seed)
-    other = np.empty_like(body)
-    base = uniform(key.seed, suite, 1)
-    for rows in _steps(polynomials):
-        count = len(body[rows])
+
+
+def _under_secret(key: SecretKey, values: I64, seed: bytes, rng: Rng) -> Iterator[tuple[slice, U64]]:
+    """Rows of polynomials, and the bodies of these."""
+    suite, stream = key.suite, _uniform_stream(seed)
+    for rows in _steps(suite.polynomials(len(values)), suite):
+        drawn = ring.uniform(stream, suite.size, rows.stop - rows.start, MODULUS)
+        masks = kernels.ntt(kernels.ntt_mul(drawn, key.transformed, MODULUS), MODULUS, inverse=True)
+        yield rows, _sealed(masks, rng, values, suite, rows)
+
+
+def _under_public(key: PublicKey, values: I64, rng: Rng) -> Iterator[tuple[slice, U64, U64]]:
+    """Rows of polynomials, and the bodies and second polynomials of these."""
+    suite, base = key.suite, uniform(key.seed, key.suite, 1)
+    for rows in _steps(suite.polynomials(len(values)), suite):
+        count = rows.stop - rows.start
         blind = kernels.ntt(_ternary(rng, suite, count), MODULUS)
         first = kernels.ntt(kernels.ntt_mul(blind, key.transformed, MODULUS), MODULUS, inverse=True)
-        body[rows] = _plus(_plus(first, _noise(rng, suite, count)), _lifted(values, suite, rows))
+        body = _sealed(first, rng, values, suite, rows)
         second = kernels.ntt(kernels.ntt_mul(blind, base, MODULUS), MODULUS, inverse=True)
-        other[rows] = _plus(second, _noise(rng, suite, count))
-    return Ciphertext(suite, len(values), body, other)
+        yield rows, body, ring.blend(second, ring.words(rng, suite.size, count), MODULUS)
 
 
 def expand(ciphertext: Ciphertext) -> Ciphertext:
@@ -245,7 +276,7 @@ def decrypt(secret: SecretKey, ciphertext: Ciphertext) -> I64:
     if ciphertext.suite != suite:
         raise ParameterError("the ciphertext is of another suite than the key")
     other = _written(ciphertext)
-    for rows in _steps(len(values)):
+    for rows in _steps(len(values), suite):
         product = ring.product(other[rows], secret.transformed, MODULUS)
         values[rows] = _rounded(ring.minus(ciphertext.body[rows], product, MODULUS), suite)
     return values.reshape(-1)[: ciphertext.count]
@@ -268,12 +299,13 @@ def _ternary(rng: Rng, suite: Suite, polynomials: int) -> U64:
     return ring.ternary(ring.words(rng, suite.size, polynomials), MODULUS)
 
 
-def _lifted(values: I64, suite: Suite, rows: slice) -> U64:
-    """2^k·m for the polynomials of these rows, padded with zeros."""
+def _sealed(masks: U64, rng: Rng, values: I64, suite: Suite, rows: slice) -> U64:
+    """Masks, noise and 2^k·m for the polynomials of these rows, padded with zeros."""
     piece = values[rows.start * suite.size : rows.stop * suite.size]
-    lifted = np.zeros((rows.stop - rows.start) * suite.size, dtype=np.int64)
-    np.left_shift(piece, suite.shift, out=lifted[: len(piece)])
-    return ring.residues(lifted, MODULUS).reshape(-1, suite.size)
+    if len(piece) < masks.size:
+        piece = np.concatenate([piece, np.zeros(masks.size - len(piece), dtype=np.int64)])
+    drawn = ring.words(rng, suite.size, len(masks))
+    return ring.blend(masks, drawn, MODULUS, piece.reshape(masks.shape), suite.shift)
 
 
 def _rounded(residues: U64, suite: Suite) -> I64:
@@ -293,8 +325,9 @@ def _written(ciphertext: Ciphertext) -> U64:
     return other
 
 
-def _steps(polynomials: int) -> list[slice]:
-    return [slice(at, min(at + STEP, polynomials)) for at in range(0, polynomials, STEP)]
+def _steps(polynomials: int, suite: Suite) -> list[slice]:
+    step = STEP // suite.size
+    return [slice(at, min(at + step, polynomials)) for at in range(0, polynomials, step)]
 
 
 def _unpacked(data: bytes | memoryview, suite: Suite, polynomials: int) -> U64:

@@ -26,9 +26,10 @@ import numpy as np
 
 from trustcompute import kernels
 from trustcompute.errors import ParameterError, RemoteProtocolError
+from trustcompute.kernels import NOISE_BITS
 from trustcompute.kernels.arrays import I64, U8, U64
 from trustcompute.primitives import ring
-from trustcompute.primitives.ring import BITS, NOISE_BITS
+from trustcompute.primitives.ring import BITS
 from trustcompute.primitives.rlwe import TAIL_NATS, core_svp
 from trustcompute.primitives.rng import Rng
 
@@ -179,9 +180,9 @@ def encrypt(key: PublicKey, values: I64, rng: Rng) -> Ciphertext:
         hidden = kernels.ntt(ring.ternary(blind, q), q)
         message = _times(ring.residues(padded, q).reshape(count, suite.size), 1 << suite.shift, q)
         body[at] = kernels.ntt(kernels.ntt_mul(hidden, key.b[at], q), q, inverse=True)
-        body[at] = ring.plus(ring.plus(body[at], ring.noise(first, q), q), message, q)
+        body[at] = ring.plus(ring.blend(body[at], first, q), message, q)
         other[at] = kernels.ntt(kernels.ntt_mul(hidden, key.a[at], q), q, inverse=True)
-        other[at] = ring.plus(other[at], ring.noise(second, q), q)
+        other[at] = ring.blend(other[at], second, q)
     return Ciphertext(suite, body, other)
 
 
@@ -269,7 +270,7 @@ def _rounded(rows: Sequence[U64], suite: Suite) -> I64:
     behind = np.zeros(rows[0].shape, dtype=np.uint64)
     digits: list[U64] = []
     for at, q in enumerate(suite.moduli):
-        digit = ring.plus(rows[at], np.full((1, suite.size), offset % q, dtype=np.uint64), q)
+        digit = ring.plus(rows[at], np.full_like(rows[at], offset % q), q)
         for below, modulus in zip(digits, suite.moduli, strict=False):
             digit = _times(ring.minus(digit, _reduced(below, q), q), pow(modulus, -1, q), q)
         scaled = (prod(suite.moduli[:at]) << 3 * _LIMB) >> suite.shift

@@ -18,12 +18,13 @@ MAX_AMOUNT = 2**63 - 1
 
 
 class OutputForm(StrEnum):
-    """What may leave a computation. Raw rows are not a form that exists."""
+    """What may leave a computation. Raw rows are not a form that exists; labels are columns of keys that matched."""
 
     YES_NO = "yes_no"
     COUNT = "count"
     AGGREGATE = "aggregate"
     MATCHED_IDS = "matched_ids"
+    MATCHED_LABELS = "matched_labels"
     DP_RELEASE = "dp_release"
 
 

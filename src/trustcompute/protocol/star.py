@@ -55,13 +55,13 @@ Coordinator: TypeAlias = Generator[Scatter | Gather, Mapping[str, Any] | None, T
 
 
 class TooFew(ProtocolError):
-    """Fewer peers answered than the protocol needs. ``reasons``: by peer, in words."""
+    """Fewer peers answered than the protocol needs. By peer: ``reasons``, in words, and ``errors``."""
 
     code = "protocol.too_few"
 
-    def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
+    def __init__(self, message: str, reasons: Mapping[str, str], errors: Mapping[str, BaseException]) -> None:
         super().__init__(message)
-        self.reasons = dict(reasons)
+        self.reasons, self.errors = dict(reasons), dict(errors)
 
 
 class Stopped(ProtocolError):
@@ -98,6 +98,42 @@ def gather(
     if got is None:
         raise TypeError("a hub answers a Gather with a mapping")
     return got
+
+
+def in_step(parties: Mapping[str, Party[T]]) -> Coordinator[dict[str, T]]:
+    """Run an ordinary party with every peer, all of one protocol and one size: they send and wait at the same points.
+
+    What each of them returned, by peer. All peers must answer.
+    """
+    pending: dict[str, Send | Receive] = {}
+    results: dict[str, T] = {}
+
+    def advance(peer: str, answer: Message | None) -> None:
+        try:
+            pending[peer] = parties[peer].send(answer)
+        except StopIteration as stop:
+            pending.pop(peer, None)
+            results[peer] = stop.value
+
+    for peer in parties:
+        advance(peer, None)
+    while pending:
+        sends = {peer: step.message for peer, step in pending.items() if isinstance(step, Send)}
+        waits = [step for step in pending.values() if isinstance(step, Receive)]
+        if sends:
+            yield from scatter(sends)
+            for peer in sends:
+                advance(peer, None)
+            continue
+        if any(step != waits[0] for step in waits):
+            raise LocalProtocolError("parties that are run in step must wait for messages of one form")
+        peers = tuple(pending)
+        got = yield Gather(waits[0], peers, len(peers), lambda _, one: one)
+        if got is None:
+            raise TypeError("a hub answers a Gather with a mapping")
+        for peer in peers:
+            advance(peer, got[peer])
+    return results
 
 
 class Hub(Generic[T]):
@@ -187,6 +223,7 @@ class Hub(Generic[T]):
                     for peer, why in self.reasons.items()
                 ),
                 self.reasons,
+                self.errors,
             )
         return {peer: got[peer] for peer in step.peers if peer in got}
 
@@ -211,11 +248,13 @@ def _told(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StarRun(Generic[T]):
-    """result: the coordinator's; outputs: of the parties that ran to their end; reasons: why the others did not."""
+    """result: the coordinator's; outputs: of the parties that ran to their end; reasons, errors: why the others did
+    not."""
 
     result: T
     outputs: Mapping[str, Any]
     reasons: Mapping[str, str]
+    errors: Mapping[str, BaseException]
     costs: Mapping[str, Cost]
 
 
@@ -247,7 +286,7 @@ def run_star(
         for peer, party in parties.items():
             pool.submit(leg, peer, party)
         result = hub.run(coordinator)
-    return StarRun(result, outputs, dict(hub.reasons), costs)
+    return StarRun(result, outputs, dict(hub.reasons), dict(hub.errors), costs)
 
 
 def _exchange(follower: Runner[Any], turn: Turn) -> list[Any]:

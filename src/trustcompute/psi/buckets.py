@@ -15,7 +15,7 @@ buckets). Who can put keys of his choice into a table can make them crowd: he ca
 from __future__ import annotations
 
 from math import isqrt
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -85,8 +85,3 @@ def padded(digests: U8, size: int, rng: Rng) -> U8:
             " which somebody may have brought about; ask for one run"
         )
     return np.concatenate([digests, rng.array(32 * lacking).reshape(lacking, 32)]) if lacking else digests
-
-
-def found_in(mask: Any, keys: int) -> Any:
-    """Of what a run found, bool[size], that which concerns the bucket's own keys: bool[keys]."""
-    return mask[:keys]

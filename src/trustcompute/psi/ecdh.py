@@ -19,6 +19,7 @@ one job and is thrown away, so two jobs cannot be linked by their tables.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ POINT = 32  # bytes of an encoded group element
 class Params:
     """receiver_rows, sender_rows: distinct keys; answer: whether the receiver tells the sender the result.
 
+    label: bytes of the label that each of the sender's keys carries (``psi.vole`` only).
     whole: both numbers of the whole job, where this run is one of its buckets: wrong matches of all buckets add up.
     """
 
@@ -48,6 +50,7 @@ class Params:
     sender_rows: int
     answer: bool
     whole: tuple[int, int] | None = None
+    label: int = 0
 
     @property
     def width(self) -> int:
@@ -61,11 +64,13 @@ class Found:
 
     order: int64[count], those keys in an order that both sides have, where both learn which: that of the table that
     was sent, so of pseudorandom values of this run's secret.
+    labels: uint8[count, width], the other side's labels of those keys, in the order of ``mask``; where it sent any.
     """
 
     count: int
     mask: npt.NDArray[np.bool_] | None
     order: npt.NDArray[np.int64] | None = None
+    labels: U8 | None = None
 
 
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
@@ -96,16 +101,26 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     return (yield from told(order, p))
 
 
-def concluded(values: U8, table: U8, p: Params, executor: Executor | None = None) -> Party[Found]:
-    """How a receiver ends: its values looked up in the table and, where ``p.answer``, the answer sent."""
+def concluded(
+    values: U8,
+    table: U8,
+    p: Params,
+    executor: Executor | None = None,
+    opened: Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], U8] | None = None,
+) -> Party[Found]:
+    """How a receiver ends: its values looked up in the table and, where ``p.answer``, the answer sent.
+
+    opened: from its keys that match, and their rows of the table, the labels.
+    """
     matching.check_width(table, p.receiver_rows, p.sender_rows)
     where = matching.found_in_order(values, table, executor=executor)
     mask = where >= 0
     mine = np.flatnonzero(mask)
+    labels = None if opened is None else opened(mine, where[mine])
     if not p.answer:
-        return Found(len(mine), mask)
+        return Found(len(mine), mask, labels=labels)
     yield from send("matched", releases=True, bits=found_bits(where[mine], p))
-    return Found(len(mine), mask, mine[np.argsort(where[mine])])
+    return Found(len(mine), mask, mine[np.argsort(where[mine])], labels)
 
 
 def told(order: npt.NDArray[np.int64], p: Params) -> Party[Found | None]:

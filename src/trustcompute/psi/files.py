@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Operation, Params, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import buckets, operation, parties, planner
+from trustcompute.psi import buckets, operation, padding, planner
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import On, split_on
 from trustcompute.tables.keys import Mask
@@ -60,6 +59,7 @@ def intersect_files(
     protocol: planner.Protocol = "auto",
     casefold: bool = False,
     runs: int | None = None,
+    pad_to: padding.PadTo = None,
     directory: Path | str | None = None,
     executor: Executor | None = None,
     progress: Callback | None = None,
@@ -70,6 +70,7 @@ def intersect_files(
     left, right: Parquet, CSV or Arrow files; out: ends in .parquet, .csv or .arrow; columns: of the left file, all by
     default. on, protocol, casefold: as for ``intersect``.
     runs: into how many buckets to cut the job; by default, what keeps them near a million keys.
+    pad_to: as for ``intersect``.
     directory: where keys lie meanwhile, 40 bytes a row; by default below ``TMPDIR``.
     executor: runs whole buckets, both parties of each: threads, processes started with ``forkserver``, or
         ``Client.get_executor()`` of a Dask cluster whose workers see ``directory``. Each takes about 400 MB meanwhile.
@@ -86,7 +87,7 @@ def intersect_files(
         held = store(right, theirs, folder / "right", casefold=casefold, progress=progress, stop=stop)
         if len(keys) and len(held):
             keys.spec.check_matches(held.spec, ours, theirs)
-        sizes = Sizes(len(keys), len(held))
+        sizes = Sizes(*(padding.padded_rows(len(side), pad_to) for side in (keys, held)))
         op, params = _chosen(
             protocol, sizes, theirs, keys, buckets.plan_runs(sizes) if runs is None else runs
         )
@@ -114,7 +115,7 @@ def intersect_files(
         protocol=op.id,
         runs=count,
         cost=cost,
-        leakage=op.leakage(params),
+        leakage=padding.leakage(op.leakage(params), consumer=pad_to is not None, provider=pad_to is not None),
     )
 
 
@@ -134,20 +135,16 @@ class Bucket:
 
     def __call__(self, number: int) -> tuple[bytes, Cost]:
         of = buckets.runs_of(self.params)
-        sides: list[npt.NDArray[np.uint8]] = []
-        for directory, rows in ((self.left, self.sizes.consumer), (self.right, self.sizes.provider)):
-            _, digests = load_unchecked(Path(directory)).part(number, of)
-            sides.append(buckets.padded(digests, buckets.capacity(rows, of), Rng.from_os()))
-            if len(sides) == 1:
-                ours = len(digests)
+        _, ours = load_unchecked(Path(self.left)).part(number, of)
+        _, theirs = load_unchecked(Path(self.right)).part(number, of)
         op = operation.named(self.protocol)
         run = run_local(
-            parties.consumer(op.id, self.params, self.sizes, sides[0], Rng.from_os()),
-            parties.provider(op.id, self.params, self.sizes, sides[1], Rng.from_os()),
+            padding.consumer(op.id, self.params, self.sizes, ours, Rng.from_os()),
+            padding.provider(op.id, self.params, self.sizes, theirs, Rng.from_os()),
             Binding("", op.id, self.params, op.consumer, op.provider),
         )
         assert isinstance(run.consumer, Found) and run.consumer.mask is not None, "files are matched by rows"
-        return packed(buckets.found_in(run.consumer.mask, ours)), run.cost
+        return packed(run.consumer.mask), run.cost
 
 
 def packed(mask: Mask) -> bytes:

@@ -17,9 +17,10 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.psi import alignment, matching, operation, parties, planner
+from trustcompute.psi import alignment, matching, operation, padding, planner
 from trustcompute.psi.alignment import Duplicates
 from trustcompute.psi.ecdh import Found
+from trustcompute.tables import labels as label_rows
 
 On = str | Sequence[str] | Mapping[str, str]
 Rows = npt.NDArray[np.int64]
@@ -38,6 +39,7 @@ class Intersection:
     leakage:    what each side learnt beyond its own table, in words (consumer is left, provider is right).
     left_order, right_order: int64[count], the matched keys (as indexes of ``left_keys``) in an order that both sides
                 have, where both learnt which match; ``aligned`` gives rows.
+    labels:     the columns of the right side that were asked for, one row for each matched key, by ``left_keys``.
     """
 
     count: int | None
@@ -52,6 +54,7 @@ class Intersection:
     right_keys: tables.Keys | None = field(repr=False, default=None)
     left_order: Rows | None = field(repr=False, default=None)
     right_order: Rows | None = field(repr=False, default=None)
+    labels: pa.Table | None = field(repr=False, default=None)
 
     def aligned(self, side: Literal["left", "right"] = "left", *, duplicates: Duplicates = "refuse") -> Rows:
         """Positions of one side's matched rows in an order that both sides have: int64[count].
@@ -75,7 +78,7 @@ class Intersection:
     def table(
         self, how: How = "inner", *, duplicates: Duplicates = "all", ids: str | None = None
     ) -> pa.Table:
-        """Rows of the left table, in their order.
+        """Rows of the left table, in their order; with the labels of their keys, if there are any.
 
         how: ``inner``: those that match; ``difference``: those that do not, rows without a key among them;
             ``left``: all, with a column ``matched`` (bool) after the others.
@@ -87,8 +90,18 @@ class Intersection:
         rows, matched = self._chosen(how, duplicates)
         found = tables.take(self.left, rows)
         if how == "left":
-            found = found.append_column(_new("matched", found.column_names), pa.array(matched))
+            found = found.append_column(new_name("matched", found.column_names), pa.array(matched))
+        if self.labels is not None and how != "difference":
+            found = _beside(found, self._labels(rows))
         return found if ids is None else found.append_column(ids, self._ids(rows, ids, found.column_names))
+
+    def _labels(self, rows: Rows) -> pa.Table:
+        """The labels of these rows' keys, null for those that do not match."""
+        assert self.labels is not None and self.left_keys is not None and self.left_rows is not None
+        codes = self.left_keys.codes
+        at = np.full(len(self.left_keys) + 1, -1)
+        at[np.unique(codes[self.left_rows])] = np.arange(self.labels.num_rows)
+        return _take_or_null(self.labels, at[codes[rows]])
 
     def _ids(self, rows: Rows, name: str, known: Sequence[str]) -> pa.Array:
         if self.left_keys is None or self.left_order is None:
@@ -127,9 +140,7 @@ class Intersection:
         order = np.argsort(left_at, kind="stable")
         left_at, right_at = left_at[order], right_at[order]
         left, right = tables.take(self.left, left_at), _take_or_null(self.right, right_at)
-        for name, column in zip(right.column_names, right.columns, strict=True):
-            left = left.append_column(_new(name, left.column_names), column)
-        return left
+        return _beside(left, right)
 
     def _chosen(self, how: How, duplicates: Duplicates) -> tuple[Rows, npt.NDArray[np.bool_]]:
         """Positions of the left rows wanted, ascending, and which of them match."""
@@ -173,7 +184,14 @@ def _take_or_null(table: Any, rows: Rows) -> pa.Table:
     return found.take(pa.array(np.cumsum(there) - 1, mask=~there))
 
 
-def _new(name: str, known: Sequence[str]) -> str:
+def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    for name, column in zip(right.column_names, right.columns, strict=True):
+        left = left.append_column(new_name(name, left.column_names), column)
+    return left
+
+
+def new_name(name: str, known: Sequence[str]) -> str:
+    """A column's name, made longer where there is one of that name."""
     while name in known:
         name += "_right"
     return name
@@ -187,6 +205,8 @@ def intersect(
     output: Literal["rows", "count"] = "rows",
     reveal: Literal["left", "right", "both"] = "left",
     protocol: planner.Protocol = "auto",
+    labels: str | Sequence[str] = (),
+    pad_to: padding.PadTo = None,
     casefold: bool = False,
     executor: Executor | None = None,
 ) -> Intersection:
@@ -198,6 +218,10 @@ def intersect(
     output: ``rows`` (which rows match) or ``count`` (how many distinct keys, and not which).
     reveal: who learns it.
     protocol: ``psi.ecdh.v1``, ``psi.dh.v1`` and ``psi.vole.v1`` (rows only), or ``auto``: what ``psi.plan`` says.
+    labels: columns of the right table that the left side learns of keys that match (``psi.vole.v1``); where rows repeat
+        a key, of the first.
+    pad_to: a number of keys, or ``power-of-two``: to what both sets are filled up with keys that match nothing, so that
+        neither side learns the other's size.
     casefold: compare text without regard to case.
 
     Nulls and blanks never match. Raises ``TableError`` for tables and columns that cannot be used.
@@ -215,10 +239,22 @@ def intersect(
     if len(left_keys) and len(right_keys):  # an empty table may not know the type of its columns
         left_keys.spec.check_matches(right_keys.spec, left_on, right_on)
 
-    sizes = Sizes(len(left_keys), len(right_keys))
+    sizes = Sizes(*(padding.padded_rows(len(keys), pad_to) for keys in (left_keys, right_keys)))
     role = {"left": "consumer", "right": "provider"}.get(reveal, reveal)
-    asked = {"columns": right_on, "keys": left_keys.spec.digest, "output": output, "reveal": role}
-    if protocol == "auto":
+    asked: dict[str, Any] = {
+        "columns": right_on,
+        "keys": left_keys.spec.digest,
+        "output": output,
+        "reveal": role,
+    }
+    form: label_rows.Form = ()
+    if labels:
+        labels = [labels] if isinstance(labels, str) else list(labels)
+        form = label_rows.form_of(right, label_rows.widths_of(right, labels))
+        asked |= {"labels": labels, "label_bytes": label_rows.row_bytes(form)}
+    if protocol == "auto" and labels:
+        op = operation.named(operation.VOLE)
+    elif protocol == "auto":
         op = operation.named(
             planner.plan(sizes.consumer, sizes.provider, output=output, reveal=role).protocol
         )
@@ -226,8 +262,16 @@ def intersect(
         op = operation.named(protocol)
     params = op.check(asked, sizes)
     run = run_local(
-        parties.consumer(op.id, params, sizes, left_keys.digests, Rng.from_os(), executor=executor),
-        parties.provider(op.id, params, sizes, right_keys.digests, Rng.from_os(), executor=executor),
+        padding.consumer(op.id, params, sizes, left_keys.digests, Rng.from_os(), executor=executor),
+        padding.provider(
+            op.id,
+            params,
+            sizes,
+            right_keys.digests,
+            Rng.from_os(),
+            executor=executor,
+            labelled=(lambda: label_rows.encode(right, right_keys.first_rows, form)) if form else None,
+        ),
         Binding("", op.id, params, op.consumer, op.provider),
     )
     return Intersection(
@@ -236,13 +280,16 @@ def intersect(
         right_rows=rows_found(run.provider, right_keys),
         protocol=op.id,
         cost=run.cost,
-        leakage=op.leakage(params),
+        leakage=padding.leakage(op.leakage(params), consumer=pad_to is not None, provider=pad_to is not None),
         left=left,
         right=right,
         left_keys=left_keys,
         right_keys=right_keys,
         left_order=None if run.consumer is None else run.consumer.order,
         right_order=None if run.provider is None else run.provider.order,
+        labels=None
+        if run.consumer is None or run.consumer.labels is None
+        else label_rows.decode(run.consumer.labels, form),
     )
 
 

@@ -1,8 +1,10 @@
 """What the broker knows of intersections: parameters, bounds and leakage, by operation id.
 
 Parameters of a request: ``columns`` (the provider's key columns), ``keys`` (digest of the key specification both
-sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``provider`` or ``both``), and ``runs`` where
-the job is cut into more than one (``psi.buckets``).
+sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``provider`` or ``both``), ``runs`` where
+the job is cut into more than one (``psi.buckets``), and ``labels`` (columns of the provider's) with ``label_bytes`` (of
+all of them) where the consumer shall learn them of matched keys, and ``sketch`` where the grant limits similar runs
+(``psi.sketch``).
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
-from trustcompute.psi import buckets, ecdh, matching, vole, vole_malicious
+from trustcompute.psi import buckets, ecdh, matching, sketch, vole, vole_malicious
 
+SIZE: Final = "the number of distinct keys of the other side"
 MAX_KEY_COLUMNS: Final = 16
+MAX_LABELS: Final = 64
+MAX_LABEL_BYTES: Final = 4096  # of all labels of a key
 OUTPUTS: Final = ("rows", "count")
 REVEALS: Final = ("consumer", "provider", "both")
 ECDH, DH, VOLE, VOLE_MALICIOUS = "psi.ecdh.v1", "psi.dh.v1", vole.ID, vole_malicious.ID
@@ -31,10 +36,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming the parameter and what it may be."""
-    unknown = set(params) - {"columns", "keys", "output", "reveal", "runs"}
+    unknown = set(params) - {"columns", "keys", "output", "reveal", "runs", "labels", "label_bytes", "sketch"}
     if unknown:
         raise ParameterError(
-            f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal, runs"
+            f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal, runs,"
+            " labels, label_bytes"
         )
     columns, keys = params.get("columns"), params.get("keys")
     if not isinstance(columns, list) or not 1 <= len(columns) <= MAX_KEY_COLUMNS:
@@ -58,12 +64,34 @@ def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
             " reveal must be consumer or provider"
         )
     matching.width(sizes.consumer, sizes.provider)
-    return {"columns": columns, "keys": keys, "output": output, "reveal": reveal} | buckets.check(
-        params, sizes
-    )
+    checked = {"columns": columns, "keys": keys, "output": output, "reveal": reveal}
+    shown = {"sketch": sketch.check(params["sketch"], sizes.consumer)} if "sketch" in params else {}
+    return checked | buckets.check(params, sizes) | _labels(protocol, params, checked) | shown
+
+
+def _labels(protocol: str, params: Params, checked: Params) -> dict[str, Any]:
+    """The canonical form of ``labels`` and ``label_bytes``, left out where there are none."""
+    names, width = params.get("labels", []), params.get("label_bytes", 0)
+    if names == [] and width == 0:
+        return {}
+    if not isinstance(names, list) or not 1 <= len(names) <= MAX_LABELS:
+        raise ParameterError(f"labels must list 1 to {MAX_LABELS} columns of the dataset")
+    if not all(isinstance(name, str) and 0 < len(name) <= 256 for name in names) or len(set(names)) < len(
+        names
+    ):
+        raise ParameterError("labels must be different column names")
+    if type(width) is not int or not 1 <= width <= MAX_LABEL_BYTES:
+        raise ParameterError(f"label_bytes must be a number from 1 to {MAX_LABEL_BYTES}: see the catalogue")
+    if (protocol, checked["output"]) != (VOLE, "rows") or checked["reveal"] == "provider":
+        raise ParameterError(f"labels come with {VOLE}, output 'rows', to the consumer: ask for that")
+    if buckets.runs_of(params) != 1:
+        raise ParameterError("labels come in jobs of one run: runs must be 1")
+    return {"labels": names, "label_bytes": width}
 
 
 def output_form(params: Params) -> OutputForm:
+    if "labels" in params:
+        return OutputForm.MATCHED_LABELS
     return OutputForm.MATCHED_IDS if params["output"] == "rows" else OutputForm.COUNT
 
 
@@ -74,7 +102,13 @@ def roles(params: Params, sizes: Sizes) -> ecdh.Params:
     sizes = buckets.sizes_of_a_run(sizes, runs)
     if params["reveal"] == "provider":
         return ecdh.Params(sizes.provider, sizes.consumer, answer=False, whole=whole)
-    return ecdh.Params(sizes.consumer, sizes.provider, answer=params["reveal"] == "both", whole=whole)
+    return ecdh.Params(
+        sizes.consumer,
+        sizes.provider,
+        answer=params["reveal"] == "both",
+        whole=whole,
+        label=params.get("label_bytes", 0),
+    )
 
 
 def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
@@ -93,22 +127,22 @@ def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
 
 def leakage(params: Params) -> Leakage:
     """In words, what each side learns beyond its own table."""
-    size = "the number of distinct keys of the other side"
     what = (
         "which of its own keys the other side holds"
         if params["output"] == "rows"
         else "how many keys both sides hold"
     )
-    learns = f"{what}, and {size}"
+    learns = f"{what}, and {SIZE}"
+    labels = f"; of keys that match also {', '.join(params['labels'])}" if "labels" in params else ""
     return Leakage(
-        consumer=size if params["reveal"] == "provider" else learns,
-        provider=size if params["reveal"] == "consumer" else learns,
+        consumer=SIZE if params["reveal"] == "provider" else learns + labels,
+        provider=SIZE if params["reveal"] == "consumer" else learns,
     )
 
 
 def scope(params: Params) -> Scope:
-    """The provider's key columns."""
-    return Scope(tuple(params["columns"]))
+    """The provider's key columns, and those of its labels."""
+    return Scope((*params["columns"], *params.get("labels", [])))
 
 
 INTERSECTIONS: Final = tuple(

@@ -25,10 +25,19 @@ def consumer(
 
 
 def provider(
-    protocol: str, params: Params, sizes: Sizes, keys: U8, rng: Rng, *, executor: Executor | None = None
+    protocol: str,
+    params: Params,
+    sizes: Sizes,
+    keys: U8,
+    rng: Rng,
+    *,
+    executor: Executor | None = None,
+    labelled: Callable[[], U8] | None = None,
 ) -> Party[Found] | Party[Found | None]:
     """The answering side's party. protocol: an operation's id; params: canonical; keys: uint8[sizes.provider, 32]
-    distinct key digests."""
+    distinct key digests; labelled: gives their labels, uint8[sizes.provider, label_bytes], where they are asked for."""
+    if "labels" in params:
+        return vole.sender(keys, operation.roles(params, sizes), rng, executor, labelled)
     role = _roles(protocol, params)[0 if params["reveal"] == "provider" else 1]
     return role(keys, operation.roles(params, sizes), rng, executor)
 

@@ -7,7 +7,7 @@
                                               ◄───────   trees       sums that regrow all leaves but those of the noise
         masked      seeds, A' = A - P         ───────►   B' = B + A'·Δ
                                               ◄───────   table       H(Dec(B', y) - Δ·h(y)), truncated, sorted
-        H(Dec(C, x)), looked up in the table
+        H(Dec(C, x)), looked up in the table (and labels, opened with another output of H)
         matched     a bit per table row       ───────►   (only when both sides shall know)
 
 P is a key-value store that decodes every x to h(x), under seeds that the receiver draws once its keys are fixed. A, B
@@ -45,7 +45,7 @@ from trustcompute.primitives.parallel import ahead, map_rows
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Column
 from trustcompute.protocol.party import Party, receive, send
-from trustcompute.psi import matching
+from trustcompute.psi import labels, matching
 from trustcompute.psi.ecdh import Found, Params, concluded, told
 from trustcompute.psi.matching import U8
 
@@ -65,11 +65,17 @@ class Suite:
     store: OkvsShape
     vole: vole.Shape
     width: int
+    label: int  # bytes; 0 where the sender's keys carry none
 
     @classmethod
     def of(cls, p: Params) -> Suite:
-        store = okvs.shape(p.receiver_rows)
-        return cls(ID, store, vole.Shape.of(store.cells), p.width)
+        return cls.for_keys(ID, p.receiver_rows, p.width, p.label)
+
+    @classmethod
+    def for_keys(cls, protocol: str, count: int, width: int, label: int = 0) -> Suite:
+        """Of a protocol built on this function, for so many keys of the receiver's."""
+        store = okvs.shape(count)
+        return cls(protocol, store, vole.Shape.of(store.cells), width, label)
 
     def digest(self) -> U8:
         document = {
@@ -80,6 +86,8 @@ class Suite:
             "hash": HASH,
             "width": self.width,
         }
+        if self.label:
+            document["label"] = self.label
         return np.frombuffer(hashlib.sha256(canonical.dumps(document)).digest(), dtype=np.uint8)
 
     def noise(self) -> dict[str, Column]:
@@ -100,13 +108,22 @@ class Suite:
         """Columns of the receiver's store, masked."""
         return {"seed": Column("u1", (SEEDS,)), "difference": Column("u1", (self.store.cells, 16))}
 
+    def answered(self, rows: int) -> dict[str, Column]:
+        """Columns of the sender's values, and labels if there are any."""
+        label = {"label": Column("u1", (rows, self.label))} if self.label else {}
+        return {"value": Column("u1", (rows, self.width)), "seen": Column("u1", (DIGEST,)), **label}
+
 
 def message_bytes(p: Params) -> int:
     """Bytes of all message bodies of a run, but for an answer."""
     suite = Suite.of(p)
+    return function_bytes(suite) + sum(map(bytes_of, suite.answered(p.sender_rows).values()))
+
+
+def function_bytes(suite: Suite) -> int:
+    """Bytes of all message bodies before the sender's answer."""
     columns = [*suite.noise().values(), *suite.trees().values(), *suite.masked().values()]
-    fixed = 2 * DIGEST + 32 + TRANSFERS * 2 * 32
-    return fixed + p.sender_rows * p.width + sum(bytes_of(column) for column in columns)
+    return DIGEST + 32 + TRANSFERS * 2 * 32 + sum(bytes_of(column) for column in columns)
 
 
 def bytes_of(column: Column) -> int:
@@ -117,6 +134,51 @@ def bytes_of(column: Column) -> int:
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
     """The party that learns. keys: uint8[receiver_rows, 32], distinct digests."""
     suite = Suite.of(p)
+    values, sealing = yield from evaluated_obliviously(keys, suite, rng, executor)
+    answer = yield from receive("table", releases=True, **suite.answered(p.sender_rows))
+    table, *sent = [answer[name] for name in ("value", *(["label"] if p.label else []))]
+    check_seen(answer["seen"], sealing(), table, *sent)
+    opened = None
+    if p.label:
+        opened = lambda mine, rows: labels.sealed(values[mine, 16:], sent[0][rows])  # noqa: E731
+    return (yield from concluded(values[:, : p.width], table, p, executor, opened))
+
+
+def sender(
+    keys: U8,
+    p: Params,
+    rng: Rng,
+    executor: Executor | None = None,
+    labelled: Callable[[], U8] | None = None,
+) -> Party[Found | None]:
+    """The party that helps; it learns the result only where ``p.answer``.
+
+    keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken three times. labelled: gives
+    uint8[sender_rows, p.label], what who holds a key learns of it; wanted where there is such a width.
+    """
+    evaluate, sealing = yield from function_of_own(Suite.of(p), rng, executor)
+    values = map_rows(evaluate, keys, executor=executor, chunk=ROWS)
+    del evaluate
+    order, table = matching.in_order(values[:, : p.width])
+    label = {}
+    if p.label:
+        assert labelled is not None, "the width of a label was declared"
+        padded = map_rows(labels.sealed, values[:, 16:], labelled(), executor=executor)
+        label = {"label": np.take(padded, order, axis=0)}
+    seen = np.frombuffer(seal(sealing(), table, *label.values()), dtype=np.uint8)
+    yield from send("table", releases=True, value=table, seen=seen, **label)
+    return (yield from told(order, p))
+
+
+Sealing = Callable[[], bytes]
+"""Waits for the digest of every byte a side has seen and sent so far."""
+
+
+def evaluated_obliviously(
+    keys: U8, suite: Suite, rng: Rng, executor: Executor | None
+) -> Party[tuple[U8, Sealing]]:
+    """The receiver, as far as all protocols built on this function go: its values of ``keys``, uint8[n, 16], and 16
+    bytes more where there are labels."""
     seed, encoding, noise, compressing, secret, element = begun(keys, suite, rng, executor)
     yield from send("hello", suite=suite.digest(), point=element)
 
@@ -135,24 +197,15 @@ def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) ->
     sealing = ahead(executor, seal, element, pairs, product, choice, *trees.columns.values(), seed, store)
     del store
 
-    look_up = partial(looked_up, seed=seed, outputs=regrowing(), shape=suite.store)
-    values = map_rows(look_up, keys, executor=executor, chunk=ROWS)[:, : p.width]
-    del look_up, regrowing
-    answer = yield from receive(
-        "table", releases=True, value=Column("u1", (p.sender_rows, p.width)), seen=Column("u1", (DIGEST,))
-    )
-    table = answer["value"]
-    if not hmac.compare_digest(seal(sealing(), table), answer["seen"].tobytes()):
-        raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
-    return (yield from concluded(values, table, p, executor))
+    look_up = partial(looked_up, seed=seed, outputs=regrowing(), shape=suite.store, labelled=suite.label > 0)
+    return map_rows(look_up, keys, executor=executor, chunk=ROWS), sealing
 
 
-def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found | None]:
-    """The party that helps; it learns the result only where ``p.answer``.
-
-    keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken three times.
-    """
-    suite = Suite.of(p)
+def function_of_own(
+    suite: Suite, rng: Rng, executor: Executor | None
+) -> Party[tuple[Callable[[U8], U8], Sealing]]:
+    """The sender, as far as all protocols built on this function go: its own function of keys, uint8[m, 32] ->
+    uint8[m, 16] (and 16 bytes more where there are labels), which for a key of the receiver's gives what that has."""
     point = yield from greeted(suite)
     growing = ahead(executor, vole.grow, suite.vole, vole.roots(rng))
     delta, columns, transfer_keys, pairs = base_transfers(point, rng, executor)
@@ -171,12 +224,16 @@ def sender(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> P
     seed, difference = masked["seed"], masked["difference"]
     sealing = ahead(executor, seal, point, pairs, *noise.columns.values(), side, last, seed, difference)
     shift, shifted = vole.Correlation(delta, compressing()).shift(difference, executor=executor)
-    evaluate = partial(evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store)
-    order, table = matching.in_order(map_rows(evaluate, keys, executor=executor, chunk=ROWS)[:, : p.width])
-    del compressing, evaluate, shifted
-    seen = np.frombuffer(seal(sealing(), table), dtype=np.uint8)
-    yield from send("table", releases=True, value=table, seen=seen)
-    return (yield from told(order, p))
+    evaluate = partial(
+        evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store, labelled=suite.label > 0
+    )
+    return evaluate, sealing
+
+
+def check_seen(seen: U8, sealed: bytes, *parts: U8) -> None:
+    """Raises ``RemoteProtocolError`` where the sides did not see the same bytes."""
+    if not hmac.compare_digest(seal(sealed, *parts), seen.tobytes()):
+        raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
 
 
 Later = Callable[[], U8]  # a result that is computed meanwhile
@@ -236,23 +293,37 @@ def regrown_outputs(  # noqa: PLR0917 - as the messages have them, for an execut
     return vole.compress(shape, vole.regrow(shape, noise, sums, last, c))
 
 
-def looked_up(keys: U8, seed: U8, outputs: U8, shape: OkvsShape, mask: U8 = _NO_MASK) -> U8:
-    """H(Dec(C, x) + mask) of the receiver's keys, uint8[n, 16]. H is Davies and Meyer's, under h(x)."""
+def looked_up(  # noqa: PLR0917 - as the protocol names them
+    keys: U8, seed: U8, outputs: U8, shape: OkvsShape, mask: U8 = _NO_MASK, labelled: bool = False
+) -> U8:
+    """H(Dec(C, x) + mask) of the receiver's keys, uint8[n, 16]. H is Davies and Meyer's, under h(x).
+
+    labelled: beside it, H under another hash of x, the key of its label: uint8[n, 32].
+    """
     hashes, values = hashed(keys, seed)
     decoded = kernels.okvs_decode(hashes, outputs, okvs_key(seed), shape)
     decoded ^= mask
-    return kernels.aes128_davies_meyer(values, decoded)
+    return _outputs(hashes, values, decoded, seed if labelled else None)
 
 
 def evaluated(  # noqa: PLR0917 - as the protocol names them
-    keys: U8, seed: U8, delta: U8, shifted: U8, shape: OkvsShape, mask: U8 = _NO_MASK
+    keys: U8, seed: U8, delta: U8, shifted: U8, shape: OkvsShape, mask: U8 = _NO_MASK, labelled: bool = False
 ) -> U8:
-    """H(Dec(B', y) - Δ·h(y) + mask) of the sender's keys, uint8[n, 16]."""
+    """H(Dec(B', y) - Δ·h(y) + mask) of the sender's keys, uint8[n, 16]; labelled: as for ``looked_up``."""
     hashes, values = hashed(keys, seed)
     decoded = kernels.okvs_decode(hashes, shifted, okvs_key(seed), shape)
     decoded ^= kernels.gf128_mul(values, delta)
     decoded ^= mask
-    return kernels.aes128_davies_meyer(values, decoded)
+    return _outputs(hashes, values, decoded, seed if labelled else None)
+
+
+def _outputs(hashes: U8, values: U8, decoded: U8, labelled: U8 | None) -> U8:
+    compared = kernels.aes128_davies_meyer(values, decoded)
+    if labelled is None:
+        return compared
+    tweak = hashlib.sha256(b"trustcompute psi.vole.v1 label\n" + labelled.tobytes()).digest()[:16]
+    keys = kernels.aes128_davies_meyer(kernels.aes128_hash(tweak, hashes), decoded)
+    return np.concatenate([compared, keys], axis=1)
 
 
 def okvs_key(seed: U8) -> bytes:

@@ -83,7 +83,7 @@ class Suite(vole_psi.Suite):
         if p.answer:
             raise LocalProtocolError(f"{ID} has no answer: whoever receives could lie")
         store = okvs.shape(p.receiver_rows)
-        return cls(ID, store, vole.Shape.of(store.cells + 1), WIDTH, p.sender_rows)
+        return cls(ID, store, vole.Shape.of(store.cells + 1), WIDTH, 0, p.sender_rows)
 
     @property
     def choices(self) -> int:

@@ -8,7 +8,7 @@ describes a table to others. No data-frame library is imported: theirs is used i
 from __future__ import annotations
 
 from trustcompute.tables.catalogue import ColumnDescription, describe, schema_hash
-from trustcompute.tables.keys import Keys, KeySet, key_spec, keys
+from trustcompute.tables.keys import Keys, KeySet, PreparedTable, key_spec, keys, prepared
 from trustcompute.tables.source import open_table, row_count, take
 from trustcompute.tables.spec import KeyColumn, KeySpec, Kind
 from trustcompute.tables.table import Table
@@ -20,11 +20,13 @@ __all__ = [
     "KeySpec",
     "Keys",
     "Kind",
+    "PreparedTable",
     "Table",
     "describe",
     "key_spec",
     "keys",
     "open_table",
+    "prepared",
     "row_count",
     "schema_hash",
     "take",

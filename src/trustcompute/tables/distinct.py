@@ -58,6 +58,8 @@ class DigestRows:
         found = 0
         for part in range(1 << PART_BITS):
             digests, positions = _taken(self._digests, part), _taken(self._rows, part)
+            if not len(digests):  # of a table of a few rows, most parts
+                continue
             order, starts = sort_digests(digests)
             first = order[starts]
             end = found + len(first)

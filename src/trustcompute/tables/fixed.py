@@ -85,21 +85,25 @@ def column_units(column: pa.Array, bounds: Bounds, name: str) -> I64:
     """int64[rows] of a column's numbers, each within bounds. Raises ``TableError``, for missing values too."""
     if isinstance(column, pa.DictionaryArray):
         column = column.dictionary_decode()
+    if pa.types.is_decimal(column.type) and not column.null_count:
+        return _checked(_decimal_units(column, bounds, name), bounds, name)
+    return units_of(plain_numbers(column, name), bounds, name)
+
+
+def plain_numbers(column: pa.Array, name: str) -> npt.NDArray[Any]:
+    """Integers or floats of a column, none of them missing. Raises ``TableError``."""
+    if isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_decode()
     if column.null_count:
         raise TableError(
             f"rule nulls: column {name!r} has missing values: fill or leave out these rows first"
         )
-    if pa.types.is_decimal(column.type):
-        return _checked(_decimal_units(column, bounds, name), bounds, name)
-    if not (
-        pa.types.is_integer(column.type)
-        or pa.types.is_floating(column.type)
-        or pa.types.is_boolean(column.type)
-    ):
-        raise TableError(f"rule type: column {name!r} is {column.type}, which cannot be added up")
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int64())
-    return units_of(column.to_numpy(zero_copy_only=False), bounds, name)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise TableError(f"rule type: column {name!r} is {column.type}, which cannot be added up")
+    values: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values
 
 
 def units_of(values: npt.NDArray[Any], bounds: Bounds, name: str) -> I64:

@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Protocol, TypeVar
 
@@ -24,9 +24,9 @@ from trustcompute.errors import TableError
 from trustcompute.tables import parts
 from trustcompute.tables.distinct import DigestRows, group_rows
 from trustcompute.tables.normalisation import ALLOWED, UnusableValue, canonical, kind_of, plain
-from trustcompute.tables.source import opened
+from trustcompute.tables.source import open_table, opened
 from trustcompute.tables.spec import MAX_COLUMNS, VERSION, KeyColumn, KeySpec, Kind
-from trustcompute.tables.table import shown
+from trustcompute.tables.table import SCAN_ROWS, Table, shown
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -136,15 +136,55 @@ def keys(
 
     Raises ``TableError``: an unusable source, column, type or value, by name and row, never with the value.
     """
+    if isinstance(source, PreparedTable) and source.serves(on, casefold, spec):
+        return source.keys
     form, batches = digested(source, on, casefold=casefold, spec=spec, executor=executor)
     collected, rows = DigestRows(), 0
     for found, valid in batches:
         collected.append(found, rows + np.flatnonzero(valid))
         rows += len(valid)
+    if rows > SCAN_ROWS:
+        pa.default_memory_pool().release_unused()  # the batches are gone: a protocol will want their memory
     digests, codes, first_rows = collected.finish(rows)
     for array in (digests, codes, first_rows):
         array.setflags(write=False)
     return Keys(form, digests, codes, first_rows, rows, int(np.count_nonzero(codes < 0)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedTable(Table):
+    """An open table whose keys have been digested: wherever a table is taken it is one that needs not be read again.
+
+    Made by ``prepared``. ``keys`` returns its keys where they are those asked for, and digests anew where not.
+    """
+
+    on: tuple[str, ...]
+    keys: Keys = field(repr=False)
+
+    def serves(
+        self, on: str | Sequence[str], casefold: bool | str | Collection[str], spec: KeySpec | None
+    ) -> bool:
+        """Whether ``keys`` of these arguments would be the keys that are here."""
+        if tuple(_key_names(on)) != self.on or (spec is not None and casefold is not False):
+            return False
+        return (spec or key_spec(self, self.on, casefold=casefold)).digest == self.keys.spec.digest
+
+
+def prepared(
+    source: object,
+    on: str | Sequence[str],
+    *,
+    casefold: bool | str | Collection[str] = False,
+    executor: Executor | None = None,
+) -> PreparedTable:
+    """A table with its keys digested once, for several intersections or before the other side is there.
+
+    Arguments and errors as for ``keys``. The table must not change afterwards: results are positions of its rows.
+    """
+    table = open_table(source)  # a stream can be read once only
+    found = keys(table, on, casefold=casefold, executor=executor)
+    parts = {each.name: getattr(table, each.name) for each in fields(Table)}
+    return PreparedTable(**parts, on=tuple(_key_names(on)), keys=found)
 
 
 def digested(
@@ -188,14 +228,14 @@ def _key_names(on: str | Sequence[str]) -> list[str]:
 def _spec(schema: pa.Schema, casefold: bool | str | Collection[str]) -> KeySpec:
     """The spec of a key with these columns."""
     kinds: dict[str, Kind] = {}
-    for field in schema:
-        kind = kind_of(field.type)
+    for column in schema:
+        kind = kind_of(column.type)
         if kind is None:
-            type_ = shown(str(field.type))
+            type_ = shown(str(column.type))
             raise TableError(
-                f"column {shown(field.name)} of type {type_} cannot be a key; allowed are {ALLOWED}"
+                f"column {shown(column.name)} of type {type_} cannot be a key; allowed are {ALLOWED}"
             )
-        kinds[field.name] = kind
+        kinds[column.name] = kind
     folded = _folded(kinds, casefold)
     return KeySpec(VERSION, tuple(KeyColumn(kind, name in folded) for name, kind in kinds.items()))
 

@@ -55,6 +55,14 @@ class Questions:
             parts.append(cells.inputs(self.elements, cells.ELEMENTS))
         return np.ascontiguousarray(np.stack(parts, axis=1).reshape(-1, 33))
 
+    def padded(self, count: int, rng: Rng) -> Questions:
+        """With random ones behind, to ``count``: they look like any other."""
+        more = max(0, count - len(self))
+        subjects = np.concatenate([self.subjects, rng.array(32 * more).reshape(-1, 32)])
+        if self.elements is None:
+            return Questions(subjects)
+        return Questions(subjects, np.concatenate([self.elements, rng.array(32 * more).reshape(-1, 32)]))
+
     def digest(self) -> bytes:
         """32 bytes that change with what is asked."""
         return hashlib.sha256(b"trustcompute questions 1\n" + self.inputs().tobytes()).digest()
@@ -181,6 +189,12 @@ class Shown:
         leaf = merkle.leaf_hash(self.column.tobytes())
         steps = [step.tobytes() for step in self.path]
         merkle.verify_inclusion(leaf, self.number, promised.columns, steps, bytes.fromhex(promised.root))
+
+
+def in_tree(tree: merkle.Tree, number: int, column: U8) -> Shown:
+    """A column of whoever holds the tree over all of them."""
+    steps = b"".join(tree.inclusion_proof(number))
+    return Shown(Place.COLUMN, number, column, np.frombuffer(steps, dtype=np.uint8).reshape(-1, 32))
 
 
 def opened(token: str, said: Descriptor, found: Evaluated, index: int, shown: Shown) -> VerifiedAnswer:

@@ -89,29 +89,34 @@ def columns_for(records: int) -> int:
     return min(lwe.MAX_COLUMNS, max(MIN_COLUMNS, 1 << bits))
 
 
-def in_buckets(found: U8, plain: U8, digests: U8, salt: bytes, columns: int) -> Columns:
-    """Lay cells out by the public hash of their keys. found: roots; plain: uint8[n, 8]; digests: uint8[n, 32]."""
-    return _laid(
-        Place.BUCKET,
-        found,
-        plain,
-        bucket_of(digests, salt, columns),
-        columns=columns,
-        slack=0,
-        splitters=None,
-    )
+def in_buckets(found: U8, plain: U8, where: U32, *, epochs: U32, capacity: int = 0) -> Columns:
+    """Lay cells out by the buckets of their keys. found: roots; plain: uint8[n, 8]; where: uint32[n]; epochs: of each
+    bucket; capacity: cells of a bucket, at least."""
+    return _laid(Place.BUCKET, found, plain, where, capacity=max(capacity, _most(where)), epochs=epochs)
 
 
-def in_columns(found: U8, plain: U8, columns: int) -> Columns:
-    """Lay cells out by ranges of their tags, equally full."""
-    ordered = np.sort(cells.tags(found))
+def in_columns(found: U8, plain: U8, splitters: U64, *, epochs: U32, capacity: int) -> Columns:
+    """Lay cells out by ranges of their tags. epochs: of each column; capacity: cells of a column, as many as the
+    fullest has or more."""
+    where = column_of(cells.tags(found), splitters)
+    return _laid(Place.COLUMN, found, plain, where, capacity=capacity, epochs=epochs, splitters=splitters)
+
+
+def splitters_for(tags: U64, columns: int) -> tuple[U64, int]:
+    """(splitters, capacity): columns equally full, with room for more."""
+    ordered = np.sort(tags)
     starts = (np.arange(columns, dtype=np.int64) * len(ordered)) // columns
     splitters = np.zeros(columns, dtype=np.uint64)
     if len(ordered):
         splitters = ordered[starts]
         splitters[0] = 0
-    where = column_of(cells.tags(found), splitters)
-    return _laid(Place.COLUMN, found, plain, where, columns=columns, slack=SLACK, splitters=splitters)
+    most = _most(column_of(ordered, splitters))
+    return splitters, max(1, most + math.ceil(SLACK * most))
+
+
+def _most(where: U32) -> int:
+    """Cells of the fullest column, at least one."""
+    return max(1, int(np.bincount(where).max())) if len(where) else 1
 
 
 def column_of(tags: U64, splitters: U64) -> U32:
@@ -125,24 +130,31 @@ def last_tags(splitters: U64) -> U64:
 
 
 def _laid(
-    place: Place, found: U8, plain: U8, where: U32, *, columns: int, slack: float, splitters: U64 | None
+    place: Place,
+    found: U8,
+    plain: U8,
+    where: U32,
+    *,
+    capacity: int,
+    epochs: U32,
+    splitters: U64 | None = None,
 ) -> Columns:
+    columns = len(epochs)
     counts = np.bincount(where, minlength=columns)
-    most = int(counts.max()) if len(where) else 0
-    shape = Shape(columns, max(1, most + math.ceil(slack * most)))
+    shape = Shape(columns, capacity)
     tags = cells.tags(found)
     order = np.lexsort((tags, where))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     sorted_where = where[order]
     slot = np.arange(len(order)) - starts[sorted_where]
     data = np.zeros((columns, shape.length), dtype=np.uint8)
+    data[:, 0:4] = epochs.astype(">u4").view(np.uint8).reshape(-1, 4)
     data[:, 4:8] = np.arange(columns, dtype=">u4").view(np.uint8).reshape(-1, 4)
     if splitters is not None:
         data[:, 8:16] = splitters.astype(">u8").view(np.uint8).reshape(-1, 8)
         data[:, 16:24] = last_tags(splitters).astype(">u8").view(np.uint8).reshape(-1, 8)
     body = data[:, HEADER:].reshape(columns, shape.capacity, CELL)
-    epochs = np.zeros(len(found), dtype=np.uint32)
-    sealed = plain ^ cells.masks(found, place, where, epochs)
+    sealed = plain ^ cells.masks(found, place, where, epochs[where])
     body[sorted_where, slot, :8] = found[order, :8]
     body[sorted_where, slot, 8:] = sealed[order]
     return Columns(place, shape, data, splitters)
@@ -151,6 +163,14 @@ def _laid(
 def leaves(data: U8) -> bytes:
     """The leaf hashes of columns, one after the other."""
     return b"".join(merkle.leaf_hash(column.tobytes()) for column in data)
+
+
+def leaves_after(before: bytes, data: U8, old: U8) -> bytes:
+    """Leaf hashes of changed columns; of those that are as before they are taken over. data, old: uint8[m, length]."""
+    found = np.frombuffer(before, dtype=np.uint8).reshape(-1, 32).copy()
+    for number in np.flatnonzero((data != old).any(axis=1)):
+        found[number] = np.frombuffer(merkle.leaf_hash(data[number].tobytes()), dtype=np.uint8)
+    return found.tobytes()
 
 
 def tree(data: U8) -> merkle.Tree:

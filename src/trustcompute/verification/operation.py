@@ -2,7 +2,8 @@
 
 Parameters of a request: ``predicate`` (its canonical text, which a grant may bound), ``columns`` (the key's and those
 the predicate looks at, which a grant may bound), ``table`` (the id of the descriptor it relies on), ``shape``
-(columns and their capacity, as the descriptor says), and for ``private`` ``fetch`` (whether the hint is sent too).
+(columns and their capacity, as the descriptor says), and ``fetch``: for ``private`` whether the hint is sent too, for
+``download`` whether the table is.
 What is charged is declared: calls, questions, bytes.
 """
 
@@ -22,8 +23,11 @@ from trustcompute.verification.predicate import parse
 
 BUCKET: Final = "verify.bucket.v1"
 PRIVATE: Final = "verify.private.v1"
-MAX_QUESTIONS: Final = {BUCKET: 2**14, PRIVATE: 2**10}
+DOWNLOAD: Final = "verify.download.v1"
+MAX_QUESTIONS: Final = {BUCKET: 2**14, PRIVATE: 2**10, DOWNLOAD: 2**16}
 """Of one request: at 10⁷ records 60 MB of buckets, or 270 MB of queries."""
+MAX_TABLE: Final = 2**31
+"""Bytes of a masked table that is sent: it is one message, which lies in memory."""
 MAX_CAPACITY: Final = 2**16
 MAX_COLUMNS: Final = 24
 
@@ -39,12 +43,12 @@ def parameters(protocol: str, said: Descriptor, table: str, *, fetch: bool = Fal
         "table": table,
         "shape": [layout.columns, layout.capacity],
     }
-    return found | ({"fetch": fetch} if protocol == PRIVATE else {})
+    return found if protocol == BUCKET else found | {"fetch": fetch}
 
 
 def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming the parameter and what it may be."""
-    names = {"predicate", "columns", "table", "shape", *(("fetch",) if protocol == PRIVATE else ())}
+    names = {"predicate", "columns", "table", "shape"} | (set() if protocol == BUCKET else {"fetch"})
     unknown = set(params) - names
     if unknown:
         raise ParameterError(
@@ -76,6 +80,8 @@ def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
         return found
     if not isinstance(params.get("fetch", False), bool):
         raise ParameterError("fetch must be true or false")
+    if protocol == DOWNLOAD and _table_bytes(Shape(*params["shape"])) > MAX_TABLE:
+        raise ParameterError(f"a table of more than {MAX_TABLE} bytes is not sent: ask in private mode")
     return found | {"fetch": params.get("fetch", False)}
 
 
@@ -90,6 +96,10 @@ def _shape_fits(shape: object) -> bool:
     )
 
 
+def _table_bytes(shape: Shape) -> int:
+    return shape.columns * shape.length
+
+
 def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
     """One call, a row a question, and the bytes of all message bodies."""
     shape, asked = Shape(*params["shape"]), sizes.consumer
@@ -97,6 +107,8 @@ def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
     total = 64 * evaluations + 64 * answer.groups(evaluations) + 64
     if protocol == BUCKET:
         total += asked * (4 + shape.length + 32 * shape.depth)
+    elif protocol == DOWNLOAD:
+        total += _table_bytes(shape) if params["fetch"] else 0
     else:
         total += 4 * asked * (shape.columns + shape.length)
         if params["fetch"]:
@@ -107,10 +119,13 @@ def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
 def leakage(protocol: str, params: Params) -> Leakage:
     """In words, what each side learns beyond its own input."""
     what = "of each key asked about one code (match, mismatch, no record), and how many records there are"
+    if protocol == DOWNLOAD:
+        what += "; it holds all masked cells, so whoever gets hold of the holder's key too can try every key"
     hidden = {
         BUCKET: "how many keys are asked about, which predicate, and for each key a bucket of its own records"
         " that hides it",
         PRIVATE: "how many keys are asked about, and which predicate",
+        DOWNLOAD: "how many keys are asked about, and which predicate",
     }
     return Leakage(consumer=what, provider=hidden[protocol])
 
@@ -125,7 +140,7 @@ OPERATIONS: Final = tuple(
         consumer="consumer",
         provider="provider",
     )
-    for protocol in (BUCKET, PRIVATE)
+    for protocol in (BUCKET, PRIVATE, DOWNLOAD)
 )
 
 

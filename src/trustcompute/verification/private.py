@@ -20,21 +20,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import islice
 
 import numpy as np
 
 from trustcompute.errors import VerificationError
-from trustcompute.kernels.arrays import U8
 from trustcompute.primitives import merkle
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.message import Column, Message
 from trustcompute.protocol.party import Party, receive, send
-from trustcompute.verification import answer, layout, pir, statement
-from trustcompute.verification.answer import Evaluated, Questions, Shown, VerifiedAnswer
+from trustcompute.verification import answer, arbiter, layout, pir, statement
+from trustcompute.verification.answer import Evaluated, Questions, VerifiedAnswer
 from trustcompute.verification.bucket import Promise
-from trustcompute.verification.cells import U32, U64, Place
+from trustcompute.verification.cells import U32, U64
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.lwe import DIMENSION
 from trustcompute.verification.pir import Prepared
@@ -95,6 +94,11 @@ def consumer(
     said, shape = promise.said, promise.said.columns.shape
     problems: list[VerificationError] = []
     blinded = answer.blind(questions, rng)
+    ready = list(islice(prepared, len(questions)))
+    seed, missing = bytes.fromhex(said.seed), len(questions) - len(ready)
+    coming = None
+    if missing == 1 and public is not None:  # computed while the holder evaluates
+        coming = pir.begin(public.hint, seed, shape.columns, rng, executor=executor)
     yield from send("asked", point=blinded.elements)
     if public is None:
         public = _public(said, (yield from _receive_public(said)), problems)
@@ -110,13 +114,13 @@ def consumer(
     except VerificationError as error:
         problems.append(error)
     numbers = np.zeros(len(questions), dtype=np.uint32)
-    ready: list[Prepared] = []
     if public is not None and found is not None:
         numbers = layout.column_of(found.tags, public.splitters)
     if public is not None:
-        seed = bytes.fromhex(said.seed)
-        more = (pir.prepare(public.hint, seed, shape.columns, rng, executor=executor) for _ in repeat(None))
-        ready = [one for one, _ in zip(chain(prepared, more), range(len(questions)), strict=False)]
+        if coming is not None:
+            ready.append(coming())
+        else:
+            ready += pir.prepare_many(public.hint, seed, shape.columns, rng, missing, executor=executor)
         asked = np.stack([pir.query(one, int(j)) for one, j in zip(ready, numbers, strict=True)])
     else:  # nothing can come of it, and uniform words look like any query
         asked = rng.array(4 * len(questions) * shape.columns).view("<u4").reshape(-1, shape.columns)
@@ -130,11 +134,12 @@ def consumer(
     if problems or public is None or found is None:
         raise problems[0]
     statement.verify(promise.id, [asked], [got["word"]], got["signature"], promise.holder)
-    for one, word in zip(asked, got["word"], strict=True):
-        check.verify(one, word)
+    with arbiter.disputable(promise.token, asked, got["word"], got["signature"]):
+        for one, word in zip(asked, got["word"], strict=True):
+            check.verify(one, word)
     columns = [pir.column_of(one, word) for one, word in zip(ready, got["word"], strict=True)]
     answers = [
-        answer.opened(promise.token, said, found, index, _shown(public, int(number), column))
+        answer.opened(promise.token, said, found, index, answer.in_tree(public.tree, int(number), column))
         for index, (number, column) in enumerate(zip(numbers, columns, strict=True))
     ]
     return Private(answers, public)
@@ -181,8 +186,3 @@ def _public(said: Descriptor, got: Message, problems: list[VerificationError]) -
     except VerificationError as error:
         problems.append(error)
         return None
-
-
-def _shown(public: Public, number: int, column: U8) -> Shown:
-    steps = b"".join(public.tree.inclusion_proof(number))
-    return Shown(Place.COLUMN, number, column, np.frombuffer(steps, dtype=np.uint8).reshape(-1, 32))

@@ -26,8 +26,10 @@ from trustcompute.primitives import merkle, oprf
 from trustcompute.primitives.oprf import Mode, SecretKey
 from trustcompute.primitives.signing import SigningKey, token_hash
 from trustcompute.verification import cells, descriptor, layout, pir
+from trustcompute.verification import evaluated as evaluations
 from trustcompute.verification.cells import U32, U64
 from trustcompute.verification.descriptor import SUITE, Descriptor, Layout
+from trustcompute.verification.evaluated import ROW
 from trustcompute.verification.lwe import DIMENSION
 from trustcompute.verification.predicate import Predicate
 from trustcompute.verification.truth import Truth
@@ -36,8 +38,6 @@ LEAST_IN_BUCKET: Final = 64
 """k: records that a bucket hides one of, at least (fewer only if the whole table has fewer)."""
 PIECE: Final = 2**16
 """Records that are evaluated, and then kept, at a time."""
-ROW: Final = 40
-"""Bytes kept of an evaluated record: its root and the plain side of its cell."""
 ATTEMPTS: Final = 8
 
 _DATA: Final = b"trustcompute verification table 1\n"
@@ -131,10 +131,11 @@ def build(
             part.unlink(missing_ok=True)
     else:
         raise ParameterError("two records keep falling on one tag: are there more than 2^40 of them?")
-    masked = _laid_out(
+    masked = laid_out(
         about, truth, key, salt, rows=rows, signer=signer, least=least_in_bucket, executor=executor
     )
     if place is not None and part is not None:
+        evaluations.keep(place, truth, rows)
         store(place, masked)
         part.unlink(missing_ok=True)
     return Table(masked, key)
@@ -172,7 +173,7 @@ def _evaluated(
     done = _kept(part, rows)
     for start in range(done, len(truth), PIECE):
         piece = slice(start, min(start + PIECE, len(truth)))
-        rows[piece] = _records(truth, piece, key, salt, executor)
+        rows[piece] = records(truth, piece, key, salt, executor)
         if part is not None:
             _append(part, start, rows[piece])
         if progress is not None:
@@ -180,7 +181,8 @@ def _evaluated(
     return rows
 
 
-def _records(truth: Truth, piece: slice, key: SecretKey, salt: bytes, executor: Executor | None) -> U8:
+def records(truth: Truth, piece: slice, key: SecretKey, salt: bytes, executor: Executor | None) -> U8:
+    """Root and plain side of some records: uint8[n, 40]."""
     found = oprf.evaluate_inputs(
         key, cells.inputs(truth.keys[piece], cells.SUBJECT), Mode.VOPRF, executor=executor
     )
@@ -218,7 +220,7 @@ def _append(part: Path, start: int, rows: U8) -> None:
         raise StoreError(f"cannot write {part}: {error.strerror}") from error
 
 
-def _laid_out(
+def laid_out(
     about: About,
     truth: Truth,
     key: SecretKey,
@@ -229,15 +231,42 @@ def _laid_out(
     least: int,
     executor: Executor | None,
 ) -> Masked:
+    """Cells in both layouts, the hint, and the descriptor, from evaluated records: uint8[n, 40]."""
     found, plain = np.ascontiguousarray(rows[:, :32]), np.ascontiguousarray(rows[:, 32:])
     number = layout.buckets_for(truth.keys, about.place, least)
-    buckets = layout.in_buckets(found, plain, truth.keys, about.place, number)
-    columns = layout.in_columns(found, plain, layout.columns_for(len(truth)))
-    assert columns.splitters is not None
-    database = np.ascontiguousarray(columns.data.T).view(np.int8)
+    where = layout.bucket_of(truth.keys, about.place, number)
+    buckets = layout.in_buckets(found, plain, where, epochs=np.zeros(number, dtype=np.uint32))
+    splitters, capacity = layout.splitters_for(cells.tags(found), layout.columns_for(len(truth)))
+    first = np.zeros(len(splitters), dtype=np.uint32)
+    columns = layout.in_columns(found, plain, splitters, epochs=first, capacity=capacity)
     seed = hashlib.sha256(b"matrix" + salt).digest()
-    hint = pir.make_hint(database, seed, executor=executor)
-    leaves = layout.leaves(columns.data)
+    hint = pir.make_hint(database_of(columns), seed, executor=executor)
+    parts = Parts(salt, seed, 0, buckets, columns, hint, layout.leaves(columns.data))
+    return signed(about, truth, key, parts, signer)
+
+
+def database_of(columns: layout.Columns) -> I8:
+    """The matrix that private questions are answered from: int8[length, m]."""
+    return np.ascontiguousarray(columns.data.T).view(np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a table is made of. leaves: of the columns; revision: how often it was changed since it was built."""
+
+    salt: bytes
+    seed: bytes
+    revision: int
+    buckets: layout.Columns = field(repr=False)
+    columns: layout.Columns = field(repr=False)
+    hint: U32 = field(repr=False)
+    leaves: bytes = field(repr=False)
+
+
+def signed(about: About, truth: Truth, key: SecretKey, parts: Parts, signer: SigningKey) -> Masked:
+    """A table with its descriptor."""
+    splitters = parts.columns.splitters
+    assert splitters is not None
     said = Descriptor(
         suite=SUITE,
         dataset=about.dataset,
@@ -248,17 +277,18 @@ def _laid_out(
         elements=None if truth.elements_spec is None else truth.elements_spec.to_json(),
         records=len(truth),
         epoch=about.epoch,
-        revision=0,
+        revision=parts.revision,
         public=oprf.public_key(key).hex(),
-        salt=salt.hex(),
+        salt=parts.salt.hex(),
         place=about.place.hex(),
-        buckets=_described(buckets, layout.leaves(buckets.data)),
-        columns=_described(columns, leaves),
-        splitters=layout.splitters_digest(columns.splitters),
-        seed=seed.hex(),
-        hint=pir.hint_digest(hint),
+        buckets=_described(parts.buckets, layout.leaves(parts.buckets.data)),
+        columns=_described(parts.columns, parts.leaves),
+        splitters=layout.splitters_digest(splitters),
+        seed=parts.seed.hex(),
+        hint=pir.hint_digest(parts.hint),
     )
-    return Masked(said, said.sign(signer), buckets.data, database, hint, columns.splitters, leaves)
+    database = database_of(parts.columns)
+    return Masked(said, said.sign(signer), parts.buckets.data, database, parts.hint, splitters, parts.leaves)
 
 
 def _described(columns: layout.Columns, leaves: bytes) -> Layout:

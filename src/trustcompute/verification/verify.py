@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,21 @@ from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.operation import Leakage, Sizes
 from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
-from trustcompute.verification import bucket, operation, private, proof, question, table, truth
+from trustcompute.verification import (
+    bucket,
+    download,
+    operation,
+    planner,
+    private,
+    proof,
+    question,
+    table,
+    truth,
+)
 from trustcompute.verification.answer import Questions, VerifiedAnswer
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.cells import Code
+from trustcompute.verification.planner import Chosen
 from trustcompute.verification.predicate import match_of, parse
 from trustcompute.verification.table import About, Table
 
@@ -56,14 +67,14 @@ def verify(
     subject: str | Sequence[str],
     match: Sequence[str] | None = None,
     rows: Any = None,
-    mode: Literal["bucket", "private"] = "private",
+    mode: Chosen = "private",
     casefold: bool = False,
     executor: Executor | None = None,
 ) -> Verification:
     """Check claims about records of ``held``, both sides in this process.
 
     predicate: what to check (``seats >= 100``), of keys; or match: columns to compare, of rows (a table of ours with
-    the subject's columns and these). subject: the holder's key columns. Raises ``InputError``.
+    the subject's columns and these). subject: the holder's key columns. mode: see ``planner``. Raises ``InputError``.
 
     >>> verify({"id": [1, 2], "seats": [90, 180]}, "seats >= 100", keys=[1, 2, 3], subject="id").codes
     ['mismatch', 'match', 'no record']
@@ -81,9 +92,10 @@ def verify(
             raise ParameterError("pass keys=, or rows= (a table with the key's columns)")
         rows = question.listed(built.descriptor, keys)
     asked = question.asked(built.descriptor, rows, executor=executor)
-    answers, cost, protocol = ask(built, asked.questions, signer, mode=mode, executor=executor)
-    params = operation.parameters(protocol, built.descriptor, built.id, fetch=True)
-    return Verification(asked.spread(answers), cost, operation.leakage(protocol, params), protocol)
+    planned = planner.plan(built.descriptor, len(asked.questions), checked=True, fetch=True, mode=mode)
+    questions = asked.questions.padded(planned.questions, rng)
+    answers, cost, protocol = ask(built, questions, signer, mode=mode, executor=executor)
+    return Verification(asked.spread(answers), cost, planned.leakage, protocol)
 
 
 def ask(
@@ -91,15 +103,14 @@ def ask(
     questions: Questions,
     signer: SigningKey,
     *,
-    mode: Literal["bucket", "private"],
+    mode: Chosen,
     executor: Executor | None = None,
 ) -> tuple[list[VerifiedAnswer], Cost, str]:
     """Run both parties over a table in this process."""
     promise = Promise(built.masked.token, built.id, built.descriptor, signer.public)
-    protocol = operation.BUCKET if mode == "bucket" else operation.PRIVATE
+    protocol = planner.OPERATIONS[mode]
     sizes = Sizes(len(questions), built.descriptor.records)
-    fetch = mode == "private"
-    params = operation.parameters(protocol, built.descriptor, built.id, fetch=fetch)
+    params = operation.parameters(protocol, built.descriptor, built.id, fetch=True)
     params = operation.named(protocol).check(params, sizes)
     binding = Binding(LOCAL_GRANT, protocol, params, "consumer", "provider")
     here, there = Rng.from_os(), Rng.from_os()
@@ -110,6 +121,13 @@ def ask(
             binding,
         )
         return run.consumer, run.cost, protocol
+    if mode == "download":
+        got = run_local(
+            download.consumer(promise, questions, None, here),
+            download.provider(built, len(questions), True, there, signer),
+            binding,
+        )
+        return got.consumer.answers, got.cost, protocol
     check = proof.issue(built.id, built.masked.database, there, signer)
     found = run_local(
         private.consumer(promise, questions, check, None, here, executor=executor),

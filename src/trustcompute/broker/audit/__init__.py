@@ -58,7 +58,11 @@ def _audit_tiles(source: Path, key: NoteKey, known: Sequence[str], processes: in
     _, signed = tiles.read_checkpoint(source, key)
     with _uncollected(), _executor(processes) as executor:
         tree = tiles.verify_tree(source, signed, executor)
-        spans = [(str(source), signed.size, start) for start in range(0, signed.size, SPAN_ENTRIES)]
+        # For this process alone a bundle at a time: what was parsed is judged while the processor has it at hand.
+        length = tiles.WIDTH if executor is None else SPAN_ENTRIES
+        spans = [
+            (str(source), start, min(start + length, signed.size)) for start in range(0, signed.size, length)
+        ]
         replay = Replay(key, tree)
         for first, found, error in _decoded(executor, spans):
             for index, fields in enumerate(found, start=first):
@@ -75,11 +79,11 @@ Decoded = tuple[int, list[Mapping[str, Any]], AuditError | None]
 
 
 def decode_span(span: tuple[str, int, int]) -> Decoded:
-    """What an executor runs: index and members of the entries of up to 16 bundles, and why the next one is none."""
-    directory, size, start = span
+    """What an executor runs: index and members of a span's entries, whole bundles, and why the next one is none."""
+    directory, start, end = span
     found: list[Mapping[str, Any]] = []
-    for first in range(start, min(start + SPAN_ENTRIES, size), tiles.WIDTH):
-        bundle = tiles.read_bundle(Path(directory), first // tiles.WIDTH, min(tiles.WIDTH, size - first))
+    for first in range(start, end, tiles.WIDTH):
+        bundle = tiles.read_bundle(Path(directory), first // tiles.WIDTH, min(tiles.WIDTH, end - first))
         for index, body in enumerate(bundle.entries, start=first):
             try:
                 found.append(log.decode(index, body).fields)

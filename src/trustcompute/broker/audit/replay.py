@@ -163,7 +163,7 @@ class Replay:
             raise EntryError(f"a field is missing or malformed ({type(error).__name__})", index) from error
 
     def _ended(self, entry: Entry) -> None:
-        self._end(entry, [entry.fields["job"]], _STATES[entry.type])
+        self._end(entry, (entry.fields["job"],), _STATES[entry.type])
 
     def _expired(self, entry: Entry) -> None:
         """Reservations that came to nothing together."""

@@ -108,6 +108,8 @@ def asset_row(asset: Asset) -> str:
         document["epoch"] = asset.epoch
     if asset.per_recipient:
         document["per_recipient"] = _limits_row(asset.per_recipient)
+    if asset.tables:
+        document["tables"] = list(asset.tables)
     return json.dumps(document)
 
 
@@ -123,6 +125,7 @@ def asset_of(name: str, text: str) -> Asset:
         id=name,
         limits=_limits(document.pop("limits")),
         per_recipient=_limits(document.pop("per_recipient", {})),
+        tables=tuple(document.pop("tables", ())),
         **document,
     )
 

@@ -27,6 +27,7 @@ from trustcompute.kernels.reference.ntt import bits_pack, bits_unpack, ntt, ntt_
 from trustcompute.kernels.reference.okvs import okvs_decode, okvs_encode
 from trustcompute.kernels.reference.pir import lwe_product, pir_answer, pir_multiply, word_product
 from trustcompute.kernels.reference.pprf import pprf_expand, pprf_puncture
+from trustcompute.kernels.reference.ring import ring_add, ring_blend, ring_ternary
 from trustcompute.kernels.reference.scalar import (
     scalar255_invert,
     scalar255_mul,
@@ -59,6 +60,9 @@ __all__ = [
     "pir_multiply",
     "pprf_expand",
     "pprf_puncture",
+    "ring_add",
+    "ring_blend",
+    "ring_ternary",
     "ristretto255_check",
     "ristretto255_from_uniform",
     "ristretto255_hash",
