@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import world as worlds
+from killing import killed_at
 from world import FLIGHTS, MATCHED
 
 from trustcompute import tables
@@ -275,53 +277,23 @@ def test_a_node_with_keys_on_disk(world, file, monkeypatch, protocol):
     world.check()
 
 
-def run_and_die(directory, deadly):
-    """In a child: a job of a file; die at the ``deadly``-th boundary of a write, as kill -9 would."""
-    count, lock = 0, threading.Lock()
-
-    def boundary():
-        nonlocal count
-        with lock:
-            count += 1
-            if count == deadly:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def wrap(kind, name):
-        real = getattr(kind, name)
-
-        def wrapped(*arguments, **options):
-            boundary()
-            result = real(*arguments, **options)
-            boundary()
-            return result
-
-        setattr(kind, name, wrapped)
-
+def begin(directory: Path) -> Callable[[], object]:
+    """A world in a child, its grant left for the test, and the job of a file."""
     made = worlds.World(directory)
     (directory / "grant").write_text(made.grant)
-    for kind, name in (
-        (Writer, "commit"),
-        (Outbox, "write"),
-        (StateStore, "_write"),
-        (StateStore, "forget"),
-        (bulk, "store"),
-        (bulk._Kept, "_write"),
-        (bulk._Kept, "forget"),
-        (bulk, "write_rows"),
-    ):
-        wrap(kind, name)
-    intersect(made, runs=2)
-    os._exit(0)
+    return lambda: intersect(made, runs=2)
 
 
-def killed_at(directory, boundary):
-    child = os.fork()
-    if child == 0:
-        try:
-            run_and_die(directory, boundary)
-        finally:
-            os._exit(1)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+WRITES = (
+    (Writer, "commit"),
+    (Outbox, "write"),
+    (StateStore, "_write"),
+    (StateStore, "forget"),
+    (bulk, "store"),
+    (bulk._Kept, "_write"),
+    (bulk._Kept, "forget"),
+    (bulk, "write_rows"),
+)
 
 
 def go_on_to_the_end(world):
@@ -346,13 +318,10 @@ def test_both_sides_killed_at_every_write_end_with_the_same_rows(tmp_path):
         directory = tmp_path / str(boundary)
         directory.mkdir()
         pq.write_table(FLIGHTS, directory / "flights.parquet")
-        if not killed_at(directory, boundary):
+        if not killed_at(boundary, partial(begin, directory), WRITES):
             assert boundary > 30
             return
-        world = worlds.World.__new__(worlds.World)
-        world.directory, world.clock, world.results = directory, worlds.FakeClock(int(worlds.time.time())), []
-        world.grant = (directory / "grant").read_text()
-        world.start()
+        world = worlds.World.reopened(directory)
         go_on_to_the_end(world)
         assert written(world) == FLIGHTS.take(MATCHED)
         assert world.types().count("job.posted") == 1

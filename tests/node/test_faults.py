@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import world as worlds
+from killing import killed_at
 from world import MATCHED, THREE_TURNS
 
 from trustcompute.broker.job import Fault, JobState
 from trustcompute.broker.outbox import Outbox
-from trustcompute.broker.writer import Writer
 from trustcompute.errors import JobForfeited, JobInterrupted, Refused, RemoteProtocolError, TrustcomputeError
 from trustcompute.node.state import StateStore
 from trustcompute.protocol.operation import Sizes
@@ -203,44 +203,11 @@ def worlds_store_error():
     return StoreError("the disk is full")
 
 
-def run_and_die(directory: Path, deadly: int) -> None:
-    """In a child: one intersection; die at the ``deadly``-th boundary of a write, as kill -9 would."""
-    count = 0
-
-    def boundary():
-        nonlocal count
-        count += 1
-        if count == deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def wrap(kind, name):
-        real = getattr(kind, name)
-
-        def wrapped(self, *arguments, **options):
-            boundary()
-            result = real(self, *arguments, **options)
-            boundary()
-            return result
-
-        setattr(kind, name, wrapped)
-
+def begin(directory: Path) -> Callable[[], object]:
+    """A world in a child, its grant left for the test, and one intersection."""
     made = worlds.World(directory)
     (directory / "grant").write_text(made.grant)
-    for kind, name in ((Writer, "commit"), (Outbox, "write"), (Outbox, "discard"), (StateStore, "_write")):
-        wrap(kind, name)
-    made.intersect(made.session(state=directory / "jobs"))
-    os._exit(0)
-
-
-def killed_at(directory: Path, boundary: int) -> bool:
-    """Whether the child died there; False when it finished first."""
-    child = os.fork()
-    if child == 0:
-        try:
-            run_and_die(directory, boundary)
-        finally:
-            os._exit(1)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    return lambda: made.intersect(made.session(state=directory / "jobs"))
 
 
 def test_both_sides_killed_at_every_write_leave_log_and_meter_in_agreement(tmp_path):
@@ -248,13 +215,10 @@ def test_both_sides_killed_at_every_write_leave_log_and_meter_in_agreement(tmp_p
     for boundary in range(1, 100):
         directory = tmp_path / str(boundary)
         directory.mkdir()
-        if not killed_at(directory, boundary):
+        if not killed_at(boundary, partial(begin, directory)):
             assert boundary > 12
             return
-        world = worlds.World.__new__(worlds.World)
-        world.directory, world.clock, world.results = directory, worlds.FakeClock(int(worlds.time.time())), []
-        world.grant = (directory / "grant").read_text()
-        world.start()
+        world = worlds.World.reopened(directory)
         resume_and_check(world)
         world.stop()
     raise AssertionError("the child never finished")

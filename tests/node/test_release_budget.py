@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import threading
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-import world as worlds
+from killing import killed_at
 from test_release import RHO, People
 
 from trustcompute import dp
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import JobState
-from trustcompute.broker.outbox import Outbox
-from trustcompute.broker.writer import Writer
 from trustcompute.dp.answer import run as really_run
 from trustcompute.errors import Refused, TrustcomputeError
-from trustcompute.node.state import StateStore
 
 pytestmark = pytest.mark.fault
 TENTH = RHO // 10
@@ -51,62 +48,27 @@ def drawn(directory: Path) -> list[list[list[int]]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def release_and_die(directory: Path, deadly: int) -> None:
-    """In a child: one release; die at the ``deadly``-th boundary of a write, as kill -9 would."""
-    count = 0
-
-    def boundary():
-        nonlocal count
-        count += 1
-        if count == deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def wrap(kind, name):
-        real = getattr(kind, name)
-
-        def wrapped(self, *arguments, **options):
-            boundary()
-            result = real(self, *arguments, **options)
-            boundary()
-            return result
-
-        setattr(kind, name, wrapped)
-
+def begin(directory: Path) -> Callable[[], object]:
+    """People in a child, their grant left for the test, and one release."""
     made = People(directory)
     (directory / "grant").write_text(made.grant)
-    for kind, name in ((Writer, "commit"), (Outbox, "write"), (Outbox, "discard"), (StateStore, "_write")):
-        wrap(kind, name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trustcompute.node.release.run", noted(directory))
-        made.count(made.session(state=directory / "jobs"))
-    os._exit(0)
 
+    def release() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("trustcompute.node.release.run", noted(directory))
+            made.count(made.session(state=directory / "jobs"))
 
-def died(directory: Path, boundary: int) -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            release_and_die(directory, boundary)
-        finally:
-            os._exit(1)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    return release
 
 
 def test_killed_at_every_write_noise_that_was_drawn_is_paid_for_and_never_drawn_again(tmp_path, monkeypatch):
     for boundary in range(1, 100):
         directory = tmp_path / str(boundary)
         directory.mkdir()
-        if not died(directory, boundary):
+        if not killed_at(boundary, partial(begin, directory)):
             assert boundary > 8
             return
-        people = People.__new__(People)
-        people.directory, people.clock, people.results = (
-            directory,
-            worlds.FakeClock(int(worlds.time.time())),
-            [],
-        )
-        people.grant = (directory / "grant").read_text()
-        people.start()
+        people = People.reopened(directory)
         monkeypatch.setattr("trustcompute.node.release.run", noted(directory))
         check_budget(people, directory)
         people.stop()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import world as worlds
+from killing import killed_at
 from world import FLIGHTS, MATCHED, PLANES
 
 from trustcompute.broker.grant import Bounds, hash_of
 from trustcompute.broker.job import JobState
-from trustcompute.broker.outbox import Outbox
-from trustcompute.broker.writer import Writer
 from trustcompute.errors import (
     Conflict,
     JobForfeited,
@@ -27,7 +26,6 @@ from trustcompute.errors import (
 from trustcompute.node import client
 from trustcompute.node import job as jobs
 from trustcompute.node import runs as node_runs
-from trustcompute.node.state import StateStore
 
 RUNS = 3
 
@@ -256,45 +254,11 @@ def test_a_job_can_be_stopped_between_runs(world, tmp_path):
     assert found.left_rows.tolist() == MATCHED
 
 
-def run_and_die(directory: Path, deadly: int) -> None:
-    """In a child: a job of several runs; die at the ``deadly``-th boundary of a write, as kill -9 would."""
-    count, lock = 0, threading.Lock()
-
-    def boundary():
-        nonlocal count
-        with lock:
-            count += 1
-            if count == deadly:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def wrap(kind, name):
-        real = getattr(kind, name)
-
-        def wrapped(self, *arguments, **options):
-            boundary()
-            result = real(self, *arguments, **options)
-            boundary()
-            return result
-
-        setattr(kind, name, wrapped)
-
+def begin(directory: Path) -> Callable[[], object]:
+    """A world in a child, its grant left for the test, and a job of several runs."""
     made = worlds.World(directory)
     (directory / "grant").write_text(made.grant)
-    for kind, name in ((Writer, "commit"), (Outbox, "write"), (Outbox, "discard"), (StateStore, "_write")):
-        wrap(kind, name)
-    made.intersect(made.session(state=directory / "jobs"), runs=2, protocol="psi.dh.v1")
-    os._exit(0)
-
-
-def killed_at(directory: Path, boundary: int) -> bool:
-    """Whether the child died there; False when it finished first."""
-    child = os.fork()
-    if child == 0:
-        try:
-            run_and_die(directory, boundary)
-        finally:
-            os._exit(1)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    return lambda: made.intersect(made.session(state=directory / "jobs"), runs=2, protocol="psi.dh.v1")
 
 
 @pytest.mark.fault
@@ -303,14 +267,11 @@ def test_both_sides_killed_at_every_write_go_on_or_say_why_not(tmp_path):
     for boundary in range(1, 120):
         directory = tmp_path / str(boundary)
         directory.mkdir()
-        if not killed_at(directory, boundary):
+        if not killed_at(boundary, partial(begin, directory)):
             assert boundary > 20
             assert outcomes["went on"] > 8
             return
-        world = worlds.World.__new__(worlds.World)
-        world.directory, world.clock, world.results = directory, worlds.FakeClock(int(worlds.time.time())), []
-        world.grant = (directory / "grant").read_text()
-        world.start()
+        world = worlds.World.reopened(directory)
         outcomes[resumed(world)] += 1
         world.stop()
     raise AssertionError("the child never finished")
