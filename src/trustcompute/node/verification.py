@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 
 MAX_EARLIER: Final = 8
+NAME: Final = 64
+"""Characters of the name of a table's directory (``table.data_digest``)."""
 
 log = logging.getLogger(__name__)
 
@@ -236,11 +238,17 @@ def _changed(
 
 def _earlier(directory: Path, dataset: str, seed: bytes, signer: SigningKey) -> list[_Kept]:
     """All tables of a dataset that are kept in a directory and that this signer signed, the latest first."""
-    kept = [place for place in directory.iterdir() if (place / "descriptor").is_file()]
+    kept = [
+        place
+        for place in directory.iterdir()
+        if len(place.name) == NAME and (place / "descriptor").is_file()  # else half kept when it was stopped
+    ]
     found = []
     for place in sorted(kept, key=lambda place: place.stat().st_mtime_ns, reverse=True):
         try:
-            descriptor.verify((place / "descriptor").read_text(encoding="ascii"), signer.public)
+            descriptor.verify(
+                (place / "descriptor").read_text(encoding="ascii", errors="replace"), signer.public
+            )
         except (
             VerificationError
         ):  # signed under an identity that this node had before: no asker would believe it

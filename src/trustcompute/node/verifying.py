@@ -174,13 +174,14 @@ def verify(
         promise.said, question.listed(promise.said, keys) if rows is None else rows, on=on, executor=executor
     )
     _check_usable(promise, check, kept)
-    public, columns = kept.public(promise), kept.columns(promise)
     begun = None if job is None else session.begun(job)
-    if begun is None:
-        fetch = (columns if mode == "download" else public) is None
-    else:  # goes on as it began; a batch is a private job of more questions
-        fetch = bool(begun["params"].get("fetch"))
+    if begun is not None:  # goes on as it began; a batch is a private job of more questions
         mode = "batch" if mode == "batch" else _BEGUN[begun["operation"]]
+    public = kept.public(promise)
+    columns = kept.columns(promise) if mode == "download" else None
+    fetch = (columns if mode == "download" else public) is None
+    if begun is not None:
+        fetch = bool(begun["params"].get("fetch"))
     chosen = planner.plan(
         promise.said, len(asked.questions), checked=check is not None, fetch=fetch, mode=mode
     )
