@@ -7,8 +7,9 @@ keys of 18 characters; half of them are shared. ``lookup`` is one key against ``
 ``intersect`` for files of any size, whose keys lie on disk; ``parquet`` is ``intersect`` from Parquet to Parquet, for
 systems that know it; ``workers`` is the same with both parties of a bucket in one worker, one or two of them;
 ``protocol`` begins and ends with digests in memory; ``labels`` brings a column of 64 bytes a key, and asks with a
-hundredth of the keys; ``sum`` is the sum of a column of the provider's (Parquet) over shared keys. A wrong result
-fails the run.
+hundredth of the keys; ``sum`` is the sum of a column of the provider's (Parquet) over shared keys; ``star`` is a
+consumer and two nodes in the provider's process, with keys of which a quarter is everywhere. A wrong result fails the
+run.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def prepare(folder: Path, task: str, rows: int) -> int:
     if task == "lookup":
         write_keys(folder / "consumer.csv", keys[rows - 1 : rows])
         return 1
+    if task == "star":
+        write_keys(folder / "second.csv", keys[rows - shared // 2 : 2 * rows - shared // 2])
+        return shared // 2
     return shared
 
 
@@ -104,6 +108,7 @@ LAYER = Layer(
         "lookup": (2**14,),
         "labels": (2**17,),
         "protocol": (2**17,),
+        "star": (2**18,),
     },
     roles=("provider", "consumer"),
     ours=trustcompute_psi.SYSTEM,

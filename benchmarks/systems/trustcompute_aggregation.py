@@ -159,8 +159,9 @@ def _paillier(job: Job) -> Call:
 def _star(job: Job) -> Call:
     from trustcompute.aggregation import Bounds, Spec, masked
     from trustcompute.aggregation.cohorts import Cohorts
-    from trustcompute.aggregation.members import Round, in_process
+    from trustcompute.aggregation.round import Round
     from trustcompute.errors import TransportError
+    from trustcompute.primitives.member import in_process
     from trustcompute.primitives.rng import Rng
     from trustcompute.protocol.party import Send
     from trustcompute.protocol.star import run_star

@@ -70,7 +70,11 @@ USED = Usage(calls=1, rows=1000)
 TURN = hashlib.sha256(ANSWER).hexdigest()
 
 
-MEASURED = {"grown": GROWN_JOBS, "latency": TIMED_JOBS}  # jobs, where rows say how full the book is
+MEASURED = {
+    "grown": GROWN_JOBS,
+    "latency": TIMED_JOBS,
+    "sweep": 1,
+}  # jobs, where rows say how full the book is
 
 
 class Bench:
@@ -224,7 +228,7 @@ def party(job: Job) -> Iterator[Call]:
         if job.task == "audit":
             calls["group"]()
         if job.task == "sweep":
-            orphan(bench)
+            orphan(bench, job.rows)
         if job.task == "grown":
             _grow(bench, job.rows)
         if job.task == "latency":
@@ -260,14 +264,12 @@ def _timed(mapped: Callable[..., Iterable[float]], bench: Bench) -> int:
     return len(took)
 
 
-def orphan(bench: Bench) -> int:
-    """Reserve a job for every token, and move the clock past their leases; returns how many."""
+def orphan(bench: Bench, count: int) -> None:
+    """Reserve so many jobs, and move the clock past their leases."""
     clock = Later()
     bench.broker._writer._clock = clock
-    work = [Reserve(each, OPERATION) for each in bench.verified() if isinstance(each, VerifiedRequest)]
-    bench.broker._writer.commit_all(work)
+    bench.broker._writer.commit_all([Reserve(each, OPERATION) for each in bench.imagined(count)])
     clock.ahead = RESERVED_LEASE + 1
-    return len(work)
 
 
 class Later:

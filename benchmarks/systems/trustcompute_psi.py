@@ -23,6 +23,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from benchmarks.system import Call, Job, System
+from benchmarks.systems import trustcompute_star
+from benchmarks.systems.rendezvous import awaited, publish
 from benchmarks.systems.version import version
 
 __all__ = ["SYSTEM", "party", "version"]
@@ -43,6 +45,7 @@ SYSTEM = System(
         "lookup": ("psi.lookup.v1",),
         "labels": ("psi.vole.v1",),
         "protocol": OPERATIONS,
+        "star": ("psi.star.v1",),
     },
 )
 DATASET = "keys"
@@ -57,6 +60,8 @@ def party(job: Job) -> Iterator[Call]:
             return
         executor = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
         side = _provider if job.role == "provider" else _consumer
+        if job.task == "star":
+            side = trustcompute_star.provider if job.role == "provider" else trustcompute_star.consumer
         if job.task == "protocol":
             side = _bare
         yield side(job, stack, executor)
@@ -91,7 +96,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         contingency="0" * 64,
         now=int(time.time()),
     )
-    _publish(job.path("grant"), broker.issue(grant))
+    publish(job.path("grant"), broker.issue(grant))
 
     def serve() -> None:
         evaluated = job.path("tables") if job.task == "lookup" else None
@@ -107,7 +112,7 @@ def _provider(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
         )
         served = stack.enter_context(Node(node, broker, [dataset], executor=executor))
         server = stack.enter_context(served.serve("127.0.0.1", job.ports[0]))
-        _publish(job.path("url"), server.url)
+        publish(job.path("url"), server.url)
 
     if job.task == "lookup":
         serve()
@@ -162,21 +167,21 @@ def _consumer(job: Job, stack: ExitStack, executor: ThreadPoolExecutor) -> Call:
     from trustcompute.node import connect
     from trustcompute.primitives.identity import Identity
 
-    grant = _await(job.path("grant"))
+    grant = awaited(job.path("grant"))
     identity = Identity.load(job.path("identity"))
     output = "count" if job.task == "cardinality" else "rows"
     file = _file(job)
 
     if job.task == "lookup":
         session = stack.enter_context(
-            connect(_await(job.path("url")), identity=identity, grant=grant, executor=executor)
+            connect(awaited(job.path("url")), identity=identity, grant=grant, executor=executor)
         )
         session.lookup(DATASET, {"id": ["none such"]}, on="id")  # receives the table
         return lambda: session.lookup(DATASET, job.input("consumer.csv"), on="id").count
 
     def intersect() -> int | None:
         table = None if job.task == "files" else tables.prepared(file, "id", executor=executor)
-        url = _await(job.path("url"))
+        url = awaited(job.path("url"))
         state = job.path("jobs") if job.task == "files" else None
         session = stack.enter_context(
             connect(url, identity=identity, grant=grant, state=state, executor=executor)
@@ -258,15 +263,3 @@ def _tell(one: object) -> None:
     """What a long run has done, on stderr, now and then."""
     if one.done == one.total or (one.phase == "match" and one.done % 8 == 0):
         print(f"{one.phase} {one.done:,} in {one.seconds:.1f} s", file=sys.stderr, flush=True)
-
-
-def _publish(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.rename(path)
-
-
-def _await(path: Path) -> str:
-    while not path.exists():
-        time.sleep(0.001)
-    return path.read_text()

@@ -7,6 +7,7 @@
     Node, Dataset            offer data to others under grants
     connect, Session         ask a node
     aggregate                sums over the datasets of several nodes
+    intersect_many           keys that the datasets of several nodes all hold
     Broker, Grant            grants, the meter, the log, statements
     Identity                 one key: signs documents, carries the TLS certificate
     CertificateAuthority     a small authority of one's own
@@ -18,7 +19,7 @@ Start at ``psi.intersect`` or at the tutorial.
 from trustcompute import aggregation, dp, errors, psi, verification
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import Grant
-from trustcompute.node import Dataset, Node, Session, aggregate, connect
+from trustcompute.node import Dataset, Node, Session, aggregate, connect, intersect_many
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 
 __version__ = "0.1.0.dev0"
@@ -36,6 +37,7 @@ __all__ = [
     "connect",
     "dp",
     "errors",
+    "intersect_many",
     "psi",
     "verification",
 ]

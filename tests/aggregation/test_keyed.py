@@ -14,12 +14,13 @@ from trustcompute import aggregation
 from trustcompute.aggregation import Bounds, Noise, Spec, keyed, seal
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import encode
-from trustcompute.aggregation.members import Round, in_process
 from trustcompute.aggregation.operation import HOLDER, NOTHING, ROLES, operation_of, parameters
 from trustcompute.aggregation.paillier import PaillierCipher
 from trustcompute.aggregation.plan import IDS, cipher_of
 from trustcompute.aggregation.rlwe import RlweCipher
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import ParameterError, Refused, RemoteProtocolError
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.star import TooFew, run_star

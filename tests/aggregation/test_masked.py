@@ -13,7 +13,7 @@ from trustcompute import aggregation
 from trustcompute.aggregation import Bounds, Spec, masked
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import in_range
-from trustcompute.aggregation.members import Round, in_process
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import (
     ParameterError,
     Refused,
@@ -21,6 +21,7 @@ from trustcompute.errors import (
     VerificationError,
 )
 from trustcompute.primitives import masks
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.party import Receive, Send

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from trustcompute import aggregation
 from trustcompute.aggregation import Bounds, Spec, masked, pieces
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.members import Round, in_process
 from trustcompute.aggregation.pieces import Masked, cut, send_all
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import RemoteProtocolError, TableError
 from trustcompute.primitives.masks import Stream
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.star import TooFew, run_star

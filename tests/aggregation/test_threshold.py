@@ -10,8 +10,9 @@ from trustcompute import aggregation
 from trustcompute.aggregation import Bounds, Noise, Spec, threshold
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import encode
-from trustcompute.aggregation.members import Round, in_process
+from trustcompute.aggregation.round import Round
 from trustcompute.errors import ParameterError, Refused, StoreError
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.star import TooFew, run_star
 from trustcompute.protocol.transcript import Binding

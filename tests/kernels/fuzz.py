@@ -252,7 +252,7 @@ def main() -> None:
     while time.monotonic() < end:
         refused += once(seed)[1]
         calls, seed = calls + 1, seed + 1
-    print(f"{calls} calls of {len(FITTING)} functions, {refused} refused; the sanitizers found nothing")
+    print(f"{calls} calls of {len(FITTING)} functions, {refused} refused, and nothing else")
 
 
 if __name__ == "__main__":

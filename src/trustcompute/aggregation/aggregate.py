@@ -15,13 +15,14 @@ from trustcompute import tables
 from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import Vector, check_source, encode, vector_of
-from trustcompute.aggregation.members import Round, in_process
 from trustcompute.aggregation.operation import NOTHING, operation_of, parameters
 from trustcompute.aggregation.plan import SCHEMES, Scheme, cipher_of, plan
 from trustcompute.aggregation.result import Aggregate
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import InputError, ParameterError
 from trustcompute.kernels.arrays import I64
+from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Leakage
 from trustcompute.protocol.party import Party

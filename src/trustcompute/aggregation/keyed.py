@@ -18,18 +18,19 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import Vector, add_noise, in_range, whole
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
-from trustcompute.aggregation.roster import SIGNATURE, array, places
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
 from trustcompute.kernels.arrays import I64, U8
+from trustcompute.primitives import member as members
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.message import AtMost, Column, Message
 from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.roster import SIGNATURE, array, places, subset
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 LEG: Final = "key holder"

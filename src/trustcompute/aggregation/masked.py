@@ -23,19 +23,29 @@ from typing import Final
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import Vector, add_noise, in_range, whole
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
 from trustcompute.aggregation.pieces import Masked, add_up, cut, send_all
-from trustcompute.aggregation.roster import (
+from trustcompute.aggregation.round import Round
+from trustcompute.aggregation.spec import Spec
+from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
+from trustcompute.kernels.arrays import I64, U8
+from trustcompute.primitives import masks, shamir
+from trustcompute.primitives import member as members
+from trustcompute.primitives.masks import TAGS, Stream
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise, agree
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import AtMost, Column, Message
+from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.roster import (
     KEY,
     SIGNATURE,
     Advert,
+    Assembly,
     Roster,
     advert_columns,
     advert_shapes,
@@ -46,16 +56,9 @@ from trustcompute.aggregation.roster import (
     places,
     roster_columns,
     roster_shapes,
+    subset,
     verified_roster,
 )
-from trustcompute.aggregation.spec import Spec
-from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
-from trustcompute.kernels.arrays import I64, U8
-from trustcompute.primitives import masks, shamir
-from trustcompute.primitives.masks import TAGS, Stream
-from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.message import AtMost, Column, Message
-from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.masked.v1"
@@ -212,7 +215,7 @@ def _advertise(about: Round, member: Member, secrets: _Secrets) -> Advert:
     return new_advert(about, member, shown)
 
 
-def _commitment(about: Round, seed: bytes) -> bytes:
+def _commitment(about: Assembly, seed: bytes) -> bytes:
     """Hiding, because a seed has 256 bits."""
     return hashlib.sha256(about.statement(b"seed", seed)).digest()
 
@@ -235,17 +238,9 @@ def _check_enough(about: Round, me: int, places: Sequence[int]) -> None:
 
 
 def _box_key(roster: Roster, own: X25519PrivateKey, sender: int, recipient: int, peer: int) -> bytes:
-    agreed = _agree(own, roster.adverts[peer]["box_key"])
+    agreed = agree(own, roster.adverts[peer]["box_key"])
     info = roster.about.statement(b"box", roster.digest, bytes([sender, recipient]))
     return HKDF(hashes.SHA512(), length=32, salt=None, info=info).derive(agreed)
-
-
-def _agree(own: X25519PrivateKey, public: bytes) -> bytes:
-    """RFC 7748 §6.1. Raises for a public key of low order."""
-    try:
-        return own.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise RemoteProtocolError("a party of the roster has a public key of low order") from error
 
 
 def _seal(roster: Roster, me: int, secrets: _Secrets, rng: Rng) -> tuple[U8, bytes]:
@@ -289,13 +284,13 @@ def _open(roster: Roster, sender: int, me: int, secrets: _Secrets, box: U8) -> b
         ) from None
 
 
-def _pair(about: Round, own: X25519PrivateKey, own_public: bytes, other: bytes) -> Stream:
+def _pair(about: Assembly, own: X25519PrivateKey, own_public: bytes, other: bytes) -> Stream:
     """The mask two parties agree on."""
     first, second = sorted([own_public, other])
-    return Stream(_agree(own, other), about.statement(b"pair", first, second))
+    return Stream(agree(own, other), about.statement(b"pair", first, second))
 
 
-def _self(about: Round, seed: bytes) -> Stream:
+def _self(about: Assembly, seed: bytes) -> Stream:
     return Stream(seed, about.statement(b"self"))
 
 
@@ -389,7 +384,7 @@ def _unmask(
     masks.apply(total, added, taken)
 
 
-def _wrong_shares(about: Round, place: int) -> VerificationError:
+def _wrong_shares(about: Assembly, place: int) -> VerificationError:
     return VerificationError(
         f"the shares of {about.parties[place]}'s secret do not fit what it had committed to: a party sent a wrong one"
     )

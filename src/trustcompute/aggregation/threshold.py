@@ -21,12 +21,21 @@ from typing import Final
 
 import numpy as np
 
-from trustcompute.aggregation import members
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import Vector, add_noise, in_range, whole
 from trustcompute.aggregation.journal import Journal
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round
-from trustcompute.aggregation.roster import (
+from trustcompute.aggregation.round import Round
+from trustcompute.aggregation.spec import Spec
+from trustcompute.errors import LocalProtocolError, Refused, RemoteProtocolError, VerificationError
+from trustcompute.kernels.arrays import I64, U8
+from trustcompute.primitives import member as members
+from trustcompute.primitives import rlwe_threshold as rlwe
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
+from trustcompute.primitives.rlwe_threshold import Ciphertext, PublicKey, Suite
+from trustcompute.primitives.rng import Rng
+from trustcompute.protocol.message import Column, Message
+from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.roster import (
     SIGNATURE,
     Roster,
     advert_columns,
@@ -39,14 +48,6 @@ from trustcompute.aggregation.roster import (
     roster_shapes,
     verified_roster,
 )
-from trustcompute.aggregation.spec import Spec
-from trustcompute.errors import LocalProtocolError, Refused, RemoteProtocolError, VerificationError
-from trustcompute.kernels.arrays import I64, U8
-from trustcompute.primitives import rlwe_threshold as rlwe
-from trustcompute.primitives.rlwe_threshold import Ciphertext, PublicKey, Suite
-from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.message import Column, Message
-from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.rlwe-threshold.v1"

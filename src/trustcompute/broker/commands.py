@@ -6,6 +6,7 @@ decision rests on in ``deciding``, what is told of grants and datasets in ``gran
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -33,6 +34,7 @@ from trustcompute.protocol.operation import Operation, Usage
 
 RESERVED_LEASE: Final = 3600  # seconds from the reservation to the first access to data
 ARMED_LEASE: Final = 86400  # seconds from there to the charge
+_NOTHING: Final = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Reserve:
         return known
 
     def _deny(self, book: Book, decision: Decision) -> Refused:
-        job = self._record(book, JobState.DENIED, (), Usage())
+        job = self._record(book, JobState.DENIED, (), _NOTHING)
         entry = book.record(
             "job.denied",
             {
@@ -389,9 +391,9 @@ def _lose(book: Book, job: JobRecord, why: Reason, fault: Fault) -> Refused:
 
 
 def _void(book: Book, job: JobRecord, state: JobState, reason: str) -> JobRecord:
-    meter.settle(job.accounts, job.reserved, Usage(), job.window, book.balances)
+    meter.settle(job.accounts, job.reserved, _NOTHING, job.window, book.balances)
     entry = book.record(f"job.{state}", {**_job_fields(job), "reason": reason})
-    return book.put_job(job.but(state=state, charged=Usage(), detail=reason, entry=entry))
+    return book.put_job(job.but(state=state, charged=_NOTHING, detail=reason, entry=entry))
 
 
 def _expire(book: Book, jobs: list[JobRecord]) -> None:
@@ -403,9 +405,11 @@ def _expire(book: Book, jobs: list[JobRecord]) -> None:
     del fields["job"], fields["request"]
     pairs = [[job.id, job.request] for job in jobs]
     entry = book.record("jobs.expired", {**fields, "jobs": pairs, "reason": "lease"})
+    held = Counter((job.accounts, job.reserved, job.window) for job in jobs)
+    for (accounts, reserved, window), count in held.items():
+        meter.settle(accounts, reserved, _NOTHING, window, book.balances, jobs=count)
     for job in jobs:
-        meter.settle(job.accounts, job.reserved, Usage(), job.window, book.balances)
-        book.put_job(job.but(state=JobState.EXPIRED, charged=Usage(), detail="lease", entry=entry))
+        book.put_job(job.but(state=JobState.EXPIRED, charged=_NOTHING, detail="lease", entry=entry))
 
 
 def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord:

@@ -32,7 +32,7 @@ _CLAIMS: Final = {
 }
 _BOUNDS: Final = {
     "content": ("columns", "predicates"),
-    "count": ("max_rows", "min_rows", "min_group"),
+    "count": ("max_rows", "min_rows", "min_group", "similar"),
     "scope": ("counterparties",),
 }
 _PLACED: Final = {name for names in _CLAIMS.values() for name in names} | {"operations"}

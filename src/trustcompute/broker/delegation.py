@@ -53,7 +53,7 @@ _SAME: Final = ("aud", "price", "split")
 _INHERITED: Final = ("scenarios", "territory", "review", "consent")
 _SETS: Final = ("purposes", "scenarios", "outputs", "territory")
 _ASSET: Final = ("id", "version", "schema_hash", "classification", "grade", "personal")
-_BOUNDS: Final = ("columns", "predicates", "max_rows", "min_rows", "min_group", "counterparties")
+_BOUNDS: Final = ("columns", "predicates", "max_rows", "min_rows", "min_group", "counterparties", "similar")
 _SPANS: Final = ("total", "per_call", "per_day")
 
 
@@ -263,6 +263,12 @@ def _beyond_bounds(child: Bounds, parent: Bounds) -> Iterator[str]:
     for name in ("min_rows", "min_group"):
         if (getattr(child, name) or 0) < (getattr(parent, name) or 0):
             yield name
+    if parent.similar is not None and (
+        child.similar is None
+        or child.similar.runs > parent.similar.runs
+        or child.similar.keys < parent.similar.keys
+    ):
+        yield "similar"
     # Unlike the other lists, an absent list of counterparties allows nobody, not everybody.
     if not set(child.counterparties or ()) <= set(parent.counterparties or ()):
         yield "counterparties"

@@ -99,6 +99,11 @@ def _operation(name: str, bounds: Bounds) -> str:
         said.append(f"with at most {bounds.max_rows:,} keys brought")
     if bounds.min_group is not None:
         said.append(f"by groups of at least {bounds.min_group:,}")
+    if bounds.similar is not None:
+        said.append(
+            f"with at most {bounds.similar.runs:,} sets that differ from an earlier one by"
+            f" {bounds.similar.keys:,} keys or fewer"
+        )
     return ", ".join(said)
 
 

@@ -156,12 +156,20 @@ class AssetClaim(Document):
     personal: bool
 
 
+class Similar(Document):
+    """Runs on sets that differ from an earlier one by ``keys`` keys or fewer, but do differ: ``runs`` at most."""
+
+    keys: Count
+    runs: Count
+
+
 class Bounds(Document):
     """Bounds on one operation's parameters.
 
     columns: those that may be named in a request; predicates: those that may be verified; max_rows, min_rows: of the
     consumer's declared rows; min_group: the least value of the parameter ``min_group``; counterparties: thumbprints
-    of those who, beside the subject, may ask for or receive a result.
+    of those who, beside the subject, may ask for or receive a result; similar: how often the consumer may come back
+    with a set like an earlier one (``node.differencing``).
     """
 
     columns: Labels | None = None
@@ -170,6 +178,7 @@ class Bounds(Document):
     min_rows: Count | None = None
     min_group: Count | None = None
     counterparties: Annotated[tuple[Thumbprint, ...], Field(strict=False, max_length=MAX_LIST)] | None = None
+    similar: Similar | None = None
 
 
 class Limit(Document):

@@ -149,15 +149,26 @@ def hold(wanted: Iterable[Place], balances: Balances) -> None:
         balances[key] = _made(Balance, (posted, pending + amount, limit))
 
 
-def settle(accounts: tuple[str, ...], reserved: Usage, charged: Usage, day: int, balances: Balances) -> None:
-    """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0)."""
+def settle(
+    accounts: tuple[str, ...],
+    reserved: Usage,
+    charged: Usage,
+    day: int,
+    balances: Balances,
+    *,
+    jobs: int = 1,
+) -> None:
+    """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0).
+
+    jobs: how many there are of the same kind, each of this usage.
+    """
     for key, amount, cost in _moves(accounts, reserved, charged, day):
         posted, pending, limit = balances.get(key, UNUSED)
-        if pending < amount:
+        if pending < amount * jobs:
             raise StoreError(
                 f"the book holds less {key.unit} in reserve for {key.account} than its open jobs: audit it"
             )
-        balances[key] = _made(Balance, (posted + cost, pending - amount, limit))
+        balances[key] = _made(Balance, (posted + cost * jobs, pending - amount * jobs, limit))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -103,6 +103,7 @@ _BOUNDS: Final[tuple[_Form, ...]] = (
     ("min_rows", _own("rows"), _FROM, str, _number),
     ("min_group", _own("group"), _FROM, str, _number),
     ("counterparties", _own("counterparty"), _ANY, _same, _same),
+    ("similar", _own("similar"), _TO, _json, _loads),
 )
 _DUTY: Final[tuple[_Form, ...]] = (
     ("price", _own("price"), _EQ, _json, _loads),

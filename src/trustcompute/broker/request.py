@@ -118,6 +118,11 @@ class VerifiedRequest:
         return self.claims.jti
 
 
+def read(token: str) -> Request:
+    """The claims of a request of one's own, unverified. Raises ``GrantError`` for what is no request."""
+    return read_claims(token, REQUEST_TYPE, Request)[0]
+
+
 def new_job() -> str:
     """A fresh job id: 128 bits in hex, ordered by time, 74 of them random (UUID version 7, RFC 9562 §5.7)."""
     stamp = time.time_ns() // 1_000_000 & (1 << 48) - 1

@@ -145,7 +145,7 @@ def intersect(
         )
         return
     if out is not None:
-        _try_to_write(table, out, ids)
+        try_to_write(table, out, ids)
     with (
         session_of(url, identity, grant, state) as session,
         working(f"intersecting with {dataset}"),
@@ -163,11 +163,24 @@ def intersect(
             scenario=scenario,
             job=job,
         )
+    show(found, table, state, out, ids=ids, as_json=as_json)
+
+
+def show(
+    found: MeteredIntersection,
+    table: Path,
+    state: Path,
+    out: Path | None,
+    *,
+    ids: str | None = None,
+    as_json: bool,
+) -> None:
+    """Write the matched rows where they are wanted, and tell what was found."""
     if out is not None and found.left_rows is None:
         err.print("nothing is written: we did not learn which rows match")
         out.unlink()
     elif out is not None:
-        _write(found.table(ids=ids), out)
+        write(found.table(ids=ids), out)
     receipt = state / f"{found.job}.receipt.json"
     if as_json:
         print_json(_document(found, receipt, out))
@@ -218,16 +231,16 @@ def _write_csv(table: pa.Table, path: Path) -> None:
 WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
 
 
-def _try_to_write(table: Path, path: Path, ids: str | None) -> None:
+def try_to_write(table: Path, path: Path, ids: str | None = None) -> None:
     """Find out before anything is spent whether the result can be written: the table, without its rows."""
     if ids is not None and ids in tables.open_table(table).names:
         raise ParameterError(f"the table has a column {ids!r} already: call --ids otherwise")
     if path.suffix not in WRITERS:
         raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {path.suffix!r}")
-    _write(tables.take(table, []), path)
+    write(tables.take(table, []), path)
 
 
-def _write(matched: pa.Table, path: Path) -> None:
+def write(matched: pa.Table, path: Path) -> None:
     """Write whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     try:

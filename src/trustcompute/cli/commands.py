@@ -12,7 +12,9 @@ from trustcompute.cli import (
     agreement,
     arbiter,
     ask,
+    cascade,
     certificate,
+    changes,
     credit,
     demo,
     dispute,
@@ -21,6 +23,7 @@ from trustcompute.cli import (
     files,
     grant,
     identity,
+    many,
     node,
     odrl,
     record,
@@ -61,6 +64,9 @@ app.command("catalog")(ask.catalog)
 app.command("quote")(ask.quote)
 app.command("explain")(explain.explain)
 app.command("intersect")(ask.intersect)
+app.command("intersect-changes")(changes.intersect_changes)
+app.command("cascade")(cascade.cascade)
+app.command("intersect-many")(many.intersect_many)
 app.command("sum")(sum_)
 app.command("cancel")(files.cancel)
 app.command("release")(release.release)

@@ -15,7 +15,7 @@ from trustcompute import verification
 from trustcompute.broker import delegation
 from trustcompute.broker import grant as grants
 from trustcompute.broker.describe import describe
-from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Right, Share
+from trustcompute.broker.grant import AssetClaim, Bounds, Grant, Limit, PricePlan, Right, Share, Similar
 from trustcompute.broker.presets import PRESETS
 from trustcompute.cli import order
 from trustcompute.cli.options import AsJson, IdentityDir
@@ -66,6 +66,10 @@ def issue(
     classification: Annotated[str, typer.Option(help="Class of the dataset.")] = "general",
     grade: Annotated[str, typer.Option(help="Grade of the dataset: general or important.")] = "general",
     personal: Annotated[bool, typer.Option(help="Whether it holds data of persons.")] = False,
+    similar: Annotated[
+        str | None,
+        typer.Option(help="KEYS:RUNS, how many runs may bring a set within so many keys of an earlier one."),
+    ] = None,
     right: Annotated[str, typer.Option(help="hold (delegates only), process or operate.")] = "process",
     depth: Annotated[int, typer.Option(help="How often it may be delegated further.")] = 0,
     days: Annotated[int, typer.Option(help="How long the grant is valid.")] = 30,
@@ -93,7 +97,9 @@ def issue(
             subject=peer_name(certificate),
             subject_key=peer_key(certificate).thumbprint,
             asset=AssetClaim.model_validate(asset),
-            operations=_operations(operation, column, predicate, max_rows),
+            operations=_operations(
+                operation, column, predicate, Bounds(max_rows=max_rows, similar=_similar(similar))
+            ),
             purposes=purpose,
             scenarios=tuple(scenario) or None,
             outputs=[_output(name) for name in output],
@@ -114,7 +120,7 @@ def issue(
 
 
 def _operations(
-    operations: list[str], columns: list[str], predicates: list[str], max_rows: int | None
+    operations: list[str], columns: list[str], predicates: list[str], bounds: Bounds
 ) -> dict[str, Bounds]:
     """Bounds of every operation. Predicates, in canonical form, are of those that check them."""
     checked = {one.id for one in VERIFICATIONS}
@@ -123,7 +129,7 @@ def _operations(
             f"--predicate goes with an --operation that checks it: {', '.join(sorted(checked))}"
         )
     named = tuple(str(verification.parse(text)) for text in predicates) or None
-    plain = Bounds(columns=tuple(columns) or None, max_rows=max_rows)
+    plain = bounds.model_copy(update={"columns": tuple(columns) or None})
     return {
         name: plain.model_copy(update={"predicates": named}) if name in checked else plain
         for name in operations
@@ -311,6 +317,15 @@ def _narrowed(above: Grant, name: str, changes: dict[str, Any]) -> Bounds:
     """An operation's bounds with what was asked for; what is wider is refused when the grant is made."""
     bounds = above.operations.get(name, Bounds()).to_document()
     return Bounds.model_validate(bounds | {key: value for key, value in changes.items() if value is not None})
+
+
+def _similar(text: str | None) -> Similar | None:
+    if text is None:
+        return None
+    keys, _, runs = text.partition(":")
+    if not keys.isdecimal() or not runs.isdecimal():
+        raise ParameterError(f"--similar takes KEYS:RUNS, as 100:3, not {text!r}")
+    return Similar(keys=int(keys), runs=int(runs))
 
 
 def _right(name: str) -> Right:

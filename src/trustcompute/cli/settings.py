@@ -19,6 +19,7 @@
     keys = ["tailnum", ["manufacturer", "model"]]
     casefold = false
     stored = "digests"               # where digests of keys are kept, for files larger than memory; optional
+    changing = "followed"            # where a table whose versions can be followed is kept; optional
     evaluated = "tables"             # where evaluated tables and their keys are kept: offers lookups; optional
 
     aggregates = ["seats"]           # columns that may be added up with those of other holders; optional
@@ -169,6 +170,7 @@ class DatasetSettings(BaseModel):
     grade: str = "general"
     personal: bool = False
     evaluated: str | None = None
+    changing: str | None = None
     aggregates: list[str] = []
     vector: str | None = None
     least_parties: int = 3
@@ -190,6 +192,7 @@ class DatasetSettings(BaseModel):
         fields = self.model_dump() | {"keys": self.keys}
         fields["source"] = None if self.source is None else folder / self.source
         fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
+        fields["changing"] = None if self.changing is None else folder / self.changing
         fields["stored"] = None if self.stored is None else folder / self.stored
         fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
         fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())

@@ -5,8 +5,10 @@ Called by your own service, a notebook or the command line.
 
 from trustcompute.node.aggregate import MeteredAggregate, aggregate
 from trustcompute.node.bulk import MeteredFileIntersection
+from trustcompute.node.cascade import MeteredCascade
 from trustcompute.node.dataset import Dataset
 from trustcompute.node.intersection import MeteredIntersection
+from trustcompute.node.many import MeteredStar, intersect_many
 from trustcompute.node.releasing import MeteredRelease
 from trustcompute.node.server import Node, ProviderResult
 from trustcompute.node.session import Session, connect
@@ -19,9 +21,11 @@ from trustcompute.node.verifying import MeteredVerification
 __all__ = [
     "Dataset",
     "MeteredAggregate",
+    "MeteredCascade",
     "MeteredFileIntersection",
     "MeteredIntersection",
     "MeteredRelease",
+    "MeteredStar",
     "MeteredStatistics",
     "MeteredSum",
     "MeteredVerification",
@@ -32,4 +36,5 @@ __all__ = [
     "Summable",
     "aggregate",
     "connect",
+    "intersect_many",
 ]

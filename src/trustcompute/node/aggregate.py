@@ -1,37 +1,35 @@
 """``aggregate`` over the datasets of several nodes, each asked under its own grant. A star of metered jobs.
 
-Every contributor's exchange is an ordinary job of the session with it, on a thread of its own, and so is the key
-holder's; a hub couples them (``protocol.star``). Its request names the specification, the session and all
+Every contributor's exchange is an ordinary job of the session with it (``legs``), and so is the key
+holder's. Its request names the specification, the session and all
 parties, so each receipt names the others.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from trustcompute.aggregation import keyed, masked, members, threshold
+from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.keyed import Roles
-from trustcompute.aggregation.members import Round
 from trustcompute.aggregation.operation import HOLDER, KEYED, NOTHING, operation_of, parameters
 from trustcompute.aggregation.plan import IDS, SCHEMES, Scheme, cipher_of
 from trustcompute.aggregation.result import Aggregate
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import MAX_SPEC, Spec
 from trustcompute.broker.receipt import Receipt
-from trustcompute.errors import ParameterError, TrustcomputeError
+from trustcompute.errors import ParameterError
 from trustcompute.kernels.arrays import I64
+from trustcompute.node.legs import Leg, Legs, by_name
 from trustcompute.primitives import canonical
-from trustcompute.protocol.operation import Operation
-from trustcompute.protocol.star import PATIENCE, Coordinator, Hub, TooFew
+from trustcompute.primitives import member as members
+from trustcompute.protocol.star import PATIENCE, Coordinator
 
 if TYPE_CHECKING:
-    from trustcompute.node.client import Computed
     from trustcompute.node.session import Session
 
 
@@ -74,24 +72,27 @@ def aggregate(
     left. Raises ``TooFew`` with everyone's reasons, the refusal or error of the one that failed where all are needed,
     ``ParameterError``.
     """
-    by_name = {one.grant.aud: one for one in sessions}
-    if len(by_name) < len(sessions):
-        twice = next(
-            one.grant.aud for one in sessions if sum(o.grant.aud == one.grant.aud for o in sessions) > 1
-        )
-        raise ParameterError(f"{twice} would contribute twice: every contributor takes part once")
-    about = Round(spec, tuple(sorted(by_name)), os.urandom(16))
+    named = by_name(sessions, "contribute")
+    about = Round(spec, tuple(named), os.urandom(16))
     if scheme in _COORDINATORS and key_holder is not None:
         raise ParameterError(f"nobody holds a key in the scheme {scheme!r}: leave key_holder out")
     plan = (
-        _together(about, by_name, scheme, matched)
+        _together(about, named, scheme, matched)
         if scheme in _COORDINATORS
-        else _under_key(about, by_name, scheme, key_holder, matched)
+        else _under_key(about, named, scheme, key_holder, matched)
     )
     if len(canonical.dumps(spec.to_document())) > MAX_SPEC:
         raise ParameterError(f"over nodes a specification has at most {MAX_SPEC:,} bytes: name fewer groups")
-    star = _Star(plan, purpose=purpose, scenario=scenario, patience=patience)
-    sums, survivors = star.run()
+    star: Legs[tuple[I64, tuple[str, ...]]] = Legs(
+        plan.legs,
+        input_digest=hashlib.sha256(about.session).digest(),
+        together=False,
+        decisive=keyed.LEG,
+        purpose=purpose,
+        scenario=scenario,
+        patience=patience,
+    )
+    sums, survivors = star.run(lambda _: plan.coordinator)
     done = {name: star.computed[name] for name in survivors if name in star.computed}
     opened = star.computed.get(keyed.LEG)
     operation = operation_of(IDS[scheme])
@@ -112,18 +113,9 @@ def aggregate(
 
 
 @dataclass(frozen=True)
-class _Leg:
-    """One peer of the star: the session with it, and what it is asked for."""
-
-    session: Session
-    operation: Operation
-    params: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class _Plan:
     about: Round
-    legs: Mapping[str, _Leg]
+    legs: Mapping[str, Leg]
     coordinator: Coordinator[tuple[I64, tuple[str, ...]]]
 
 
@@ -136,7 +128,7 @@ def _together(
     """Contributors open the sum together."""
     operation = operation_of(IDS[scheme])
     params = operation.check(parameters(about, matched=matched), NOTHING)
-    legs = {name: _Leg(session, operation, params) for name, session in sessions.items()}
+    legs = {name: Leg(session, operation, params, NOTHING) for name, session in sessions.items()}
     recognise = partial(members.recognised, next(iter(sessions.values())).authority)
     return _Plan(about, legs, _COORDINATORS[scheme](about, recognise))
 
@@ -159,59 +151,8 @@ def _under_key(
         raise ParameterError("all sessions of one aggregate must have one identity: the aggregator's")
     roles = Roles(me.name, me.key.public.x, holder.grant.aud)
     params, operation = parameters(about, roles, matched=matched), operation_of(IDS[scheme])
-    legs = {name: _Leg(session, operation, params) for name, session in sessions.items()}
+    legs = {name: Leg(session, operation, params, NOTHING) for name, session in sessions.items()}
     opening = parameters(about, roles, under=operation.id, matched=matched)
-    legs[keyed.LEG] = _Leg(holder, operation_of(HOLDER), opening)
+    legs[keyed.LEG] = Leg(holder, operation_of(HOLDER), opening, NOTHING)
     recognise = partial(members.recognised, holder.authority)
     return _Plan(about, legs, keyed.aggregator(about, roles, cipher_of(scheme, about.spec), recognise))
-
-
-class _Star:
-    """The jobs of one aggregate, each on a thread."""
-
-    def __init__(self, plan: _Plan, *, purpose: str | None, scenario: str | None, patience: float) -> None:
-        self.hub: Hub[tuple[I64, tuple[str, ...]]] = Hub(list(plan.legs), patience=patience)
-        self.computed: dict[str, Computed[None]] = {}
-        self._plan, self._purpose, self._scenario = plan, purpose, scenario
-
-    def run(self) -> tuple[I64, tuple[str, ...]]:
-        legs = self._plan.legs
-        with ThreadPoolExecutor(len(legs), thread_name_prefix="trustcompute-aggregate") as pool:
-            for name in legs:
-                pool.submit(self._drive, name)
-            try:
-                return self.hub.run(self._plan.coordinator)
-            except TooFew:
-                causes = self.hub.errors
-                decisive = keyed.LEG if keyed.LEG in causes else next(iter(causes), "")
-                if len(causes) == 1 or decisive == keyed.LEG:
-                    raise _named(decisive, causes[decisive]) from causes[decisive]
-                raise
-
-    def _drive(self, name: str) -> None:
-        leg, began = self._plan.legs[name], list[str]()
-        try:
-            self.computed[name] = leg.session.compute(
-                leg.operation,
-                leg.session.grant.asset.id,
-                leg.params,
-                NOTHING,
-                lambda params, rng: self.hub.leg(name),
-                input_digest=hashlib.sha256(self._plan.about.session).digest(),
-                purpose=self._purpose,
-                scenario=self._scenario,
-                began=began.append,
-                resumable=False,
-            )
-        except BaseException as error:
-            self.hub.failed(name, error)
-            if began:
-                with contextlib.suppress(TrustcomputeError):
-                    leg.session.cancel(began[0])
-
-
-def _named(name: str, error: BaseException) -> BaseException:
-    """The one contributor's error, its message beginning with its name."""
-    if isinstance(error, TrustcomputeError) and name not in str(error):
-        error.args = (f"{name}: {error}", *error.args[1:])
-    return error

@@ -37,6 +37,7 @@ from trustcompute.errors import (
     Refused,
     StoreError,
 )
+from trustcompute.node import differencing
 from trustcompute.node.intersection import bucket_party, key_choice, key_spec, planned
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives import canonical
@@ -172,6 +173,7 @@ def _run(asked: FileAsked, keys: StoredKeys, kept: _Kept) -> _Matched:
     }
     protocol = planned(session, sizes, params, job) if asked.protocol == "auto" else asked.protocol
     operation = named(protocol)
+    params |= differencing.of_ours(session, operation.id, asked.dataset, keys, sizes.consumer)
     try:
         runs_of_job = JobRuns(
             session,

@@ -168,9 +168,19 @@ class Client:
         """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
         self._channel.action("cancel", JobRequest(job=job).encode())
 
+    def unfinished(self) -> list[str]:
+        """Jobs of ours with this node that are kept and not finished, the oldest first."""
+        kept = self._states.unfinished()  # perhaps beside those with other nodes
+        return [job for job in kept if requests.read(self._states.load(job).request).aud == self.grant.aud]
+
     def begun(self, job: str) -> dict[str, Any]:
         """What an interrupted job of ours asked for."""
         return self._states.load(job).asked
+
+    @property
+    def identity(self) -> Identity:
+        """Who we are."""
+        return self._identity
 
     @property
     def executor(self) -> Executor | None:

@@ -13,14 +13,25 @@ from trustcompute.aggregation import operation as aggregates
 from trustcompute.dp.fixed import OPERATIONS as PLANS
 from trustcompute.dp.operation import OPERATIONS as RELEASES
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import contribution, labels, planned, release, statistics, verification
+from trustcompute.node import (
+    cascade,
+    contribution,
+    delta,
+    labels,
+    many,
+    planned,
+    release,
+    statistics,
+    verification,
+)
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.sums import HeldSums
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import Operation, Params, Sizes
 from trustcompute.protocol.party import Party
-from trustcompute.psi import buckets, lookup, padding
+from trustcompute.psi import buckets, cascading, lookup, padding, star_operation
+from trustcompute.psi import delta as delta_runs
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.intersection import MatchedRows, rows_found
 from trustcompute.psi.operation import INTERSECTIONS
@@ -176,6 +187,14 @@ COMPUTATIONS: Final = (
         for one in INTERSECTIONS
     ),
     Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
+    Computation(delta_runs.OPERATION, delta.rows, delta.provide, one_turn=True),
+    Computation(star_operation.OPERATION, many.rows, many.provide, check_asker=many.check_asker),
+    Computation(
+        cascading.OPERATION,
+        cascade.rows,
+        cascade.provide(0),
+        Cut(buckets.runs_of, cascade.provide, cascade.source),
+    ),
     Computation(SUM, _sum_rows, _sum),
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),

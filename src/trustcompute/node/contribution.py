@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from trustcompute import tables
-from trustcompute.aggregation import keyed, masked, members, operation, threshold
+from trustcompute.aggregation import keyed, masked, operation, threshold
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import Vector, column_vector, encode
-from trustcompute.aggregation.members import Round
+from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.rowsets import RowSets
 from trustcompute.aggregation.spec import Spec
 from trustcompute.aggregation.threshold import Given
@@ -22,6 +22,7 @@ from trustcompute.errors import ParameterError, Refused
 from trustcompute.kernels.arrays import I64
 from trustcompute.node import aligned
 from trustcompute.node.dataset import Contributor, Dataset, HeldDataset
+from trustcompute.primitives import member as members
 from trustcompute.primitives.identity import Identity
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes

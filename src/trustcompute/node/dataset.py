@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from trustcompute import dp, tables
 from trustcompute.aggregation.cohorts import Cohorts
-from trustcompute.aggregation.members import Member
 from trustcompute.aggregation.rowsets import RowSets
 from trustcompute.aggregation.threshold import Given
 from trustcompute.broker.grant import Grade, Limit
@@ -27,8 +27,10 @@ from trustcompute.node.aligned import Matches
 from trustcompute.node.sums import HeldSums, Summable
 from trustcompute.node.verification import Published, Tables, held_tables
 from trustcompute.primitives import canonical
+from trustcompute.primitives.member import Member
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
+from trustcompute.psi.changing import ChangingTable, kept_table
 from trustcompute.psi.padding import PadTo, padded_rows
 from trustcompute.psi.table import EvaluatedTable, evaluated
 from trustcompute.tables.stored import load, store
@@ -51,6 +53,7 @@ class Dataset:
     stored:      a directory for digests of keys, which then need not fit into memory: 40 bytes a row lie there, not
                  encrypted, and are found again at the next start if the file is the same.
     evaluated:   a directory for evaluated tables and their keys: with it ``psi.lookup.v1`` is offered.
+    changing:    a directory for a table whose versions can be followed: with it ``psi.delta.v1`` is offered.
     sums:        what may be added up over keys that both sides hold (``psi.sum.v1``); none: not offered.
     verified:    the predicates that may be verified of its records (``verify.*``).
     statistics:  what may be counted and added up by group (``verify.statistics.v1``), and by which rules.
@@ -85,6 +88,7 @@ class Dataset:
     epoch: str = ""
     per_recipient: Mapping[str, Limit] = field(default_factory=dict)
     evaluated: Path | str | None = None
+    changing: Path | str | None = None
     stored: Path | str | None = None
     unit: dp.PrivacyUnit | None = None
     verified: Published | None = None
@@ -127,9 +131,10 @@ class HeldDataset:
                 f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, takes"
                 " part in no aggregates and opens none: nobody could ask anything of it"
             )
-        if dataset.pad_to is not None and (dataset.evaluated is not None or dataset.sums is not None):
+        tells_sizes = (dataset.evaluated, dataset.sums, dataset.changing)
+        if dataset.pad_to is not None and tells_sizes != (None, None, None):
             raise ParameterError(
-                f"dataset {dataset.id!r} pads its sets, and evaluated tables and sums tell their size: leave one out"
+                f"dataset {dataset.id!r} pads its sets, and evaluated tables, sums and changes tell sizes: leave one out"
             )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
@@ -138,12 +143,14 @@ class HeldDataset:
         self.labels = labels.offered(self.table, dataset.labels)
         self.contributor: Contributor | None = None  # the node's part
         self.tabulator: Tabulator | None = None  # the node's too
+        self.member: Member | None = None  # the node, where it computes with others
         self.matches: Matches | None = None  # what finished jobs found, at a node
         self.asker = ""  # who asks, where it is held for one asker's job
         self.bounding_key = os.urandom(32)  # decides, while the node runs, which rows of a unit are left out
         self._executor = executor
         self._digested: dict[tuple[str, ...], tables.KeySet] = {}
         self._evaluated: dict[tuple[str, ...], EvaluatedTable] = {}
+        self._changing: dict[tuple[str, ...], ChangingTable] = {}
         self._lock = threading.Lock()
         self._rows = self._count()  # bounds its distinct keys, whatever the choice
         self.verification = self._verification(signer)
@@ -238,6 +245,28 @@ class HeldDataset:
                 )
             return self._evaluated[choice]
 
+    def changing(self, columns: Sequence[str]) -> ChangingTable:
+        """The versions of a key choice's table, brought up to date once. Raises ``ParameterError`` where none is
+        offered."""
+        keys, directory = self.keys(columns), self.dataset.changing
+        if directory is None:
+            raise ParameterError(f"dataset {self.dataset.id!r} is not followed: use an intersection")
+        choice = tuple(columns)
+        with self._lock:
+            if choice not in self._changing:
+                name = canonical.dumps([self.dataset.id, list(choice), keys.spec.digest]).decode()
+                self._changing[choice] = kept_table(
+                    np.asarray(keys.digests), name, Rng.from_os(), Path(directory), executor=self._executor
+                )
+            return self._changing[choice]
+
+    def _changing_entry(self, choice: Sequence[str]) -> dict[str, Any] | None:
+        if self.dataset.changing is None:
+            return None
+        table = self.changing(choice)
+        versions = [{"base": one.base, "added": one.added, "removed": one.removed} for one in table.versions]
+        return {"lineage": table.lineage, "table": table.id, "versions": versions}
+
     def describe(self, *, matched: bool = True) -> dict[str, Any]:
         """The catalogue's entry: names, kinds and counts, no values.
 
@@ -259,6 +288,7 @@ class HeldDataset:
                     "spec": keys.spec.to_json(),
                     "distinct": self.declared(choice),
                     "table": None if d.evaluated is None else self.evaluated(choice).id,
+                    "changing": self._changing_entry(choice),
                 }
                 for choice, keys in choices
             ],

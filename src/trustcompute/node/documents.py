@@ -47,14 +47,31 @@ class CatalogRequest(Document):
     grant: GrantToken
 
 
+class ChangedSince(Document):
+    """How many entries of a changing table came and left since an earlier version, ``base``."""
+
+    base: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    added: Count
+    removed: Count
+
+
+class Changing(Document):
+    """A table that is followed: which key its values are of, the version's id, and earlier ones that are kept."""
+
+    lineage: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    table: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    versions: Annotated[list[ChangedSince], Field(max_length=16)]
+
+
 class KeyChoice(Document):
-    """Columns one may match on, their key specification, how many distinct keys there are, and the id of
-    the evaluated table where lookups are offered."""
+    """Columns one may match on, their key specification, how many distinct keys there are, the id of the evaluated
+    table where lookups are offered, and its versions where runs over changes are."""
 
     columns: Annotated[list[Name], Field(min_length=1, max_length=16)]
     spec: Annotated[str, Field(max_length=8192)]
     distinct: Count
     table: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    changing: Changing | None = None
 
 
 class ColumnEntry(Document):

@@ -14,7 +14,7 @@ import numpy as np
 from trustcompute import psi, tables
 from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, RemoteProtocolError, TableError
-from trustcompute.node import labels
+from trustcompute.node import differencing, labels
 from trustcompute.node.documents import CatalogEntry, KeyChoice
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives.rng import Rng
@@ -66,6 +66,7 @@ def intersect(
     asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal, "runs": runs}
     asked |= labels.asked(entry, labelled)
     operation = named(planned(session, sizes, asked, job) if protocol == "auto" else protocol)
+    asked |= differencing.of_ours(session, operation.id, dataset, keys, sizes.consumer)
     done: Computed[Any]
     if runs == 1:
         done = session.compute(

@@ -39,12 +39,14 @@ from trustcompute.node.computation import COMPUTATIONS, UNMATCHED, Computation
 from trustcompute.node.contingency import Contingency, Notify, Suspend
 from trustcompute.node.contribution import contributor
 from trustcompute.node.dataset import Dataset, HeldDataset
+from trustcompute.node.differencing import Sketches
 from trustcompute.node.job import ProviderJob
 from trustcompute.node.release import check_unit
 from trustcompute.node.session import Session
 from trustcompute.node.statistics import tabulator
 from trustcompute.primitives import canonical
 from trustcompute.primitives.identity import Identity
+from trustcompute.primitives.member import of_identity
 from trustcompute.protocol.message import Frame
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.run import Incoming, take_again
@@ -100,6 +102,7 @@ class Node:
         self.contingency = Contingency(broker, notify, suspend)
         self.regulators = frozenset(regulators)
         self._executor, self._on_result = executor, on_result
+        self._sketches = Sketches(broker.outbox.directory.parent)
         self._computations = {one.operation.id: one for one in computations}
         self._datasets: dict[str, HeldDataset] = {}
         self._matches = Matches(broker)
@@ -234,6 +237,7 @@ class Node:
         held = self._dataset(claims.dataset, request.grant)
         try:
             sizes = Sizes(claims.sizes.consumer, computation.rows(held, params))
+            self._sketches.admit(request, params)
             if record.open or self._goes_on(record, computation.runs(params)):
                 self._admit(request, computation, held, sizes)
         except TrustcomputeError as error:
@@ -370,6 +374,7 @@ class Node:
             where = ".".join(str(part) for part in first["loc"])
             raise ParameterError(f"dataset {name!r} cannot be offered: {where}: {first['msg']}") from None
         check_unit(held.dataset)
+        held.member = of_identity(self.identity)
         if held.dataset.aggregates or held.dataset.vector or held.dataset.opens:
             directory = self.broker.outbox.directory.parent
             held.contributor = contributor(self.identity, directory, name, held.dataset.version)

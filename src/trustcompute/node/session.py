@@ -17,9 +17,20 @@ from trustcompute.broker import delegation
 from trustcompute.broker.request import ONE_PARTY, Parties
 from trustcompute.dp.groups import By
 from trustcompute.errors import ParameterError, Refused
-from trustcompute.node import authority, bulk, intersection, planned, releasing, statistics, summing
+from trustcompute.node import (
+    authority,
+    bulk,
+    cascade,
+    delta,
+    intersection,
+    planned,
+    releasing,
+    statistics,
+    summing,
+)
 from trustcompute.node.authority import Explained
 from trustcompute.node.bulk import MeteredFileIntersection
+from trustcompute.node.cascade import MeteredCascade
 from trustcompute.node.client import Client
 from trustcompute.node.documents import KeyChoice, Quote, QuoteRequest
 from trustcompute.node.intersection import MeteredIntersection
@@ -30,6 +41,7 @@ from trustcompute.node.verifying import Kept, MeteredVerification, prepare, veri
 from trustcompute.primitives.canonical import MAX_INTEGER
 from trustcompute.primitives.identity import Identity
 from trustcompute.psi import planner
+from trustcompute.psi.in_order import InOrder
 from trustcompute.psi.intersection import On
 from trustcompute.psi.padding import PadTo
 from trustcompute.psi.sums.terms import Noise
@@ -98,6 +110,7 @@ class Session(Client):
         )
         self._tables: dict[str, npt.NDArray[np.uint8]] = {}  # values of evaluated tables by id
         self.kept = Kept(self._directory)
+        self.follows = delta.Follows(self._directory)
 
     def quote(self, operation: str, dataset: str, *, rows: int, **params: Any) -> Quote:
         """What a computation would cost and what is left of the grant's limits. Spends nothing."""
@@ -112,6 +125,8 @@ class Session(Client):
     def _asked(self, dataset: str, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters with the dataset's first key choice, where none is named."""
         entry = self._entry(dataset)
+        if "identifiers" in params:  # which say it themselves
+            return params
         if "columns" not in params and entry.keys:
             params["columns"] = entry.keys[0].columns
         if entry.keys:
@@ -295,6 +310,44 @@ class Session(Client):
         What was charged stays charged.
         """
         return bulk.cancel_file(self, dataset, Path(file), on=on)
+
+    def cascade(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: InOrder,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredCascade:
+        """Match rows of ours with a dataset of the node's by several identifiers, in order of preference.
+
+        on: ``psi.InOrder("id", ["name", "birth"])``: rows that the first one does not match go on to the next; each is
+        one of the dataset's key choices. One job (``psi.cascade.v1``), charged once. Errors as for ``intersect``.
+        """
+        return cascade.match(self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job)
+
+    def intersect_changes(
+        self,
+        dataset: str,
+        table: Any,
+        *,
+        on: On,
+        purpose: str | None = None,
+        scenario: str | None = None,
+        job: str | None = None,
+    ) -> MeteredIntersection:
+        """Intersect a table of ours with a dataset of the node's again, over what changed since the last time.
+
+        The same rows as ``intersect`` would find in both tables as they are now; charged are our keys that are new, and
+        what came into their table and left it (``psi.delta.v1``). What a run leaves for the next one is kept in
+        ``state``, else in this session. Arguments and errors as for ``intersect``; ``ParameterError`` where the
+        dataset is not followed, ``VerificationError`` where what was kept is not the set that was committed to.
+        """
+        return delta.intersect_changes(
+            self, dataset, table, on=on, purpose=purpose, scenario=scenario, job=job
+        )
 
     def release(
         self,

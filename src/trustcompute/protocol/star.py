@@ -100,6 +100,42 @@ def gather(
     return got
 
 
+def in_step(parties: Mapping[str, Party[T]]) -> Coordinator[dict[str, T]]:
+    """Run an ordinary party with every peer, all of one protocol and one size: they send and wait at the same points.
+
+    What each of them returned, by peer. All peers must answer.
+    """
+    pending: dict[str, Send | Receive] = {}
+    results: dict[str, T] = {}
+
+    def advance(peer: str, answer: Message | None) -> None:
+        try:
+            pending[peer] = parties[peer].send(answer)
+        except StopIteration as stop:
+            pending.pop(peer, None)
+            results[peer] = stop.value
+
+    for peer in parties:
+        advance(peer, None)
+    while pending:
+        sends = {peer: step.message for peer, step in pending.items() if isinstance(step, Send)}
+        waits = [step for step in pending.values() if isinstance(step, Receive)]
+        if sends:
+            yield from scatter(sends)
+            for peer in sends:
+                advance(peer, None)
+            continue
+        if any(step != waits[0] for step in waits):
+            raise LocalProtocolError("parties that are run in step must wait for messages of one form")
+        peers = tuple(pending)
+        got = yield Gather(waits[0], peers, len(peers), lambda _, one: one)
+        if got is None:
+            raise TypeError("a hub answers a Gather with a mapping")
+        for peer in peers:
+            advance(peer, got[peer])
+    return results
+
+
 class Hub(Generic[T]):
     """Couples a coordinator with the legs of its peers. ``run`` in one thread, each leg in another.
 

@@ -90,7 +90,7 @@ class Intersection:
         rows, matched = self._chosen(how, duplicates)
         found = tables.take(self.left, rows)
         if how == "left":
-            found = found.append_column(_new("matched", found.column_names), pa.array(matched))
+            found = found.append_column(new_name("matched", found.column_names), pa.array(matched))
         if self.labels is not None and how != "difference":
             found = _beside(found, self._labels(rows))
         return found if ids is None else found.append_column(ids, self._ids(rows, ids, found.column_names))
@@ -186,11 +186,12 @@ def _take_or_null(table: Any, rows: Rows) -> pa.Table:
 
 def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
     for name, column in zip(right.column_names, right.columns, strict=True):
-        left = left.append_column(_new(name, left.column_names), column)
+        left = left.append_column(new_name(name, left.column_names), column)
     return left
 
 
-def _new(name: str, known: Sequence[str]) -> str:
+def new_name(name: str, known: Sequence[str]) -> str:
+    """A column's name, made longer where there is one of that name."""
     while name in known:
         name += "_right"
     return name

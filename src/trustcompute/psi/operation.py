@@ -3,7 +3,8 @@
 Parameters of a request: ``columns`` (the provider's key columns), ``keys`` (digest of the key specification both
 sides use), ``output`` (``rows`` or ``count``), ``reveal`` (``consumer``, ``provider`` or ``both``), ``runs`` where
 the job is cut into more than one (``psi.buckets``), and ``labels`` (columns of the provider's) with ``label_bytes`` (of
-all of them) where the consumer shall learn them of matched keys.
+all of them) where the consumer shall learn them of matched keys, and ``sketch`` where the grant limits similar runs
+(``psi.sketch``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Scope, Sizes, Usage
-from trustcompute.psi import buckets, ecdh, matching, vole, vole_malicious
+from trustcompute.psi import buckets, ecdh, matching, sketch, vole, vole_malicious
 
 SIZE: Final = "the number of distinct keys of the other side"
 MAX_KEY_COLUMNS: Final = 16
@@ -35,7 +36,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
     """Canonical parameters; raises ``ParameterError`` naming the parameter and what it may be."""
-    unknown = set(params) - {"columns", "keys", "output", "reveal", "runs", "labels", "label_bytes"}
+    unknown = set(params) - {"columns", "keys", "output", "reveal", "runs", "labels", "label_bytes", "sketch"}
     if unknown:
         raise ParameterError(
             f"unknown parameter {sorted(unknown)[0]!r}: an intersection takes columns, keys, output, reveal, runs,"
@@ -64,7 +65,8 @@ def check(protocol: str, params: Params, sizes: Sizes) -> dict[str, Any]:
         )
     matching.width(sizes.consumer, sizes.provider)
     checked = {"columns": columns, "keys": keys, "output": output, "reveal": reveal}
-    return checked | buckets.check(params, sizes) | _labels(protocol, params, checked)
+    shown = {"sketch": sketch.check(params["sketch"], sizes.consumer)} if "sketch" in params else {}
+    return checked | buckets.check(params, sizes) | _labels(protocol, params, checked) | shown
 
 
 def _labels(protocol: str, params: Params, checked: Params) -> dict[str, Any]:

@@ -69,8 +69,13 @@ class Suite:
 
     @classmethod
     def of(cls, p: Params) -> Suite:
-        store = okvs.shape(p.receiver_rows)
-        return cls(ID, store, vole.Shape.of(store.cells), p.width, p.label)
+        return cls.for_keys(ID, p.receiver_rows, p.width, p.label)
+
+    @classmethod
+    def for_keys(cls, protocol: str, count: int, width: int, label: int = 0) -> Suite:
+        """Of a protocol built on this function, for so many keys of the receiver's."""
+        store = okvs.shape(count)
+        return cls(protocol, store, vole.Shape.of(store.cells), width, label)
 
     def digest(self) -> U8:
         document = {
@@ -112,10 +117,13 @@ class Suite:
 def message_bytes(p: Params) -> int:
     """Bytes of all message bodies of a run, but for an answer."""
     suite = Suite.of(p)
+    return function_bytes(suite) + sum(map(bytes_of, suite.answered(p.sender_rows).values()))
+
+
+def function_bytes(suite: Suite) -> int:
+    """Bytes of all message bodies before the sender's answer."""
     columns = [*suite.noise().values(), *suite.trees().values(), *suite.masked().values()]
-    columns += suite.answered(p.sender_rows).values()
-    fixed = DIGEST + 32 + TRANSFERS * 2 * 32
-    return fixed + sum(bytes_of(column) for column in columns)
+    return DIGEST + 32 + TRANSFERS * 2 * 32 + sum(bytes_of(column) for column in columns)
 
 
 def bytes_of(column: Column) -> int:
@@ -126,31 +134,10 @@ def bytes_of(column: Column) -> int:
 def receiver(keys: U8, p: Params, rng: Rng, executor: Executor | None = None) -> Party[Found]:
     """The party that learns. keys: uint8[receiver_rows, 32], distinct digests."""
     suite = Suite.of(p)
-    seed, encoding, noise, compressing, secret, element = begun(keys, suite, rng, executor)
-    yield from send("hello", suite=suite.digest(), point=element)
-
-    pairs = (yield from receive("choices", pair=Column("u1", (TRANSFERS, 2, 32))))["pair"]
-    transfer_keys = ot.sent_keys(secret, element, pairs, executor=executor)
-    product, c = vole.short_holder(transfer_keys[: ot.WIDTH], noise.values)
-    choice, pads = ot.extend_receiver(transfer_keys[ot.WIDTH :], noise.choices(suite.vole))
-    yield from send("noise", product=product, choice=choice)
-
-    trees = yield from receive("trees", releases=False, **suite.trees())
-    regrowing = ahead(executor, regrown_outputs, suite.vole, noise, *trees.columns.values(), pads, c)
-    store = encoding()
-    store ^= compressing()
-    del encoding, compressing
-    yield from send("masked", seed=seed, difference=store)
-    sealing = ahead(executor, seal, element, pairs, product, choice, *trees.columns.values(), seed, store)
-    del store
-
-    look_up = partial(looked_up, seed=seed, outputs=regrowing(), shape=suite.store, labelled=p.label > 0)
-    values = map_rows(look_up, keys, executor=executor, chunk=ROWS)
-    del look_up, regrowing
+    values, sealing = yield from evaluated_obliviously(keys, suite, rng, executor)
     answer = yield from receive("table", releases=True, **suite.answered(p.sender_rows))
     table, *sent = [answer[name] for name in ("value", *(["label"] if p.label else []))]
-    if not hmac.compare_digest(seal(sealing(), table, *sent), answer["seen"].tobytes()):
-        raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
+    check_seen(answer["seen"], sealing(), table, *sent)
     opened = None
     if p.label:
         opened = lambda mine, rows: labels.sealed(values[mine, 16:], sent[0][rows])  # noqa: E731
@@ -169,7 +156,56 @@ def sender(
     keys: uint8[sender_rows, 32], distinct digests, touched only once the peer has spoken three times. labelled: gives
     uint8[sender_rows, p.label], what who holds a key learns of it; wanted where there is such a width.
     """
-    suite = Suite.of(p)
+    evaluate, sealing = yield from function_of_own(Suite.of(p), rng, executor)
+    values = map_rows(evaluate, keys, executor=executor, chunk=ROWS)
+    del evaluate
+    order, table = matching.in_order(values[:, : p.width])
+    label = {}
+    if p.label:
+        assert labelled is not None, "the width of a label was declared"
+        padded = map_rows(labels.sealed, values[:, 16:], labelled(), executor=executor)
+        label = {"label": np.take(padded, order, axis=0)}
+    seen = np.frombuffer(seal(sealing(), table, *label.values()), dtype=np.uint8)
+    yield from send("table", releases=True, value=table, seen=seen, **label)
+    return (yield from told(order, p))
+
+
+Sealing = Callable[[], bytes]
+"""Waits for the digest of every byte a side has seen and sent so far."""
+
+
+def evaluated_obliviously(
+    keys: U8, suite: Suite, rng: Rng, executor: Executor | None
+) -> Party[tuple[U8, Sealing]]:
+    """The receiver, as far as all protocols built on this function go: its values of ``keys``, uint8[n, 16], and 16
+    bytes more where there are labels."""
+    seed, encoding, noise, compressing, secret, element = begun(keys, suite, rng, executor)
+    yield from send("hello", suite=suite.digest(), point=element)
+
+    pairs = (yield from receive("choices", pair=Column("u1", (TRANSFERS, 2, 32))))["pair"]
+    transfer_keys = ot.sent_keys(secret, element, pairs, executor=executor)
+    product, c = vole.short_holder(transfer_keys[: ot.WIDTH], noise.values)
+    choice, pads = ot.extend_receiver(transfer_keys[ot.WIDTH :], noise.choices(suite.vole))
+    yield from send("noise", product=product, choice=choice)
+
+    trees = yield from receive("trees", releases=False, **suite.trees())
+    regrowing = ahead(executor, regrown_outputs, suite.vole, noise, *trees.columns.values(), pads, c)
+    store = encoding()
+    store ^= compressing()
+    del encoding, compressing
+    yield from send("masked", seed=seed, difference=store)
+    sealing = ahead(executor, seal, element, pairs, product, choice, *trees.columns.values(), seed, store)
+    del store
+
+    look_up = partial(looked_up, seed=seed, outputs=regrowing(), shape=suite.store, labelled=suite.label > 0)
+    return map_rows(look_up, keys, executor=executor, chunk=ROWS), sealing
+
+
+def function_of_own(
+    suite: Suite, rng: Rng, executor: Executor | None
+) -> Party[tuple[Callable[[U8], U8], Sealing]]:
+    """The sender, as far as all protocols built on this function go: its own function of keys, uint8[m, 32] ->
+    uint8[m, 16] (and 16 bytes more where there are labels), which for a key of the receiver's gives what that has."""
     point = yield from greeted(suite)
     growing = ahead(executor, vole.grow, suite.vole, vole.roots(rng))
     delta, columns, transfer_keys, pairs = base_transfers(point, rng, executor)
@@ -189,19 +225,15 @@ def sender(
     sealing = ahead(executor, seal, point, pairs, *noise.columns.values(), side, last, seed, difference)
     shift, shifted = vole.Correlation(delta, compressing()).shift(difference, executor=executor)
     evaluate = partial(
-        evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store, labelled=p.label > 0
+        evaluated, seed=seed, delta=shift, shifted=shifted, shape=suite.store, labelled=suite.label > 0
     )
-    values = map_rows(evaluate, keys, executor=executor, chunk=ROWS)
-    del compressing, evaluate, shifted
-    order, table = matching.in_order(values[:, : p.width])
-    label = {}
-    if p.label:
-        assert labelled is not None, "the width of a label was declared"
-        padded = map_rows(labels.sealed, values[:, 16:], labelled(), executor=executor)
-        label = {"label": np.take(padded, order, axis=0)}
-    seen = np.frombuffer(seal(sealing(), table, *label.values()), dtype=np.uint8)
-    yield from send("table", releases=True, value=table, seen=seen, **label)
-    return (yield from told(order, p))
+    return evaluate, sealing
+
+
+def check_seen(seen: U8, sealed: bytes, *parts: U8) -> None:
+    """Raises ``RemoteProtocolError`` where the sides did not see the same bytes."""
+    if not hmac.compare_digest(seal(sealed, *parts), seen.tobytes()):
+        raise RemoteProtocolError("a message of this run arrived altered: the sides saw different bytes")
 
 
 Later = Callable[[], U8]  # a result that is computed meanwhile

@@ -26,7 +26,7 @@ from trustcompute.tables.distinct import DigestRows, group_rows
 from trustcompute.tables.normalisation import ALLOWED, UnusableValue, canonical, kind_of, plain
 from trustcompute.tables.source import open_table, opened
 from trustcompute.tables.spec import MAX_COLUMNS, VERSION, KeyColumn, KeySpec, Kind
-from trustcompute.tables.table import Table, shown
+from trustcompute.tables.table import SCAN_ROWS, Table, shown
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -143,7 +143,8 @@ def keys(
     for found, valid in batches:
         collected.append(found, rows + np.flatnonzero(valid))
         rows += len(valid)
-    pa.default_memory_pool().release_unused()  # the batches are gone: a protocol will want their memory
+    if rows > SCAN_ROWS:
+        pa.default_memory_pool().release_unused()  # the batches are gone: a protocol will want their memory
     digests, codes, first_rows = collected.finish(rows)
     for array in (digests, codes, first_rows):
         array.setflags(write=False)

@@ -1,23 +1,24 @@
-"""The roster of a round: what every party shows the others first, and that everybody was shown the same.
+"""The roster of a computation of many: what every party shows the others first, and that all were shown the same.
 
-Called by ``masked`` and ``threshold``, whose parties show fixed lengths of different things: a *form*. An advert
-is signed by its party under a certificate that the others recognise; the digest of all adverts
-goes into every later key and signature of the round.
+Called by ``aggregation.masked``, ``aggregation.threshold`` and ``psi.star``, whose parties show fixed lengths of
+different things: a *form*. An advert is signed by its party under a certificate that the others recognise; the digest
+of all adverts goes into every later key and signature.
 """
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from trustcompute.aggregation import members
-from trustcompute.aggregation.members import MAX_CERTIFICATE, Member, Recognise, Round, subset
 from trustcompute.errors import LocalProtocolError, RemoteProtocolError, VerificationError
 from trustcompute.kernels.arrays import U8
+from trustcompute.primitives import member as members
+from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.message import AtMost, Column, Message
 
@@ -26,6 +27,31 @@ SIGNATURE: Final = 64
 
 Form = Mapping[str, int]
 """Names and lengths of what a party shows."""
+
+
+class Assembly(ABC):
+    """One computation of many. parties: the names of all who are asked, in order."""
+
+    parties: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def threshold(self) -> int:
+        """How many of them there must be at least."""
+
+    @property
+    @abstractmethod
+    def context(self) -> bytes:
+        """32 bytes that begin every statement a party signs and every purpose a secret serves."""
+
+    def place(self, name: str) -> int:
+        if name not in self.parties:
+            raise LocalProtocolError(f"{name} is not one of those who were asked")
+        return self.parties.index(name)
+
+    def statement(self, kind: bytes, *parts: bytes) -> bytes:
+        """What is signed: every part behind its length."""
+        return self.context + kind + b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
 @dataclass(frozen=True)
@@ -39,11 +65,11 @@ class Advert:
     def __getitem__(self, name: str) -> bytes:
         return self.shown[name]
 
-    def statement(self, about: Round) -> bytes:
+    def statement(self, about: Assembly) -> bytes:
         return about.statement(b"advertise", self.certificate, *self.shown.values())
 
 
-def new_advert(about: Round, member: Member, shown: Mapping[str, bytes]) -> Advert:
+def new_advert(about: Assembly, member: Member, shown: Mapping[str, bytes]) -> Advert:
     """Our own, signed."""
     made = Advert(member.certificate, shown, b"")
     return replace(made, signature=member.key.sign(made.statement(about)))
@@ -53,7 +79,7 @@ def new_advert(about: Round, member: Member, shown: Mapping[str, bytes]) -> Adve
 class Roster:
     """Adverts by place, each verified, and the digest that says everybody was shown the same."""
 
-    about: Round
+    about: Assembly
     adverts: Mapping[int, Advert]
     keys: Mapping[int, VerifyKey]
     digest: bytes
@@ -74,7 +100,7 @@ def advert_columns(advert: Advert) -> dict[str, U8]:
 
 
 def checked_advert(
-    about: Round, recognise: Recognise, name: str, got: Message, form: Form
+    about: Assembly, recognise: Recognise, name: str, got: Message, form: Form
 ) -> tuple[Advert, VerifyKey]:
     """An advert of the peer of that name, its signature verified."""
     shown = {column: got[column].tobytes() for column in form}
@@ -85,7 +111,7 @@ def checked_advert(
     return advert, key
 
 
-def _recognised(about: Round, recognise: Recognise, advert: Advert) -> tuple[int, VerifyKey]:
+def _recognised(about: Assembly, recognise: Recognise, advert: Advert) -> tuple[int, VerifyKey]:
     try:
         name, key = recognise(advert.certificate)
         place = about.place(name)
@@ -95,7 +121,7 @@ def _recognised(about: Round, recognise: Recognise, advert: Advert) -> tuple[int
     return place, key
 
 
-def make_roster(about: Round, adverts: Mapping[int, Advert], keys: Mapping[int, VerifyKey]) -> Roster:
+def make_roster(about: Assembly, adverts: Mapping[int, Advert], keys: Mapping[int, VerifyKey]) -> Roster:
     ordered = {place: adverts[place] for place in sorted(adverts)}
     parts = [
         bytes([place]) + b"".join(one.shown.values()) + one.signature + one.certificate
@@ -124,7 +150,7 @@ def roster_shapes(count: int, form: Form) -> dict[str, Column]:
     } | {name: Column("u1", (AtMost(count), size)) for name, size in _fixed(form).items()}
 
 
-def verified_roster(got: Message, about: Round, recognise: Recognise, form: Form) -> Roster:
+def verified_roster(got: Message, about: Assembly, recognise: Recognise, form: Form) -> Roster:
     """Every advert verified: names, certificates, signatures, enough of them, and no two show the same."""
     listed = subset(got["member"].tolist(), range(len(about.parties)), "the roster")
     if len(listed) < about.threshold:
@@ -148,6 +174,30 @@ def verified_roster(got: Message, about: Round, recognise: Recognise, form: Form
     if len(set(every)) < len(every):
         raise RemoteProtocolError("two parties of the roster have one key")
     return make_roster(about, adverts, keys)
+
+
+def check_own(roster: Roster, name: str, own: Advert) -> None:
+    """That the roster shows us as we showed ourselves."""
+    if roster.adverts.get(roster.about.place(name)) != own:
+        raise RemoteProtocolError("the roster does not show our own keys")
+
+
+def advert_bytes(form: Form) -> int:
+    """The most bytes of an advert."""
+    return MAX_CERTIFICATE + sum(_fixed(form).values())
+
+
+def roster_bytes(count: int, form: Form) -> int:
+    """The most bytes of a roster of so many."""
+    return count * (advert_bytes(form) + 9)
+
+
+def subset(places: Sequence[int], among: Sequence[int] | Mapping[int, object], what: str) -> tuple[int, ...]:
+    """Ascending different places, all of them among those. Raises ``RemoteProtocolError``."""
+    found = tuple(int(place) for place in places)
+    if list(found) != sorted(set(found)) or not set(found) <= set(among):
+        raise RemoteProtocolError(f"{what} must be different parties of those that were left, in order")
+    return found
 
 
 def array(data: bytes) -> U8:

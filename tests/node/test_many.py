@@ -1,0 +1,278 @@
+"""Stars over nodes: three holders, each its own book and grant; refusals, broken lines and receipts."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pyarrow as pa
+import pytest
+from world import AIRLINE, AUTHORITY
+
+import trustcompute as tc
+from trustcompute import kernels
+from trustcompute.broker import grant as grants
+from trustcompute.broker.broker import Broker
+from trustcompute.broker.grant import AssetClaim, Bounds, Limit
+from trustcompute.cli.app import main
+from trustcompute.errors import (
+    JobForfeited,
+    JobInterrupted,
+    ParameterError,
+    Refused,
+    TableError,
+    TransportError,
+)
+from trustcompute.node import Dataset, Node, Session
+from trustcompute.protocol.operation import OutputForm, Sizes
+from trustcompute.protocol.star import TooFew
+from trustcompute.psi.star_operation import OPERATION
+from trustcompute.testing import FakeClock, FaultyChannel
+from trustcompute.transport import LocalChannel
+
+NAMES = ["aa.example", "bb.example", "cc.example"]
+IDENTITIES = {name: AUTHORITY.issue(name) for name in NAMES}
+TABLES = {name: pa.table({"tail": [f"N{i}" for i in range(at, at + 9)]}) for at, name in enumerate(NAMES)}
+OURS = pa.table({"tail": ["N1", "N5", None, "N2", "N5", "N8", "N9"]})  # all hold N2 ... N8
+MATCHED = [1, 3, 4, 5]
+pytestmark = pytest.mark.skipif(kernels.active().name != "native", reason="only with the native kernels")
+
+
+class Holders:
+    """A node for each, and a session with each as one airline."""
+
+    def __init__(self, directory):
+        self.directory, self.clock = directory, FakeClock(int(time.time()))
+        self.nodes, self.brokers, self.tables = {}, {}, dict(TABLES)
+        for name in NAMES:
+            self.start(name)
+
+    def start(self, name):
+        self.brokers[name] = Broker.open(self.directory / name, IDENTITIES[name], clock=self.clock)
+        dataset = Dataset("planes", self.tables[name], version="1", keys=["tail"])
+        self.nodes[name] = Node(IDENTITIES[name], self.brokers[name], [dataset])
+
+    def stop(self, name):
+        self.nodes.pop(name).close()
+        self.brokers.pop(name).close()
+
+    def restart(self, name):
+        self.stop(name)
+        self.start(name)
+
+    def grant(self, name, **changes):
+        made = {
+            "issuer": IDENTITIES[name].thumbprint,
+            "audience": name,
+            "subject": AIRLINE.name,
+            "subject_key": AIRLINE.thumbprint,
+            "asset": AssetClaim(id="planes", classification="general", grade="general", personal=False),
+            "operations": {"psi.star.v1": Bounds(columns=["tail"])},
+            "purposes": ["check"],
+            "outputs": [OutputForm.MATCHED_IDS],
+            "contingency": "0" * 64,
+            "now": self.clock.now(),
+            "limits": {"calls": Limit(total=10)},
+        }
+        return grants.sign(grants.new_grant(**(made | changes)), IDENTITIES[name].key)
+
+    def session(self, name, *, plan=None, before=None, **changes):
+        channel = LocalChannel(self.nodes[name], caller=AIRLINE.name, peer=name)
+        channel = FaultyChannel(channel, plan or {}, before=before or (lambda number: None))
+        return Session(channel, identity=AIRLINE, grant=self.grant(name, **changes))
+
+    def sessions(self, **special):
+        return [self.session(name, **special.get(name[:2], {})) for name in NAMES]
+
+    def states(self, name):
+        return [entry.type for entry in self.brokers[name].entries()]
+
+
+@pytest.fixture
+def holders(tmp_path):
+    made = Holders(tmp_path)
+    yield made
+    for name in list(made.nodes):
+        made.stop(name)
+
+
+def gone_at(*exchanges):
+    def before(number):
+        if number in exchanges:
+            raise TransportError("the line is broken")
+
+    return {"before": before}
+
+
+def test_three_nodes_under_three_grants_give_one_answer_and_three_receipts(holders):
+    found = tc.intersect_many(holders.sessions(), OURS, on="tail")
+    assert (found.left_rows.tolist(), found.count) == (MATCHED, 3)
+    assert found.table().column("tail").to_pylist() == ["N5", "N2", "N5", "N8"]
+    assert sorted(found.receipts) == NAMES
+    for name in NAMES:
+        entry = found.receipts[name].verify(holders.brokers[name].log_key)
+        assert (entry.type, entry.fields["job"]) == ("job.posted", found.jobs[name])
+        assert entry.fields["usage"]["rows"] == 5
+        holders.brokers[name].audit()
+    assert "all 3 others" in found.leakage.consumer
+
+
+def test_requests_name_the_other_leaves_and_one_session(holders):
+    sessions, asked = holders.sessions(), []
+    for session in sessions:
+        save = session._states.save
+        session._states.save = lambda state, save=save: (asked.append(state.asked["params"]), save(state))
+    found = tc.intersect_many(sessions, OURS, on="tail")
+    assert [one["parties"] for one in asked] == [NAMES] * 3
+    assert {one["session"] for one in asked} == {found.session}
+
+
+def test_columns_may_be_called_otherwise_at_every_node(holders):
+    holders.tables["bb.example"] = TABLES["bb.example"].rename_columns(["tailnum"])
+    holders.stop("bb.example")
+    holders.brokers["bb.example"] = Broker.open(
+        holders.directory / "bb", IDENTITIES["bb.example"], clock=holders.clock
+    )
+    dataset = Dataset("planes", holders.tables["bb.example"], version="1", keys=["tailnum"])
+    holders.nodes["bb.example"] = Node(IDENTITIES["bb.example"], holders.brokers["bb.example"], [dataset])
+    sessions = holders.sessions(bb={"operations": {"psi.star.v1": Bounds()}})[::-1]
+    found = tc.intersect_many(sessions, OURS, on=[["tail"], ["tail"], ["tailnum"], ["tail"]])
+    assert found.left_rows.tolist() == MATCHED
+
+
+def test_a_refusal_by_one_costs_nothing_anywhere(holders):
+    for special in (
+        {"cc": {"purposes": ["other", "another"]}},
+        {"aa": {"operations": {"psi.star.v1": Bounds(min_group=4)}}},
+    ):
+        with pytest.raises(Refused, match=r"(aa|cc).example"):
+            tc.intersect_many(holders.sessions(**special), OURS, on="tail", purpose="check")
+    for name in NAMES:
+        states = holders.states(name)
+        assert "job.posted" not in states
+        assert "job.forfeited" not in states
+        left = (
+            holders.session(name).quote("psi.star.v1", "planes", rows=5, parties=NAMES, session="0" * 32).left
+        )
+        assert left["calls"]["total"] == "10"
+
+
+def test_a_node_twice_or_alone_or_with_other_keys_is_refused_before_anything_is_asked(holders):
+    sessions = holders.sessions()
+    with pytest.raises(ParameterError, match=r"aa.example would take part twice"):
+        tc.intersect_many([*sessions, holders.session("aa.example")], OURS, on="tail")
+    with pytest.raises(ParameterError, match=r"use Session\.intersect"):
+        tc.intersect_many(sessions[:1], OURS, on="tail")
+    with pytest.raises(ParameterError, match="matched on"):
+        tc.intersect_many(sessions, OURS, on="seats")
+    holders.tables["cc.example"] = pa.table({"tail": [1, 2, 3]})
+    holders.stop("cc.example")
+    holders.brokers["cc.example"] = Broker.open(
+        holders.directory / "cc2", IDENTITIES["cc.example"], clock=holders.clock
+    )
+    dataset = Dataset("planes", holders.tables["cc.example"], version="1", keys=["tail"])
+    holders.nodes["cc.example"] = Node(IDENTITIES["cc.example"], holders.brokers["cc.example"], [dataset])
+    with pytest.raises(TableError, match=r"tail of aa.example"):
+        tc.intersect_many(holders.sessions(), OURS, on="tail")
+    assert all("job.reserved" not in holders.states(name) for name in NAMES)
+
+
+def test_a_node_that_is_not_named_does_not_take_part(holders):
+    session = holders.session("aa.example")
+    with pytest.raises(ParameterError, match="not one of the parties"):
+        session.quote("psi.star.v1", "planes", rows=5, parties=["x.example", "y.example"], session="0" * 32)
+
+
+def test_who_asks_cannot_be_a_leaf_too(holders):
+    params = {"parties": ["aa.example", AIRLINE.name], "session": "0" * 32}
+    session = holders.session("aa.example")
+    asked = session._asked("planes", dict(params))
+    with pytest.raises(ParameterError, match=r"airline.example asks, and cannot be one of the parties"):
+        session._begin(
+            OPERATION,
+            "planes",
+            asked,
+            Sizes(5, 9),
+            input_digest=bytes(32),
+            purpose=None,
+            scenario=None,
+            job=None,
+        )
+    assert "job.reserved" not in holders.states("aa.example")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("exchange", [0, 1, 2, 3])
+def test_a_line_that_breaks_at_any_turn_is_mended_later_and_nobody_is_charged_twice(holders, exchange):
+    sessions = holders.sessions(bb=gone_at(exchange, exchange + 1, exchange + 2))
+    with pytest.raises(JobInterrupted, match=r"bb.example.*broken.*star as a whole") as failed:
+        tc.intersect_many(sessions, OURS, on="tail")
+    found = tc.intersect_many(sessions, OURS, on="tail", job=failed.value.job)
+    assert found.left_rows.tolist() == MATCHED
+    assert found.session == failed.value.job
+    for name in NAMES:
+        assert holders.states(name).count("job.posted") == 1
+        assert "job.forfeited" not in holders.states(name)
+    with pytest.raises(ParameterError, match="no leg of the star"):
+        tc.intersect_many(sessions, OURS, on="tail", job=failed.value.job)
+
+
+@pytest.mark.fault
+def test_another_table_cannot_go_on_with_a_star(holders):
+    sessions = holders.sessions(bb=gone_at(2, 3, 4))
+    with pytest.raises(JobInterrupted) as failed:
+        tc.intersect_many(sessions, OURS, on="tail")
+    with pytest.raises(ParameterError, match="another table"):
+        tc.intersect_many(sessions, OURS.slice(1), on="tail", job=failed.value.job)
+
+
+@pytest.mark.fault
+def test_a_node_that_was_restarted_half_way_has_forfeited_its_leg_and_the_star_says_whose(holders):
+    sessions = holders.sessions(bb=gone_at(2, 3, 4))
+    with pytest.raises(JobInterrupted) as failed:
+        tc.intersect_many(sessions, OURS, on="tail")
+    holders.restart("bb.example")
+    sessions[1]._channel = LocalChannel(holders.nodes["bb.example"], caller=AIRLINE.name, peer="bb.example")
+    with pytest.raises(JobForfeited, match=r"bb.example"):
+        tc.intersect_many(sessions, OURS, on="tail", job=failed.value.job)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("plan", [{0: "lose answer"}, {1: "lose request"}, {2: "cut answer"}, {3: "repeat"}])
+def test_what_gets_lost_on_the_way_is_sent_again(holders, plan):
+    found = tc.intersect_many(holders.sessions(cc={"plan": plan}), OURS, on="tail")
+    assert found.left_rows.tolist() == MATCHED
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("exchange", [1, 2, 3])
+@pytest.mark.parametrize("side", ["flip request", "flip answer"])
+def test_a_byte_that_was_altered_ends_the_star(holders, exchange, side):
+    with pytest.raises((TooFew, tc.errors.TrustcomputeError)):
+        tc.intersect_many(holders.sessions(aa={"plan": {exchange: side}}), OURS, on="tail")
+
+
+def test_the_command_writes_the_rows_all_of_them_hold(holders, tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    pq.write_table(OURS, tmp_path / "ours.parquet")
+    AIRLINE.save(tmp_path / "me")
+    parties = []
+    servers = [holders.nodes[name].serve() for name in NAMES]
+    for name, server in zip(NAMES, servers, strict=True):
+        (tmp_path / name[:2]).write_text(holders.grant(name))
+        parties += ["--party", f"{server.url}={tmp_path / name[:2]}"]
+    common = ["--identity", str(tmp_path / "me"), "--on", "tail", "--state", str(tmp_path / "jobs"), "--json"]
+    out = ["--out", str(tmp_path / "all.parquet")]
+    try:
+        assert main(["intersect-many", str(tmp_path / "ours.parquet"), *parties, *common, *out]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["count"], document["rows"], sorted(document["receipts"])) == (3, 4, NAMES)
+        assert pq.read_table(tmp_path / "all.parquet").column("tail").to_pylist() == ["N5", "N2", "N5", "N8"]
+        assert main(["intersect-many", str(tmp_path / "ours.parquet"), *parties[:2], *common]) == 2
+        assert (
+            main(["intersect-many", str(tmp_path / "ours.parquet"), *parties, *common, "--out", "x.txt"]) == 2
+        )
+    finally:
+        for server in servers:
+            server.close()
