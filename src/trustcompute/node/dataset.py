@@ -134,7 +134,7 @@ class HeldDataset:
         tells_sizes = (dataset.evaluated, dataset.sums, dataset.changing)
         if dataset.pad_to is not None and tells_sizes != (None, None, None):
             raise ParameterError(
-                f"dataset {dataset.id!r} pads its sets, and evaluated tables, sums and changes tell sizes: leave one out"
+                f"dataset {dataset.id!r} pads its sets, and evaluated tables, sums and changes tell sizes: drop one"
             )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
