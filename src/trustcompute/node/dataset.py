@@ -71,7 +71,7 @@ class Dataset:
                  one for every pool of data, so that sums over almost the same parties are refused. Where it is nothing
                  else, its source is None.
     pad_to:      a number of keys, or ``power-of-two``: to what every set of distinct keys is filled up, so that askers
-                 do not learn how many there are. Not with ``evaluated``.
+                 do not learn how many there are. Not with ``evaluated`` or ``sums``.
     labels:      columns that an asker may learn of keys that match, where its grant says so (``matched_labels``), and
                  the most bytes that a value of each takes: 8 for all but text and binary. Longer ones end the start.
     """
@@ -131,9 +131,10 @@ class HeldDataset:
                 f"dataset {dataset.id!r} names no key columns, no privacy unit, no predicates, no statistics, takes"
                 " part in no aggregates and opens none: nobody could ask anything of it"
             )
-        if dataset.pad_to is not None and (dataset.evaluated is not None or dataset.changing is not None):
+        tells_sizes = (dataset.evaluated, dataset.sums, dataset.changing)
+        if dataset.pad_to is not None and tells_sizes != (None, None, None):
             raise ParameterError(
-                f"dataset {dataset.id!r} pads its sets, and an evaluated table tells their size: leave one out"
+                f"dataset {dataset.id!r} pads its sets, and evaluated tables, sums and changes tell sizes: drop one"
             )
         self.dataset = dataset
         self.table = tables.open_table(pa.table({}) if dataset.source is None else dataset.source)
