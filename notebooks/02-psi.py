@@ -139,7 +139,7 @@ pd.DataFrame({"exact": summed.to_pandas()["sum_revenue"], "noisy": noisy.to_pand
 # key's, for every group a count and a sum. Without groups it is one integer a key.
 
 # %%
-whole = psi.intersect_sum(bank, registry, on="company", values=["revenue"], min_group=20)
+whole = psi.intersect_sum(bank, registry, on="company", values=ask["values"], min_group=20)
 pd.DataFrame(
     {
         "by industry": [summed.cost.bytes_sent, summed.cost.bytes_received],

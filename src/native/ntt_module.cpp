@@ -106,9 +106,9 @@ PyObject* ring_add(PyObject*, PyObject* args) {
 }  // namespace
 
 PyMethodDef kNttMethods[] = {
-    {"ring_ternary", ring_ternary, METH_VARARGS, nullptr},
-    {"ring_blend", ring_blend, METH_VARARGS, nullptr},
-    {"ring_add", ring_add, METH_VARARGS, nullptr},
+    TC_METHOD(ring_ternary),
+    TC_METHOD(ring_blend),
+    TC_METHOD(ring_add),
     TC_METHOD(ntt),
     TC_METHOD(ntt_mul),
     TC_METHOD(bits_pack),

@@ -10,6 +10,7 @@ from trustcompute.broker.audit import EntryError
 from trustcompute.broker.tiles import TileError
 from trustcompute.primitives.canonical import DocumentError
 from trustcompute.protocol.star import TooFew
+from trustcompute.verification import Disputed
 
 
 def kinds(root=errors.TrustcomputeError):
@@ -21,8 +22,10 @@ def make(kind):
         return kind("what happened", 7)
     if kind is TileError:
         return kind("what happened", "tile/0/000", 7)
+    if kind is Disputed:
+        return kind("what happened", None)
     if kind is TooFew:
-        return kind("what happened", {"bank.example": "it was not reached"})
+        return kind("what happened", {"bank.example": "it was not reached"}, {})
     return kind(
         "what happened",
         **dict.fromkeys(("rule", "field", "owner", "fix"), "x") if kind is errors.Refused else {},

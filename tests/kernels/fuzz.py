@@ -134,6 +134,11 @@ def _ntt_mul(d: Draw) -> list[Any]:
     return [d.use, d.words(8 * d.n, MODULUS), b, MODULUS, bytearray(64 * d.n)]
 
 
+def _ring_blend(d: Draw) -> list[Any]:
+    values = d.rng.choice([b"", d.words(d.n, MODULUS)])
+    return [d.use, d.words(d.n, MODULUS), d.words(d.n, 2**64), values, d.m % 50, MODULUS, bytearray(8 * d.n)]
+
+
 def _pack(d: Draw) -> list[Any]:
     width = d.rng.randint(1, 63)
     return [d.words(d.n, 2**64), width, bytearray((d.n * width + 7) // 8)]
@@ -196,6 +201,9 @@ FITTING: dict[str, Callable[[Draw], list[Any]]] = {
     "code_expand": _code_expand,
     "ntt": _ntt,
     "ntt_mul": _ntt_mul,
+    "ring_ternary": lambda d: [d.use, d.words(d.n, 2**64), MODULUS, bytearray(8 * d.n)],
+    "ring_blend": _ring_blend,
+    "ring_add": lambda d: [d.use, d.words(d.n, MODULUS), d.words(d.n, MODULUS), MODULUS, bytearray(8 * d.n)],
     "bits_pack": _pack,
     "bits_unpack": _unpack,
     "pir_answer": lambda d: [d.use, d.bytes(d.n * d.m), d.bytes(4 * d.m), bytearray(4 * d.n)],

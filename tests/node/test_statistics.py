@@ -51,8 +51,9 @@ def world(tmp_path, monkeypatch):
 
 def test_statistics_are_metered_and_explained(world):
     found = world.session().statistics("planes", "seats", by="maker")
-    assert found.cell(maker="A").sums == {"seats": 1260}
-    assert found.cell(maker="A").mean("seats") == 105
+    assert found.cell(maker="B").sums == {"seats": 1260}
+    assert found.cell(maker="B").mean("seats") == 105
+    assert found.cell(maker="A").suppressed == "complementary"
     assert found.cell(maker="D").suppressed == "minimum frequency"
     assert len(found.suppressed) == 2
     assert found.receipt.verify(world.broker.log_key).type == "job.posted"

@@ -17,12 +17,12 @@ from trustcompute.verification import Disputed, Evidence, judge, parse, pir, pro
 from trustcompute.verification import table as tables
 from trustcompute.verification.table import About, Masked, Table
 
-HELD = {"id": list(range(300)), "seats": list(range(300))}
+HELD = {"id": list(range(64)), "seats": list(range(64))}
 
 
 @pytest.fixture(scope="module")
 def made():
-    return built(HELD, "seats >= 100")
+    return built(HELD, "seats >= 30")
 
 
 def spoiled(made):
@@ -36,7 +36,7 @@ def spoiled(made):
 
 def dispute(made, served):
     found, _, sent = play(
-        *private_parties(made, questions(made, [7, 250]), served=served, check=check_for(made))
+        *private_parties(made, questions(made, [7, 50]), served=served, check=check_for(made))
     )
     assert isinstance(found, Disputed), found
     return found.evidence, sent
@@ -77,7 +77,7 @@ def test_evidence_that_was_altered_is_the_complainants_fault(made, part):
 def test_nothing_is_decided_about_another_table_or_holder(made):
     evidence, _ = dispute(made, spoiled(made))
     with pytest.raises(VerificationError, match="another table"):
-        judge(evidence, built(HELD, "seats >= 100", epoch=2).masked, HOLDER.public)
+        judge(evidence, built(HELD, "seats >= 30", epoch=2).masked, HOLDER.public)
     with pytest.raises(VerificationError, match="columns"):
         judge(evidence, spoiled(made).masked, HOLDER.public)
     with pytest.raises(VerificationError, match="descriptor"):
@@ -105,7 +105,7 @@ def test_an_asker_whose_own_check_is_wrong_finds_out(made):
 def test_the_command_says_who_is_at_fault(tmp_path, capsys):
     holder = CertificateAuthority.create("test").issue("holder.example")
     (tmp_path / "holder.pem").write_bytes(holder.certificate)
-    about = About(dataset="held", version="1", subject=("id",), predicate=parse("seats >= 100"), place=PLACE)
+    about = About(dataset="held", version="1", subject=("id",), predicate=parse("seats >= 30"), place=PLACE)
     made = tables.build(about, truth.decide(HELD, ("id",), about.predicate), SEED, holder.key)
     tables.store(tmp_path / "table", made.masked)
     asked = Rng.from_os().array(4 * made.descriptor.columns.columns).view("<u4").reshape(1, -1)

@@ -125,6 +125,8 @@ def test_what_cannot_be_published_is_refused_with_the_reason():
         ({**FIRMS, "pay": [2**61] * 15}, {}, "2\\^62"),
         ({**FIRMS, "pay": pa.array([2**63] * 15, pa.uint64())}, {}, "64 bits"),
         ({**FIRMS, "town": [1.5] * 15}, {}, "names no groups"),
+        ({**FIRMS, "pay": pa.array([-(2**63)] * 15)}, {"signed": ["pay"]}, "2\\^62"),
+        ({**FIRMS, "town": pa.array([b"\xff"] * 15).view(pa.string())}, {}, "UTF-8"),
     ):
         with pytest.raises((ParameterError, TableError), match=reason):
             tabulator(table, **options)

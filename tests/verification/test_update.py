@@ -21,7 +21,7 @@ from scene import (
 from trustcompute.verification import audit, evaluated, layout, pir, question, table, truth, update
 from trustcompute.verification.predicate import parse
 
-SIZE = 1500
+SIZE = 400
 HELD = {"id": [f"N{i}" for i in range(SIZE)], "v": [i % 7 for i in range(SIZE)]}
 
 
@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_built_anew(tmp_path):
     before = built(HELD, "v >= 5", directory=tmp_path)
     more = {"id": HELD["id"] + [f"M{i}" for i in range(SIZE)], "v": HELD["v"] * 2}
     assert changed(before, more, "v >= 5", tmp_path)[0] is None  # columns are full
-    fewer = {name: column[:200] for name, column in HELD.items()}
+    fewer = {name: column[:100] for name, column in HELD.items()}
     assert changed(before, fewer, "v >= 5", tmp_path)[0] is None  # buckets would hide one of a few
     assert changed(before, HELD, "v >= 4", tmp_path)[0] is None
     assert changed(before, HELD, "v >= 5", tmp_path, seed=b"o" * 32)[0] is None

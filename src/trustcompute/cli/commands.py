@@ -15,6 +15,7 @@ from trustcompute.cli import (
     cascade,
     certificate,
     changes,
+    consent,
     credit,
     demo,
     dispute,
@@ -26,6 +27,7 @@ from trustcompute.cli import (
     many,
     node,
     odrl,
+    opened,
     record,
     release,
     rules,
@@ -73,6 +75,8 @@ app.command("release")(release.release)
 app.command("aggregate")(aggregate.aggregate)
 verify.app.command("statistics")(statistics.statistics)
 verify.app.command("arbiter")(arbiter.arbiter)
+verify.app.command("opened")(opened.opened)
+verify.app.add_typer(consent.app, name="consent")
 app.add_typer(verify.app, name="verify")
 app.add_typer(record.receipt_app, name="receipt")
 app.add_typer(record.log_app, name="log")

@@ -309,8 +309,9 @@ def grant_fields(claims: Grant) -> list[tuple[str, object]]:
 
 def _bounds(name: str, bounds: Bounds) -> str:
     columns = f" on {', '.join(bounds.columns)}" if bounds.columns else ""
+    checks = f" to check {', '.join(bounds.predicates)}" if bounds.predicates else ""
     rows = f", {bounds.max_rows:,} keys a call" if bounds.max_rows is not None else ""
-    return name + columns + rows
+    return name + columns + checks + rows
 
 
 def _narrowed(above: Grant, name: str, changes: dict[str, Any]) -> Bounds:

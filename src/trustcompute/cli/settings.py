@@ -41,6 +41,7 @@
     subject = "tailnum"              # the key columns that name a record
     predicates = ["present", "seats >= 100", "match(manufacturer, model)"]
     directory = "verification"       # where tables and their secrets are kept
+    consent = false                  # whether every question takes a token of the subject's
     epoch = 1                        # of the keys; counted up, all tables are made anew under other ones
     earlier = 1                      # tables of each predicate, replaced by later ones, that still answer
     download = false                 # whether masked tables are given to those whose grants name verify.download.v1
@@ -108,6 +109,7 @@ class VerifiedSettings(BaseModel):
     least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
     download: bool = False
     earlier: Annotated[int, Field(ge=0, le=8)] = 1
+    consent: bool = False
 
     def published(self, folder: Path) -> Published:
         return Published(**self.model_dump() | {"directory": folder / self.directory})

@@ -16,7 +16,7 @@ from trustcompute.cli.ask import DatasetName, _one_of
 from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Job, Purpose, Scenario, Url, parse_on
 from trustcompute.cli.output import err, print_document, print_fields, print_json, print_table, working
 from trustcompute.cli.session import session_of
-from trustcompute.cli.settings import load_settings, read_bytes
+from trustcompute.cli.settings import load_settings, read_bytes, read_text
 from trustcompute.errors import ParameterError
 from trustcompute.node import MeteredVerification
 from trustcompute.node.verification import held_tables
@@ -58,6 +58,9 @@ def ask(
     proofs: Annotated[
         Path | None, typer.Option(help="Write a proof of each answer into this directory.")
     ] = None,
+    consent: Annotated[
+        Path | None, typer.Option(help="File with the subjects' tokens, one a line, one a question.")
+    ] = None,
     purpose: Purpose = None,
     scenario: Scenario = None,
     state: Annotated[Path, typer.Option(help="Where jobs, receipts and hints are kept.")] = Path("jobs"),
@@ -83,6 +86,7 @@ def ask(
             on=parse_on(on) if on else None,
             mode=_one_of("mode", mode, ("auto", *verification.MODES)),
             check=loaded,
+            consent=() if consent is None else read_text(consent).split(),
             purpose=purpose,
             scenario=scenario,
             job=job,

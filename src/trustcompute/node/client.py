@@ -168,6 +168,10 @@ class Client:
         """Give a job up: it costs nothing before the node has touched its data, its reservation afterwards."""
         self._channel.action("cancel", JobRequest(job=job).encode())
 
+    def signed(self, job: str) -> str:
+        """The signed request of a job of ours that is not finished."""
+        return self._states.load(job).request
+
     def unfinished(self) -> list[str]:
         """Jobs of ours with this node that are kept and not finished, the oldest first."""
         kept = self._states.unfinished()  # perhaps beside those with other nodes

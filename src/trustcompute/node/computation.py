@@ -52,6 +52,7 @@ class Computation:
     cut: where a job may have several runs, how many, the party of each, and what its data are. one_turn: all that
     leaves the provider is one answer: nothing is told before the charge, so the job is charged without being armed.
     check_asker: refuses parameters that are not for the peer of that name and key.
+    admit: has the last word on a job, given its id and the time, before anything is touched.
     """
 
     operation: Operation
@@ -60,6 +61,7 @@ class Computation:
     cut: Cut | None = None
     one_turn: bool = False
     check_asker: Callable[[Params, str, VerifyKey], None] | None = None
+    admit: Callable[[HeldDataset, Params, Sizes, str, int], None] | None = None
 
     def runs(self, params: Params) -> int:
         return 1 if self.cut is None else self.cut.runs(params)
@@ -199,7 +201,12 @@ COMPUTATIONS: Final = (
     *(Computation(operation, release.rows, release.provide) for operation in RELEASES),
     *(Computation(operation, planned.rows, planned.provide) for operation in PLANS),
     *(
-        Computation(one, partial(verification.rows, one.id), verification.PROVIDERS[one.id])
+        Computation(
+            one,
+            partial(verification.rows, one.id),
+            verification.PROVIDERS[one.id],
+            admit=verification.admit,
+        )
         for one in VERIFICATIONS
     ),
     Computation(STATISTICS, statistics.rows, statistics.provide),

@@ -93,11 +93,13 @@ class UnitEntry(Document):
 class PredicateEntry(Document):
     """What may be verified: the predicate's canonical text, and the signed descriptor of its table.
 
-    earlier: descriptors of tables that were replaced by it and still answer."""
+    earlier: descriptors of tables that were replaced by it and still answer. consent: whether each question takes a
+    consent of the subject's."""
 
     text: Annotated[str, Field(min_length=1, max_length=128)]
     descriptor: Token
     earlier: Annotated[list[Token], Field(max_length=8)] = []
+    consent: bool = False
 
 
 class LabelEntry(Document):

@@ -272,6 +272,8 @@ class Node:
                     owner=self.identity.name,
                     fix="start a new job later",
                 )
+            if computation.admit is not None:
+                computation.admit(held, claims.params, sizes, claims.jti, self.broker.now())
             self._jobs[claims.jti] = ProviderJob(
                 self.broker,
                 job=claims.jti,
@@ -328,12 +330,12 @@ class Node:
             released = next((release for release in record.releases if release.run == asked.run), None)
             if released is None:
                 raise JobInterrupted(f"run {asked.run} is not under way here: open the job again", record.id)
-            answer = unpack(self.broker.outbox.read(record.id, released.run, released.turn))
-            if asked.turn > answer.turn:
+            if asked.turn > released.turn:
                 raise JobForfeited(
                     "the node no longer has what this job would go on from: it is charged, start a new one",
                     record.id,
                 )
+            answer = unpack(self.broker.outbox.read(record.id, released.run, released.turn))
             if asked.turn != answer.turn:
                 raise RemoteProtocolError(
                     f"turn {asked.turn} came out of order: only turn {answer.turn} can be served again"

@@ -51,6 +51,7 @@ from trustcompute.transport import Channel, FlightChannel
 from trustcompute.transport.client import TURN_SECONDS
 from trustcompute.verification import Check
 from trustcompute.verification.planner import Mode
+from trustcompute.verification.querylog import Opening
 
 
 def connect(
@@ -442,6 +443,7 @@ class Session(Client):
         on: Mapping[str, str] | None = None,
         mode: Mode = "auto",
         check: Check | None = None,
+        consent: Sequence[str] = (),
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
@@ -454,6 +456,7 @@ class Session(Client):
         holder learns nothing of the keys), ``bucket`` (each is hidden among some records), or ``auto``: private where
         there is a check; ``batch``: private for many, and their number is padded; ``download``: receive the masked
         table once, where the grant has it. check: from an auditor, for this table; private mode and batches take one.
+        consent: tokens of the subjects, one for each different record asked about, where the dataset takes them.
 
         Raises as ``intersect`` does, and ``VerificationError`` for an answer that was not what the holder's
         descriptor promises: the holder is not told, and the table is not asked again.
@@ -468,10 +471,16 @@ class Session(Client):
             on=on,
             mode=mode,
             check=check,
+            consent=consent,
             purpose=purpose,
             scenario=scenario,
             job=job,
         )
+
+    def opening(self, job: str) -> Opening:
+        """What opens the record's commitment to the questions of a verification of ours: for a regulator who demands
+        it."""
+        return self.kept.opening(job)
 
     def prepare_verification(
         self,

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +37,7 @@ from trustcompute.verification import (
     truth,
     update,
 )
+from trustcompute.verification.consent import Consents
 from trustcompute.verification.operation import BUCKET, DOWNLOAD, PRIVATE
 from trustcompute.verification.table import LEAST_IN_BUCKET, About, Table
 from trustcompute.verification.truth import Truth
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 
 MAX_EARLIER: Final = 8
+NAME: Final = 64
+"""Characters of the name of a table's directory (``table.data_digest``)."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Published:
     least_in_bucket: records that a bucket of bucket mode holds at least. download: whether whole masked tables are
     given to those whose grants name ``verify.download.v1``. earlier: tables of each predicate, replaced by later ones,
     that still answer those who hold their descriptors: up to 8.
+    consent: whether every question takes a token of the subject's (``verification.consent``).
     """
 
     predicates: Sequence[str]
@@ -68,6 +72,7 @@ class Published:
     least_in_bucket: int = LEAST_IN_BUCKET
     download: bool = False
     earlier: int = 1
+    consent: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.earlier <= MAX_EARLIER:
@@ -85,11 +90,13 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables of a dataset, by the id of their descriptor; earlier: those that were replaced, the latest first."""
+    """The tables of a dataset, by the id of their descriptor; earlier: those that were replaced, the latest first.
+    consents: takes tokens, where questions need them."""
 
     current: dict[str, Table]
     signer: SigningKey = field(repr=False)
     earlier: dict[str, Table] = field(default_factory=dict)
+    consents: Consents | None = None
 
     @cached_property
     def by_id(self) -> dict[str, Table]:
@@ -102,6 +109,7 @@ class Tables:
             {
                 "text": one.descriptor.predicate,
                 "descriptor": one.masked.token,
+                "consent": self.consents is not None,
                 "earlier": [old.masked.token for old in self.earlier.values() if _same(old, one)],
             }
             for one in self.current.values()
@@ -117,7 +125,7 @@ class Tables:
                 if _same(table, one)
             ]
             kept |= dict([pair for pair in old if pair[0] != one.id][:earlier])
-        return Tables(self.current, self.signer, kept)
+        return replace(self, earlier=kept)
 
 
 def _same(one: Table, other: Table) -> bool:
@@ -163,7 +171,27 @@ def held_tables(
             )
         found[built.id] = built
     known = {one.table.id: one.table for one in earlier}
-    return Tables(found, signer).after(Tables(known, signer), published.earlier)
+    consents = consents_of(published, dataset, seed) if published.consent else None
+    return Tables(found, signer, consents=consents).after(Tables(known, signer), published.earlier)
+
+
+def consents_of(published: Published, dataset: str, seed: bytes | None = None) -> Consents:
+    """Issues and takes consents for a dataset. seed: its secret, read from its directory if left out."""
+    directory = None if published.directory is None else Path(published.directory)
+    secret = _kept(directory, "seed") if seed is None else seed
+    return Consents(secret, dataset, None if directory is None else directory / "consents")
+
+
+def admit(held: HeldDataset, params: Params, sizes: Sizes, job: str, now: int) -> None:
+    """Take the consents of a job, before it has touched anything. Raises ``Refused``; ``ParameterError`` for a job that
+    does not commit to what it asks about."""
+    if "commitment" not in params:
+        raise ParameterError("a question is committed to in the record: pass commitment (64 hex digits)")
+    consents = held.verification.consents
+    if consents is not None:
+        consents.redeem(params.get("consent", []), params["predicate"], sizes.consumer, job=job, now=now)
+    elif "consent" in params:
+        raise ParameterError(f"dataset {held.dataset.id!r} takes no consents: leave them out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,11 +238,17 @@ def _changed(
 
 def _earlier(directory: Path, dataset: str, seed: bytes, signer: SigningKey) -> list[_Kept]:
     """All tables of a dataset that are kept in a directory and that this signer signed, the latest first."""
-    kept = [place for place in directory.iterdir() if (place / "descriptor").is_file()]
+    kept = [
+        place
+        for place in directory.iterdir()
+        if len(place.name) == NAME and (place / "descriptor").is_file()  # else half kept when it was stopped
+    ]
     found = []
     for place in sorted(kept, key=lambda place: place.stat().st_mtime_ns, reverse=True):
         try:
-            descriptor.verify((place / "descriptor").read_text(encoding="ascii"), signer.public)
+            descriptor.verify(
+                (place / "descriptor").read_text(encoding="ascii", errors="replace"), signer.public
+            )
         except (
             VerificationError
         ):  # signed under an identity that this node had before: no asker would believe it

@@ -11,7 +11,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +33,7 @@ from trustcompute.verification import (
     pir,
     planner,
     private,
+    querylog,
     question,
 )
 from trustcompute.verification.answer import VerifiedAnswer
@@ -47,6 +48,7 @@ from trustcompute.verification.planner import Plan
 from trustcompute.verification.predicate import match_of, parse
 from trustcompute.verification.private import Public
 from trustcompute.verification.proof import Check
+from trustcompute.verification.querylog import Opening
 from trustcompute.verification.verify import Verification
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class Kept:
         self._columns: dict[str, Columns] = {}
         self._prepared: dict[str, deque[Prepared]] = {}
         self._rejected: set[str] = set()
+        self._openings: dict[str, Opening] = {}
 
     def public(self, promise: Promise) -> Public | None:
         """The hint and what belongs to it, if an earlier call received it."""
@@ -126,6 +129,21 @@ class Kept:
         if self._directory is not None:
             _write(self._directory / f"{table}.rejected", b"")
 
+    def keep_opening(self, job: str, opening: Opening) -> None:
+        """Keep what opens a job's commitment, before anything is asked."""
+        self._openings[job] = opening
+        if self._directory is not None:
+            _write(self._directory / f"{job}.opening", opening.to_json())
+
+    def opening(self, job: str) -> Opening:
+        """What opens a job's commitment. Raises ``ParameterError`` where it is not kept here."""
+        if job not in self._openings:
+            path = None if self._directory is None else self._directory / f"{job}.opening"
+            if path is None or not path.exists():
+                raise ParameterError(f"the opening of job {job!r} is not kept here: pass the same state=")
+            self._openings[job] = Opening.from_json(path.read_bytes())
+        return self._openings[job]
+
     def rejected(self, table: str) -> bool:
         there = self._directory is not None and (self._directory / f"{table}.rejected").exists()
         return there or table in self._rejected
@@ -145,6 +163,7 @@ def verify(
     purpose: str | None,
     scenario: str | None,
     job: str | None,
+    consent: Sequence[str] = (),
 ) -> MeteredVerification:
     """``Session.verify``."""
     promise = _promise(session, dataset, predicate, match, check)
@@ -155,18 +174,23 @@ def verify(
         promise.said, question.listed(promise.said, keys) if rows is None else rows, on=on, executor=executor
     )
     _check_usable(promise, check, kept)
-    public, columns = kept.public(promise), kept.columns(promise)
     begun = None if job is None else session.begun(job)
-    if begun is None:
-        fetch = (columns if mode == "download" else public) is None
-    else:  # goes on as it began; a batch is a private job of more questions
-        fetch = bool(begun["params"].get("fetch"))
+    if begun is not None:  # goes on as it began; a batch is a private job of more questions
         mode = "batch" if mode == "batch" else _BEGUN[begun["operation"]]
+    public = kept.public(promise)
+    columns = kept.columns(promise) if mode == "download" else None
+    fetch = (columns if mode == "download" else public) is None
+    if begun is not None:
+        fetch = bool(begun["params"].get("fetch"))
     chosen = planner.plan(
         promise.said, len(asked.questions), checked=check is not None, fetch=fetch, mode=mode
     )
     sizes = Sizes(chosen.questions, promise.said.records)
     params = operation.parameters(chosen.operation, promise.said, promise.id, fetch=fetch)
+    opening = querylog.committed(promise.token, asked.questions) if job is None else kept.opening(job)
+    params["commitment"] = opening.commitment
+    if consent:
+        params["consent"] = list(consent)
 
     def party(_: object, rng: Rng) -> Party[list[VerifiedAnswer]]:
         known = None if fetch else public
@@ -199,6 +223,7 @@ def verify(
         purpose=purpose,
         scenario=scenario,
         job=job,
+        began=lambda job: kept.keep_opening(job, replace(opening, request=session.signed(job))),
     )
     answers = done.output
     return MeteredVerification(

@@ -10,12 +10,13 @@ What is charged is declared: calls, questions, bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from trustcompute.errors import ParameterError
 from trustcompute.protocol.operation import Leakage, Operation, OutputForm, Params, Sizes, Usage
-from trustcompute.verification import answer
+from trustcompute.verification import answer, consent, querylog
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.layout import MAX_BUCKET_BITS, Shape
 from trustcompute.verification.lwe import DIMENSION
@@ -130,10 +131,21 @@ def leakage(protocol: str, params: Params) -> Leakage:
     return Leakage(consumer=what, provider=hidden[protocol])
 
 
+CARRIED: Final = {"consent": consent.checked, "commitment": querylog.checked}
+"""What a request may carry beside its question: tokens of subjects, the commitment to what is asked about."""
+
+
+def _carrying(
+    inner: Callable[[Params, Sizes], dict[str, Any]], params: Params, sizes: Sizes
+) -> dict[str, Any]:
+    found = inner({name: value for name, value in params.items() if name not in CARRIED}, sizes)
+    return found | {name: read(params[name]) for name, read in CARRIED.items() if name in params}
+
+
 OPERATIONS: Final = tuple(
     Operation(
         id=protocol,
-        check=partial(check, protocol),
+        check=partial(_carrying, partial(check, protocol)),
         output=lambda params: OutputForm.YES_NO,
         bound=partial(bound, protocol),
         leakage=partial(leakage, protocol),

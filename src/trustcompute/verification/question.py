@@ -70,6 +70,12 @@ def listed(said: Descriptor, keys: Any) -> Any:
     )
 
 
+def subjects(said: Descriptor, keys: Any) -> list[bytes]:
+    """Digests of listed keys, one each, as questions about this table have them. Raises ``TableError``."""
+    found = _keys(tables.open_table(listed(said, keys)), list(said.subject), said.spec, None)
+    return [found.digests[code].tobytes() for code in found.codes]
+
+
 def _keys(table: tables.Table, columns: list[str], spec: str, executor: Executor | None) -> tables.Keys:
     found = tables.keys(table, columns, spec=KeySpec.from_json(spec), executor=executor)
     if found.nulls:

@@ -157,7 +157,10 @@ def _grouped(column: pa.ChunkedArray, name: str, values: tuple[Label, ...]) -> t
 
 
 def _found(plain: pa.ChunkedArray, name: str) -> tuple[Label, ...]:
-    values = sorted(pc.unique(plain).drop_null().to_pylist())
+    try:
+        values = sorted(pc.unique(plain).drop_null().to_pylist())
+    except UnicodeDecodeError:
+        raise TableError(f"column {name!r} has text that is not UTF-8: name the groups") from None
     if len(values) > MAX_LABELS:
         raise TableError(
             f"column {name!r} has {len(values):,} values, groups have at most {MAX_LABELS}: name them"
@@ -207,8 +210,8 @@ def _units(column: pa.ChunkedArray, name: str, *, signed: bool) -> tuple[I64, np
         raise TableError(f"column {name!r} has values that do not fit 64 bits in its smallest unit") from None
     if not signed and (units < 0).any():
         raise TableError(f"column {name!r} has negative values: name it in signed=, or leave it out")
-    high, low = np.divmod(np.abs(units.astype(object)) if (units == -(2**63)).any() else np.abs(units), 2**31)
-    if int(high.sum()) * 2**31 + int(low.sum()) >= LARGEST:
+    high, low = np.divmod(np.abs(units), 2**31)  # of which the least integer is its own: negative
+    if high.min(initial=0) < 0 or int(high.sum()) * 2**31 + int(low.sum()) >= LARGEST:
         raise TableError(f"column {name!r} adds up to more than 2^62 of its smallest unit: round it first")
     return units, known, scale
 

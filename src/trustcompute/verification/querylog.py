@@ -1,0 +1,98 @@
+"""What was asked, committed to in the record: nobody can tell from the log, and its asker can show it.
+
+Called by ``Session.verify``, which puts the commitment into every signed request of a question about records, and by
+``trustcompute verify opened``. A commitment is a salted hash (``primitives.commitment``) of the digests that are asked
+about: the holder, and whoever reads the log, learn nothing from it, also by trying all keys there are. The asker keeps
+the opening. A regulator who finds a question in the log demands it, and can be shown neither another question nor
+fewer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from trustcompute.errors import ParameterError, VerificationError
+from trustcompute.primitives import canonical
+from trustcompute.primitives.commitment import SALT_BYTES, commit
+from trustcompute.primitives.signing import MAX_TOKEN
+from trustcompute.verification.answer import Questions
+
+DOMAIN: Final = "questions of a verification"
+MAX_OPENING: Final = 2**24
+
+_FIELDS: Final = {"v", "request", "table", "salt", "subjects", "elements"}
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """What opens the commitment of one request. table: the signed descriptor it was asked about; request: the signed
+    request, once there is one."""
+
+    table: str
+    salt: bytes = field(repr=False)
+    questions: Questions = field(repr=False)
+    request: str = ""
+
+    @property
+    def commitment(self) -> str:
+        """64 hex digits, for the parameters of the request."""
+        return commit(DOMAIN, self.questions.inputs().tobytes(), self.salt).hex()
+
+    def verify(self, committed: object) -> None:
+        """Raises ``VerificationError`` unless this opens ``committed``, the parameter of a request."""
+        if committed != self.commitment:
+            raise VerificationError("what was opened is not what the record commits to")
+
+    def to_json(self) -> bytes:
+        elements = self.questions.elements
+        return canonical.dumps(
+            {
+                "v": 1,
+                "request": self.request,
+                "table": self.table,
+                "salt": self.salt.hex(),
+                "subjects": self.questions.subjects.tobytes().hex(),
+                "elements": None if elements is None else elements.tobytes().hex(),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Opening:
+        """Raises ``VerificationError``."""
+        wrong = VerificationError("the opening of a question is not in the agreed form")
+        document: Any = canonical.loads_canonical(data, limit=MAX_OPENING)
+        if not isinstance(document, dict) or set(document) != _FIELDS or document["v"] != 1:
+            raise wrong
+        if any(not isinstance(document[name], str) for name in ("request", "table", "salt", "subjects")):
+            raise wrong
+        if max(len(document["request"]), len(document["table"])) > MAX_TOKEN:
+            raise wrong
+        try:
+            elements = document["elements"]
+            questions = Questions(_rows(document["subjects"]), None if elements is None else _rows(elements))
+            salt = bytes.fromhex(document["salt"])
+        except (TypeError, ValueError) as error:
+            raise wrong from error
+        if len(salt) != SALT_BYTES or not len(questions) or len(questions.inputs()) != questions.evaluations:
+            raise wrong
+        return cls(document["table"], salt, questions, document["request"])
+
+
+def committed(table: str, questions: Questions) -> Opening:
+    """Commit to questions about a table under a fresh salt."""
+    return Opening(table, secrets.token_bytes(SALT_BYTES), questions)
+
+
+def checked(value: object) -> str:
+    """The parameter ``commitment`` of a request. Raises ``ParameterError``."""
+    if not isinstance(value, str) or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        raise ParameterError("commitment must be 64 hex digits: the commitment to what is asked about")
+    return value
+
+
+def _rows(text: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(bytes.fromhex(text), dtype=np.uint8).reshape(-1, 32)
