@@ -47,9 +47,9 @@ class Holders:
         for name in NAMES:
             self.start(name)
 
-    def start(self, name):
+    def start(self, name, **options):
         self.brokers[name] = Broker.open(self.directory / name, IDENTITIES[name], clock=self.clock)
-        dataset = Dataset("planes", self.tables[name], version="1", keys=["tail"])
+        dataset = Dataset("planes", self.tables[name], version="1", keys=["tail"], **options)
         self.nodes[name] = Node(IDENTITIES[name], self.brokers[name], [dataset])
 
     def stop(self, name):
@@ -115,6 +115,14 @@ def test_three_nodes_under_three_grants_give_one_answer_and_three_receipts(holde
         assert entry.fields["usage"]["rows"] == 5
         holders.brokers[name].audit()
     assert "all 3 others" in found.leakage.consumer
+
+
+def test_a_holder_may_pad_its_set_and_nothing_else_changes(holders):
+    holders.stop("bb.example")
+    holders.start("bb.example", pad_to="power-of-two")
+    sessions = holders.sessions()
+    assert [one.entry("planes").keys[0].distinct for one in sessions] == [9, 16, 9]
+    assert tc.intersect_many(sessions, OURS, on="tail").left_rows.tolist() == MATCHED
 
 
 def test_requests_name_the_other_leaves_and_one_session(holders):
