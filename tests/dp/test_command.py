@@ -84,6 +84,8 @@ def test_quote_ask_and_be_refused(town, tmp_path, capsys):
     assert quoted["accuracy"]["count"]["half_width"] < 40
     assert main([*ask, "--quote"]) == 0
     assert "equal releases left" in capsys.readouterr().out
+    assert main([*ask, "--out", "nowhere/answer.csv"]) == 2, "found out before anything is spent"
+    assert "cannot write nowhere" in " ".join(capsys.readouterr().err.split())
     assert main([*ask, "--json", "--out", "answer.csv"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [row["town"] for row in answer["answer"]] == ["A", "B"]

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from trustcompute import node
 from trustcompute.aggregation import Bounds, Noise, Spec
 from trustcompute.aggregation.plan import SCHEMES
-from trustcompute.cli.ask import WRITERS
 from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, Purpose, Scenario, State
 from trustcompute.cli.output import print_fields, print_json, print_table, working
 from trustcompute.cli.settings import read_text, read_toml
+from trustcompute.cli.writing import check_out, write
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity
 
@@ -83,8 +83,7 @@ def aggregate(
     as_json: AsJson = False,
 ) -> None:
     """Add up what several nodes hold; no part of it is opened by itself."""
-    if out is not None and out.suffix not in WRITERS:
-        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
+    check_out(out)
     wanted, me = load_spec(spec), Identity.load(identity)
     how: Any = scheme
 
@@ -106,7 +105,7 @@ def aggregate(
         )
     table = found.to_arrow()
     if out is not None:
-        WRITERS[out.suffix](table, out)
+        write(table, out)
     if as_json:
         receipts = {name: str(state / f"{job}.receipt.json") for name, job in found.jobs.items()}
         document: dict[str, Any] = {

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 import typer
 
 from trustcompute import tables
@@ -26,6 +23,7 @@ from trustcompute.cli.options import (
 )
 from trustcompute.cli.output import err, money, print_fields, print_json, print_table, working
 from trustcompute.cli.session import session_of
+from trustcompute.cli.writing import try_to_write, write
 from trustcompute.errors import ParameterError
 from trustcompute.node import MeteredIntersection
 from trustcompute.node.documents import Quote
@@ -218,39 +216,6 @@ def _document(found: MeteredIntersection, receipt: Path, out: Path | None) -> di
         "leakage": {"consumer": found.leakage.consumer, "provider": found.leakage.provider},
         "receipt": str(receipt),
     }
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path)
-
-
-def _write_csv(table: pa.Table, path: Path) -> None:
-    pa_csv.write_csv(table, path)
-
-
-WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
-
-
-def try_to_write(table: Path, path: Path, ids: str | None = None) -> None:
-    """Find out before anything is spent whether the result can be written: the table, without its rows."""
-    if ids is not None and ids in tables.open_table(table).names:
-        raise ParameterError(f"the table has a column {ids!r} already: call --ids otherwise")
-    if path.suffix not in WRITERS:
-        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {path.suffix!r}")
-    write(tables.take(table, []), path)
-
-
-def write(matched: pa.Table, path: Path) -> None:
-    """Write whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        WRITERS[path.suffix](matched, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise ParameterError(f"cannot write {path}: {error.strerror}") from error
-    except pa.ArrowException as error:
-        temporary.unlink(missing_ok=True)
-        raise ParameterError(f"{path.suffix} cannot hold this table: {error}") from error
 
 
 def _padding(text: str | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trustcompute import psi, tables
-from trustcompute.cli.ask import DatasetName, try_to_write, write
+from trustcompute.cli.ask import DatasetName
 from trustcompute.cli.options import (
     AnswerFile,
     AsJson,
@@ -23,6 +23,7 @@ from trustcompute.cli.options import (
 )
 from trustcompute.cli.output import print_fields, print_json, working
 from trustcompute.cli.session import session_of
+from trustcompute.cli.writing import try_to_write, write
 
 
 def cascade(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trustcompute.cli.ask import DatasetName, show, try_to_write
+from trustcompute.cli.ask import DatasetName, show
 from trustcompute.cli.options import (
     AnswerFile,
     AsJson,
@@ -23,6 +23,7 @@ from trustcompute.cli.options import (
 )
 from trustcompute.cli.output import working
 from trustcompute.cli.session import session_of
+from trustcompute.cli.writing import try_to_write
 
 
 def intersect_changes(

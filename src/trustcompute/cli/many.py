@@ -12,10 +12,10 @@ import typer
 
 from trustcompute import node, tables
 from trustcompute.cli.aggregate import parse_party
-from trustcompute.cli.ask import try_to_write, write
 from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, On, Purpose, Scenario, State, parse_on
 from trustcompute.cli.output import print_fields, print_json, working
 from trustcompute.cli.settings import read_text
+from trustcompute.cli.writing import try_to_write, write
 from trustcompute.primitives.identity import Identity
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from trustcompute import dp
-from trustcompute.cli.ask import WRITERS, DatasetName, quote_fields
+from trustcompute.cli.ask import DatasetName, quote_fields
 from trustcompute.cli.options import (
     AnswerFile,
     AsJson,
@@ -22,6 +22,7 @@ from trustcompute.cli.options import (
 )
 from trustcompute.cli.output import print_fields, print_json, print_table, working
 from trustcompute.cli.session import session_of
+from trustcompute.cli.writing import check_out, write
 from trustcompute.errors import ParameterError
 from trustcompute.node import MeteredRelease
 from trustcompute.node.releasing import MeteredReleaseQuote
@@ -62,8 +63,7 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Ask for aggregates from which nobody's presence in the data can be told."""
-    if out is not None and out.suffix not in WRITERS:
-        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
+    check_out(out)
     asked: dict[str, Any] = {
         "aggregates": [parse_aggregate(one) for one in ask],
         "by": [parse_by(one) for one in by],
@@ -77,7 +77,7 @@ def release(
         with working(f"asking {dataset}"):
             found = session.release(dataset, **asked, purpose=purpose, scenario=scenario, job=job)
     if out is not None:
-        _write(found, out)
+        write(found.to_arrow(), out)
     _show(found, state / f"{found.job}.receipt.json", out, as_json)
 
 
@@ -160,10 +160,3 @@ def _show(found: MeteredRelease, receipt: Path, out: Path | None, as_json: bool)
         return
     print_table(table.column_names, [list(row.values()) for row in table.to_pylist()])
     print_fields([("we learnt", found.leakage.consumer), ("job", found.job), ("receipt", receipt)])
-
-
-def _write(found: MeteredRelease, path: Path) -> None:
-    try:
-        WRITERS[path.suffix](found.to_arrow(), path)
-    except OSError as error:
-        raise ParameterError(f"cannot write {path}: {error.strerror}") from error

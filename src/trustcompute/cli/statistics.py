@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trustcompute.cli.ask import WRITERS, DatasetName
+from trustcompute.cli.ask import DatasetName
 from trustcompute.cli.options import (
     AnswerFile,
     AsJson,
@@ -22,7 +22,7 @@ from trustcompute.cli.options import (
 )
 from trustcompute.cli.output import print_fields, print_json, print_table, working
 from trustcompute.cli.session import session_of
-from trustcompute.errors import ParameterError
+from trustcompute.cli.writing import check_out, write
 from trustcompute.node import MeteredStatistics
 
 
@@ -41,12 +41,11 @@ def statistics(
     as_json: AsJson = False,
 ) -> None:
     """Count and add up by group. A cell that is not shown says by which rule."""
-    if out is not None and out.suffix not in WRITERS:
-        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
+    check_out(out)
     with session_of(url, identity, grant, state) as session, working(f"asking {dataset}"):
         found = session.statistics(dataset, sums, by=by, purpose=purpose, scenario=scenario, job=job)
     if out is not None:
-        WRITERS[out.suffix](found.to_arrow(), out)
+        write(found.to_arrow(), out)
     _show(found, state / f"{found.job}.receipt.json", out, as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from trustcompute import psi, tables
-from trustcompute.cli.ask import WRITERS, DatasetName, quote_fields
+from trustcompute.cli.ask import DatasetName, quote_fields
 from trustcompute.cli.options import (
     AnswerFile,
     AsJson,
@@ -24,7 +24,7 @@ from trustcompute.cli.options import (
 )
 from trustcompute.cli.output import print_fields, print_json, print_table, working
 from trustcompute.cli.session import session_of
-from trustcompute.errors import ParameterError
+from trustcompute.cli.writing import check_out, write
 
 
 def sum_(
@@ -53,8 +53,7 @@ def sum_(
     as_json: AsJson = False,
 ) -> None:
     """Add up a node's columns over the keys both sides hold. Which keys these are nobody learns."""
-    if out is not None and out.suffix not in WRITERS:
-        raise ParameterError(f"--out must end in {' or '.join(WRITERS)}, not {out.suffix!r}")
+    check_out(out)
     asked: dict[str, Any] = {
         "on": parse_on(on),
         "values": value,
@@ -77,7 +76,7 @@ def sum_(
             )
     answer, receipt = summed.to_arrow(), state / f"{summed.job}.receipt.json"
     if out is not None:
-        WRITERS[out.suffix](answer, out)
+        write(answer, out)
     if as_json:
         document = {"job": summed.job, "count": summed.count, "answer": answer.to_pylist()}
         learnt = {"consumer": summed.leakage.consumer, "provider": summed.leakage.provider}
