@@ -95,8 +95,8 @@ def test_groups_that_are_too_small_are_left_out(summable):
 
 
 def test_too_few_keys_are_refused_charged_and_told_nothing(summable):
-    with pytest.raises(Refused, match="not even how many") as refused:
-        ask(summable.session(), min_group=14)
+    with pytest.raises(Refused, match="not even how many") as refused, summable.session() as session:
+        ask(session, min_group=14)
     assert refused.value.rule == "min_group" and "13" not in str(refused.value)
     assert summable.types()[-2:] == ["job.posted", "job.countersigned"]
     assert not summable.node._jobs or all(job.ended for job in summable.node._jobs.values())

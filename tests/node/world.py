@@ -100,7 +100,9 @@ class World:
         return session
 
     def intersect(self, session=None, **options):
-        return (session or self.session()).intersect("planes", FLIGHTS, on={"tail": "tailnum"}, **options)
+        found = (session or self.session()).intersect("planes", FLIGHTS, on={"tail": "tailnum"}, **options)
+        assert found.receipt  # waited for: what is looked at next is what an acknowledged job leaves
+        return found
 
     def types(self):
         return [entry.type for entry in self.broker.entries()]
