@@ -7,8 +7,8 @@ from typing import Any
 
 from trustcompute.broker.notice import RULES, SUPERSEDED, Notice
 from trustcompute.broker.rules import Rules
-from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import Book, Touched
+from trustcompute.broker.store import Evidence, Touched
+from trustcompute.broker.writer import Book
 from trustcompute.errors import GrantError
 
 

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from trustcompute.broker.log import READ_ONLY, Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Wanted
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Touched
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
@@ -287,7 +287,7 @@ class SqliteTransaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def expect(self, wanted: Wanted) -> None:
+    def expect(self, touched: Touched, windows: Collection[int]) -> None:
         """Nothing: a question costs a microsecond."""
 
     def origin(self) -> str:
@@ -397,15 +397,10 @@ class SqliteTransaction:
         self._put(_SET_JOB, [(*changing(job), job.id) for job in changes.jobs])
         self._put(
             "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)",
-            [(*key, held.posted, held.pending, held.limit) for key, held in changes.balances.items()],
+            [key + held for key, held in changes.balances.items()],
         )
-        self._put(
-            "INSERT INTO grants VALUES (?, ?, ?)",
-            [(row.hash, row.token, row.entry) for row in changes.grants],
-        )
-        self._put(
-            "INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations]
-        )
+        self._put("INSERT INTO grants VALUES (?, ?, ?)", changes.grants)
+        self._put("INSERT INTO revocations VALUES (?, ?)", changes.revocations)
         self._put(
             "REPLACE INTO notices VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -416,19 +411,13 @@ class SqliteTransaction:
         self._put(
             "REPLACE INTO assets VALUES (?, ?)", [(asset.id, asset_row(asset)) for asset in changes.assets]
         )
-        self._put(
-            "INSERT INTO evidence (hash, kind, job, token) VALUES (?, ?, ?, ?)",
-            [(row.hash, row.kind, row.job, row.token) for row in changes.evidence],
-        )
+        self._put("INSERT INTO evidence (hash, kind, job, token) VALUES (?, ?, ?, ?)", changes.evidence)
         self._put(
             "INSERT INTO openings VALUES (?, ?, ?, ?)",
             [(row.index, row.field, row.salt, row.value) for row in changes.openings],
         )
         self._put("DELETE FROM openings WHERE idx = ? AND field = ?", changes.forgotten)
-        self._put(
-            "INSERT INTO entries VALUES (?, ?, ?)",
-            [(row.index, row.leaf, row.body) for row in changes.entries],
-        )
+        self._put("INSERT INTO entries VALUES (?, ?, ?)", changes.entries)
         if changes.key is not None:
             self._connection.execute("UPDATE book SET key = ?", (changes.key,))
         if changes.checkpoint is not None:
@@ -443,7 +432,7 @@ class SqliteTransaction:
             return []
         return self._connection.execute(f"{query} ({_marks(len(names))})", (*values, *names)).fetchall()
 
-    def _put(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def _put(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             self._connection.executemany(statement, rows)
 
