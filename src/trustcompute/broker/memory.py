@@ -228,7 +228,7 @@ class Memory:
             if self._rules is not None:
                 self._rules.pop(name, None)
                 if notice.state == RULES:
-                    self._rules[name] = replace(notice, token="")
+                    self._rules[name] = notice._replace(token="")
         for asset in changes.assets:
             self._assets[asset.id] = asset
         for key, balance in changes.balances.items():

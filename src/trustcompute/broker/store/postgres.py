@@ -452,13 +452,7 @@ class PostgresTransaction:
             self._put_all(_PUT_BALANCES, [key + row for key, row in held])
             self._put("INSERT INTO grants VALUES (%s, %s, %s)", changes.grants)
             self._put("INSERT INTO revocations VALUES (%s, %s)", changes.revocations)
-            self._put(
-                _PUT_NOTICE,
-                (
-                    (each.name, each.state, each.version, each.hash, each.token, each.entry)
-                    for each in changes.notices.values()
-                ),
-            )
+            self._put(_PUT_NOTICE, changes.notices.values())
             self._put(_PUT_ASSET, ((asset.id, asset_row(asset)) for asset in changes.assets))
             self._put_all(_NEW_EVIDENCE, changes.evidence)
             self._put(

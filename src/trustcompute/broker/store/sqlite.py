@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,6 +103,8 @@ _UPGRADES: Final = {
 
 _NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join('?' * 25)})"  # noqa: S608
 _SET_JOB: Final = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in CHANGING.split(', '))} WHERE id = ?"  # noqa: S608
+_PUT_BALANCE: Final = "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_NOTICE: Final = "REPLACE INTO notices VALUES (?, ?, ?, ?, ?, ?)"
 _GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
 _GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices WHERE state = 'rules'"
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs"  # noqa: S608
@@ -393,31 +395,24 @@ class SqliteTransaction:
 
     def write(self, changes: Changes) -> None:
         """Everything in one go; primary keys and checks refuse what contradicts the book."""
-        self._put(_NEW_JOB, [fixed(job) + changing(job) for job in changes.new_jobs])
-        self._put(_SET_JOB, [(*changing(job), job.id) for job in changes.jobs])
-        self._put(
-            "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)",
-            [key + held for key, held in changes.balances.items()],
-        )
-        self._put("INSERT INTO grants VALUES (?, ?, ?)", changes.grants)
-        self._put("INSERT INTO revocations VALUES (?, ?)", changes.revocations)
-        self._put(
-            "REPLACE INTO notices VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (each.name, each.state, each.version, each.hash, each.token, each.entry)
-                for each in changes.notices.values()
-            ],
-        )
-        self._put(
-            "REPLACE INTO assets VALUES (?, ?)", [(asset.id, asset_row(asset)) for asset in changes.assets]
-        )
-        self._put("INSERT INTO evidence (hash, kind, job, token) VALUES (?, ?, ?, ?)", changes.evidence)
-        self._put(
-            "INSERT INTO openings VALUES (?, ?, ?, ?)",
-            [(row.index, row.field, row.salt, row.value) for row in changes.openings],
-        )
-        self._put("DELETE FROM openings WHERE idx = ? AND field = ?", changes.forgotten)
-        self._put("INSERT INTO entries VALUES (?, ?, ?)", changes.entries)
+        for statement, rows in (
+            (_NEW_JOB, [fixed(job) + changing(job) for job in changes.new_jobs]),
+            (_SET_JOB, [(*changing(job), job.id) for job in changes.jobs]),
+            (_PUT_BALANCE, [key + held for key, held in changes.balances.items()]),
+            ("INSERT INTO grants VALUES (?, ?, ?)", changes.grants),
+            ("INSERT INTO revocations VALUES (?, ?)", changes.revocations),
+            (_PUT_NOTICE, changes.notices.values()),
+            ("REPLACE INTO assets VALUES (?, ?)", [(each.id, asset_row(each)) for each in changes.assets]),
+            ("INSERT INTO evidence (hash, kind, job, token) VALUES (?, ?, ?, ?)", changes.evidence),
+            (
+                "INSERT INTO openings VALUES (?, ?, ?, ?)",
+                [(each.index, each.field, each.salt, each.value) for each in changes.openings],
+            ),
+            ("DELETE FROM openings WHERE idx = ? AND field = ?", changes.forgotten),
+            ("INSERT INTO entries VALUES (?, ?, ?)", changes.entries),
+        ):
+            if rows:
+                self._connection.executemany(statement, rows)
         if changes.key is not None:
             self._connection.execute("UPDATE book SET key = ?", (changes.key,))
         if changes.checkpoint is not None:
@@ -431,10 +426,6 @@ class SqliteTransaction:
         if not names:
             return []
         return self._connection.execute(f"{query} ({_marks(len(names))})", (*values, *names)).fetchall()
-
-    def _put(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            self._connection.executemany(statement, rows)
 
     def _one(self, query: str, values: tuple[Any, ...] = ()) -> Any:
         row = self._connection.execute(query, values).fetchone()
