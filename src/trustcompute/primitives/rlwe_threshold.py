@@ -5,8 +5,8 @@ Ring-Learning-with-Errors* (PoPETs 2021), its collective key and collective decr
 ternary s_i and shows b_i = a·s_i + e_i; b = Σ b_i is a public key of s = Σ s_i. Of a ciphertext (c, d) each party shows
 d·s_i + r_i, with r_i uniform in ±2^f; c minus all of them is 2^k·m and noise. All are needed; nothing is multiplied.
 
-Shares tell the sum and nothing else, to 2⁻⁴⁰. Of the honest parties' shares all but one are ring-LWE samples under d, of
-secrets whose only other sample is b_i. The last is what is left, c - 2^k·m - (noise of the ciphertext) - Σ (other
+Shares tell the sum and nothing else, to 2⁻⁴⁰. Of the honest parties' shares all but one are ring-LWE samples under d,
+of secrets whose only other sample is b_i. The last is what is left, c - 2^k·m - (noise of the ciphertext) - Σ (other
 shares' d·s_i), and r_i: without the noise it is a function of what everybody knows. The noise is at most B a
 coefficient, and M coefficients of it and r_i differ from r_i alone by a statistical distance of M·B/2^(f+1). So
 f = ⌈log2(M·B)⌉ + 39, and two shares of one ciphertext must never be given: their mean tells more. q is a product of as
