@@ -153,7 +153,7 @@ def test_an_aggregator_cannot_say_that_it_is_somebody_else(pool):
         with pytest.raises(ParameterError, match=r"aggregator must be airline\.example"):
             session.compute(
                 aggregates.operation_of("aggregation.rlwe.v1"), "flights", params, Sizes(0, 0),
-                lambda params, rng: iter(()), input_digest=bytes(32),
+                lambda params, rng: iter(()), input_digest=bytes(32), ahead=True,
             )  # fmt: skip
     assert not any(state.startswith("job.") for state in pool.states("aa.example"))
 

@@ -223,7 +223,7 @@ def verify(
         purpose=purpose,
         scenario=scenario,
         job=job,
-        began=lambda job: kept.keep_opening(job, replace(opening, request=session.signed(job))),
+        begun=lambda job: kept.keep_opening(job, replace(opening, request=session.signed(job))),
     )
     answers = done.output
     return MeteredVerification(
