@@ -85,7 +85,7 @@ from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
 from trustcompute.psi.sums.terms import MIN_GROUP
 from trustcompute.tables.fixed import Bounds
 from trustcompute.verification import Rules
-from trustcompute.verification.table import LEAST_IN_BUCKET
+from trustcompute.verification.building import LEAST_IN_BUCKET
 
 Form = TypeVar("Form", bound=BaseModel)
 
