@@ -46,7 +46,7 @@ def files(directory):
 def built_in(directory, predicate):
     """Decided and built in a directory, as a node does."""
     about = About(dataset="held", version="1", subject=("id",), predicate=parse(predicate), place=PLACE)
-    decided = truth.decide(HELD, ("id",), about.predicate, directory=directory / "truth")
+    decided = truth.decide(HELD, ("id",), about.predicate, shelf=Shelf(directory / "truth"))
     made = building.build(about, decided, SEED, HOLDER, directory=directory / "tables", least_in_bucket=20)
     return made.id
 

@@ -41,6 +41,7 @@ from trustcompute.verification import (
 from trustcompute.verification.building import LEAST_IN_BUCKET
 from trustcompute.verification.consent import Consents
 from trustcompute.verification.operation import BUCKET, DOWNLOAD, PRIVATE
+from trustcompute.verification.shelf import IN_MEMORY, Shelf
 from trustcompute.verification.table import About, Table
 from trustcompute.verification.truth import Truth
 
@@ -147,6 +148,7 @@ def held_tables(
     """Build or load every table. Raises ``InputError``, ``StoreError``, ``VerificationError`` when the node starts."""
     directory = None if published.directory is None else Path(published.directory)
     seed, place = _kept(directory, "seed"), _kept(directory, "place")
+    records = IN_MEMORY if directory is None else Shelf(directory / "truth")
     found, earlier = {}, [] if directory is None else _earlier(directory, dataset, seed, signer)
     for text in published.predicates:
         predicate = verification.parse(text)
@@ -156,7 +158,7 @@ def held_tables(
             predicate,
             casefold=casefold,
             executor=executor,
-            directory=None if directory is None else directory / "truth",
+            shelf=records,
         )
         about = About(
             dataset=dataset,
@@ -179,6 +181,7 @@ def held_tables(
                 executor=executor,
             )
         found[built.id] = built
+        records.remove()
     known = {one.table.id: one.table for one in earlier}
     consents = consents_of(published, dataset, seed) if published.consent else None
     return Tables(found, signer, consents=consents).after(Tables(known, signer), published.earlier)

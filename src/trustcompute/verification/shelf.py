@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,9 @@ class Shelf:
         """Remove all that is in the directory."""
         self.remove()
         self.__post_init__()
+
+
+IN_MEMORY: Final = Shelf(None)
 
 
 class Rows:

@@ -6,7 +6,7 @@ is there twice with different values matches nothing that they do not share.
 
 Rows are read once each, in a stream, as a record each: digest of the key, and what the row says of it. Records are put
 in order by their keys (``tables.spread``), and those of one key become one. In memory are some batches of rows, a
-buffer and a 256th of the records; where a directory is given, all else lies there.
+buffer and a 256th of the records; where the shelf has a directory, all else lies there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +29,7 @@ from trustcompute.tables.distinct import sort_digests
 from trustcompute.tables.keys import digested
 from trustcompute.tables.spread import Spread
 from trustcompute.verification.predicate import Predicate, Value
-from trustcompute.verification.shelf import Shelf
+from trustcompute.verification.shelf import IN_MEMORY, Shelf
 
 Mask = npt.NDArray[np.bool_]
 Taking = Callable[[int], U8]
@@ -81,11 +80,11 @@ def decide(
     *,
     casefold: bool = False,
     executor: Executor | None = None,
-    directory: Path | None = None,
+    shelf: Shelf = IN_MEMORY,
 ) -> Truth:
-    """Decide a predicate over a table. subject: the key columns; directory: where the records lie, of its own; what it
-    held before is removed. Raises ``StoreError``, ``TableError`` and ``ParameterError``: a column that is not there, or
-    whose type cannot be compared with the predicate's values."""
+    """Decide a predicate over a table. subject: the key columns; shelf: where the records lie, as long as the result is
+    used; what it held before is removed. Raises ``StoreError``, ``TableError`` and ``ParameterError``: a column that is
+    not there, or whose type cannot be compared with the predicate's values."""
     table = tables.open_table(source)
     table.check_columns(predicate.columns)
     if set(predicate.columns) & set(subject):
@@ -93,8 +92,8 @@ def decide(
     form, batches = digested(table, list(subject), casefold=casefold, executor=executor)
     whole, taking = _said(table, subject, predicate, casefold=casefold, executor=executor)
     width = KEY + SAYS + (ELEMENTS if predicate.matches else 0)
-    shelf, ambiguous = Shelf(directory), 0
     shelf.clear()
+    ambiguous = 0
     with shelf.writing():
         spread = Spread(shelf.path("spread"), width)
         for digests, valid in batches:
