@@ -4,9 +4,10 @@
     PYTHONPATH=src:. python tests/broker/campaign_crash.py --runs 10000 --power
 
 A run forks a child from this warm process, lets it work on a new book, kills it (SIGKILL) before a write that its
-seed chose, opens the book again and holds it against everything the child had said. ``--power`` also takes away
-what the disk need not have kept: the write-ahead log is cut (or torn) after its last sync, and files of the outbox
-whose content or name had not been synced are cut or gone. Seeds are the numbers of the runs: any can be repeated.
+seed chose, opens the book again and holds it against everything the child had said; then the same requests come once
+more, to their ends. ``--power`` also takes away what the disk need not have kept: the write-ahead log is cut (or torn)
+after its last sync, and files of the outbox whose content or name had not been synced are cut or gone. Seeds are the
+numbers of the runs: any can be repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker.conftest import World
-from tests.broker.test_faults import cut_power, fresh, in_child, look
+from tests.broker.test_faults import cut_power, fresh, in_child, look, workload
 
 WRITES = 300  # a whole workload takes about as many statements and calls
 
@@ -34,10 +35,12 @@ def run(folder: Path, seed: int, *, power: bool) -> Counter[str]:
     grant, tokens = fresh(world)
     ended, said = in_child(world, grant, tokens, chance.randint(1, WRITES))
     if power and not ended:
-        cut_power(world, [words for words in said if words[0] != "synced"], chance)
+        cut_power(world, said, chance)
         lose_unsynced(world, {words[1] for words in said if words[0] == "synced"}, chance)
     try:
-        return look(world, [words for words in said if words[0] != "synced"])
+        look(world, said)
+        workload(world, grant, tokens, lambda *words: said.append([*words, 0]))
+        return look(world, said)
     finally:
         for broker in world.opened:
             broker.close()

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,22 @@ def client(pipe: Connection, world: World, attempts: int) -> None:
     pipe.send((posted, refused))
 
 
-def serve(pipe: Connection, broker: Broker, grant: str, ends: list[tuple[int, int]]) -> None:
-    """A thread of the one writer for one process."""
-    while isinstance(said := pipe.recv(), list):
-        pipe.send(attempt(broker, grant, said))
-    ends.append(said)
+def serve(child: Any, pipe: Connection, broker: Broker, grant: str, ends: list[Any]) -> None:
+    """A thread of the one writer for one process: how it ended, or what went wrong, goes into ``ends``."""
+    try:
+        while isinstance(said := heard(child, pipe), list):
+            pipe.send(attempt(broker, grant, said))
+        ends.append(said)
+    except BaseException as error:  # or the process would wait for ever, and so would the campaign
+        ends.append(error)
+        child.terminate()
+
+
+def heard(child: Any, pipe: Connection) -> Any:
+    """What a process said last. Raises ``AssertionError`` where it ended without a word."""
+    wait([pipe, child.sentinel])
+    assert pipe.poll(), "a process failed"
+    return pipe.recv()
 
 
 def campaign(
@@ -92,16 +103,18 @@ def campaign(
     broker = world.open(clock=None)
     broker.register(world.asset())
     grant = broker.issue(world.claims(limits={"calls": Limit(total=limit)}))
-    ends: list[tuple[int, int]] = []
+    ends: list[Any] = []
     started: list[tuple[Any, threading.Thread]] = []
     for child, pipe in children:
         pipe.send(grant)
-        thread = threading.Thread(target=serve, args=(pipe, broker, grant, ends), daemon=True)
+        thread = threading.Thread(target=serve, args=(child, pipe, broker, grant, ends), daemon=True)
         thread.start()
         started.append((child, thread))
     for child, thread in started:
         thread.join()
         child.join()
+    for failed in (each for each in ends if isinstance(each, BaseException)):
+        raise failed
     posted, refused = (sum(each) for each in zip(*ends, strict=True))
     held = world.balances(broker)["grant", "calls"]
     report = broker.audit()

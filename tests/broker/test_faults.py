@@ -3,7 +3,8 @@
 A child runs jobs and is killed (SIGKILL) before the n-th write: a statement of the book, or an fsync, rename
 or removal of the outbox. A power cut would also lose or tear what was written since the last commit
 returned: the write-ahead log is cut and altered there too. Then the book is opened again and looked at. The
-hooks sit in the child's ``sqlite3.connect`` and ``os``; the software under test knows nothing of them.
+hooks sit in the child's ``sqlite3.connect`` and ``os``; the software under test knows nothing of them. A commit counts
+as on the disk where it was made to wait for it, a file of the outbox where its content and then its name were synced.
 """
 
 from __future__ import annotations
@@ -81,11 +82,23 @@ def run_job(world: Any, broker: Any, verified: Any, number: int, say: Callable[.
 
 
 class Killer:
-    """Counts writes, and kills the process before number ``target``."""
+    """Counts writes, and kills the process before number ``target``. Knows what the disk must have kept by now."""
 
-    def __init__(self, target: int | None) -> None:
-        self.count, self._target = 0, target
+    def __init__(self, target: int | None, wal: Path) -> None:
+        self.count, self._target, self._wal = 0, target, wal
         self.say: Callable[..., None] | None = None
+        self._synced: set[str] = set()  # names of files whose content is on the disk
+        self._waits = True  # a commit does, for the disk
+        self._committing = False
+        self._lasting = 0
+
+    @property
+    def lasting(self) -> int:
+        """Bytes of the write-ahead log that a commit has waited for."""
+        if self._committing:  # it has returned, and nothing was written since
+            self._committing = False
+            self._lasting = self._wal.stat().st_size if self._wal.exists() else 0
+        return self._lasting
 
     def __call__(self, *_: Any) -> None:
         self.count += 1
@@ -97,12 +110,19 @@ class Killer:
 
         def traced(*args: Any, **options: Any) -> sqlite3.Connection:
             connection = connect(*args, **options)
-            connection.set_trace_callback(self)
+            connection.set_trace_callback(self._statement)
             return connection
 
         sqlite3.connect = traced  # type: ignore[assignment]
         for name in ("fsync", "replace", "unlink"):
             setattr(os, name, self._before(getattr(os, name)))
+
+    def _statement(self, statement: str) -> None:
+        self()
+        _ = self.lasting
+        if statement.startswith("PRAGMA synchronous"):
+            self._waits = statement.endswith("FULL")
+        self._committing = statement == "COMMIT" and self._waits
 
     def _before(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -111,18 +131,28 @@ class Killer:
             self()
             done = real(*args, **options)
             if real is FSYNC:
-                self._synced(args[0])
+                self._after_sync(Path(f"/proc/self/fd/{args[0]}").readlink())
+            elif real is UNLINK:
+                self._synced.discard(Path(args[0]).name)
+            else:
+                self._renamed(Path(args[0]).name, Path(args[1]).name)
             return done
 
         return call
 
-    def _synced(self, handle: int) -> None:
-        """Say which files of the outbox a sync of its directory made last: their content was synced before."""
-        path = Path(f"/proc/self/fd/{handle}").readlink()
-        if self.say is not None and path.name == "outbox":
-            for each in path.iterdir():
-                if not each.name.endswith(".tmp"):
-                    self.say("synced", each.name)
+    def _renamed(self, old: str, new: str) -> None:
+        self._synced.discard(new)
+        if old in self._synced:
+            self._synced ^= {old, new}
+
+    def _after_sync(self, path: Path) -> None:
+        """Say which files of the outbox are there for good: their content was synced, and then their directory."""
+        if path.name != "outbox":
+            self._synced.add(path.name)
+            return
+        for each in path.iterdir():
+            if self.say is not None and not each.name.endswith(".tmp") and each.name in self._synced:
+                self.say("synced", each.name)
 
 
 def in_child(world: Any, grant: str, tokens: list[str], target: int | None) -> tuple[bool, list[list[Any]]]:
@@ -133,13 +163,11 @@ def in_child(world: Any, grant: str, tokens: list[str], target: int | None) -> t
         status = 1
         try:
             os.close(receiving)
-            killer = Killer(target)
+            killer = Killer(target, world.directory / (BOOK_FILE + "-wal"))
             killer.install()
-            wal = world.directory / (BOOK_FILE + "-wal")
 
             def say(*words: Any) -> None:
-                size = wal.stat().st_size if wal.exists() else 0
-                os.write(sending, json.dumps([*words, size]).encode() + b"\n")
+                os.write(sending, json.dumps([*words, killer.lasting]).encode() + b"\n")
 
             killer.say = say
             workload(world, grant, tokens, say)

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from trustcompute.broker import log
 from trustcompute.broker.receipt import Receipt
@@ -38,16 +36,16 @@ def test_a_receipt_verifies_offline_and_survives_a_file(
     assert entry.fields["usage"]["calls"] == 1
 
 
-@pytest.mark.property
-@given(st.data())
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_changed_byte_of_a_receipt_is_refused(made: tuple[Receipt, NoteKey], data: st.DataObject) -> None:
+@pytest.mark.parametrize("bit", [0, 7])
+def test_every_changed_byte_of_a_receipt_is_refused(made: tuple[Receipt, NoteKey], bit: int) -> None:
     receipt, key = made
-    changed = bytearray(receipt.to_json())
-    position = data.draw(st.integers(0, len(changed) - 1))
-    changed[position] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(VerificationError):
-        Receipt.from_json(bytes(changed)).verify(key)
+    good = receipt.to_json()
+    for position in range(len(good)):
+        changed = bytearray(good)
+        changed[position] ^= 1 << bit
+        with pytest.raises(VerificationError):
+            Receipt.from_json(bytes(changed)).verify(key)
+            pytest.fail(f"byte {position} may be another")
 
 
 def test_a_receipt_of_another_log_entry_or_key_is_refused(made: tuple[Receipt, NoteKey]) -> None:

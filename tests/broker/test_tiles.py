@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,59 @@ def test_any_flipped_byte_of_any_file_is_located(exported: Path, data: st.DataOb
             audit(exported, NAME)
     finally:
         (exported / file).write_bytes(good)
-    assert caught.value.file == file
+    is_located(exported, (level, number, width), at, caught.value)
+
+
+def is_located(folder: Path, tile: tuple[int | None, int, int], at: int, error: TileError) -> None:
+    """The error names the byte ``at`` of a tile of hashes, or the entry that the byte belongs to."""
+    level, number, width = tile
+    assert error.file == tile_path(*tile)
     if level is not None:
-        assert caught.value.offset == at, "a hash is named by its byte"
+        assert error.offset == at, "a hash is named by its byte"
         return
-    bundle = tiles.read_bundle(exported, number, width)
-    place = max(n for n, start in enumerate(bundle.offsets) if start <= at)
-    assert (caught.value.offset, caught.value.index) == (bundle.offsets[place], bundle.first + place)
+    bundle = tiles.read_bundle(folder, number, width)
+    entry = max(n for n, start in enumerate(bundle.offsets) if start <= at)
+    assert (error.offset, error.index) == (bundle.offsets[entry], bundle.first + entry)
+
+
+def test_every_byte_of_a_brokers_log_is_located_when_it_is_flipped(world: Any, tmp_path: Path) -> None:
+    """Not a sample: each byte of each file once, another bit of it each time."""
+    broker = world.broker()
+    world.posted(broker, broker.issue(world.claims()))
+    broker.export(tmp_path)
+    key, size = broker.log_key, len(broker.entries())
+    flipped = 0
+    for tile in tiles.shape(size):
+        for at, bad in flips(tmp_path / tile_path(*tile)):
+            with pytest.raises(TileError) as caught:
+                audit(tmp_path, key)
+            bad.undo()
+            is_located(tmp_path, tile, at, caught.value)
+            flipped += 1
+    for _, bad in flips(tmp_path / tiles.CHECKPOINT_FILE):
+        with pytest.raises(VerificationError, match=r"^checkpoint: "):
+            audit(tmp_path, key)
+        bad.undo()
+    files = [path for path in (tmp_path / "tile").rglob("*") if path.is_file()]
+    assert flipped == sum(path.stat().st_size for path in files) > 2000
+    assert audit(tmp_path, key).size == size, "and everything is as it was"
+
+
+@dataclass(frozen=True)
+class Flip:
+    path: Path
+    good: bytes
+
+    def undo(self) -> None:
+        self.path.write_bytes(self.good)
+
+
+def flips(path: Path) -> Iterator[tuple[int, Flip]]:
+    """Flip a bit of each byte of a file in turn; whoever asks for the next takes it back."""
+    good = path.read_bytes()
+    for at in range(len(good)):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :])
+        yield at, Flip(path, good)
 
 
 @pytest.mark.parametrize("change", [b"", b"more"])

@@ -12,7 +12,7 @@ from world import AIRLINE
 import trustcompute as tc
 from trustcompute.aggregation import Bounds, Noise, Spec, keyed
 from trustcompute.aggregation import operation as aggregates
-from trustcompute.aggregation.plan import IDS
+from trustcompute.aggregation.planner import IDS
 from trustcompute.aggregation.round import Round
 from trustcompute.broker.grant import Bounds as GrantBounds
 from trustcompute.broker.grant import Limit

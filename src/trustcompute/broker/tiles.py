@@ -95,9 +95,11 @@ def read_checkpoint(directory: Path, key: NoteKey) -> tuple[str, Checkpoint]:
     try:
         data = _read(directory, CHECKPOINT_FILE, MAX_NOTE)
         note = data.decode()
+        signed = checkpoint.verify(note, key)
     except UnicodeDecodeError as error:
-        raise VerificationError("the checkpoint is not text in UTF-8") from error
-    signed = checkpoint.verify(note, key)
+        raise VerificationError(f"{CHECKPOINT_FILE}: it is not text in UTF-8") from error
+    except VerificationError as error:
+        raise VerificationError(f"{CHECKPOINT_FILE}: {error}") from error
     if signed.size > MAX_TILES_ENTRIES:
         raise VerificationError(f"a log of more than {MAX_TILES_ENTRIES} entries is not read from files")
     return note, signed

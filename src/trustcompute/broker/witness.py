@@ -149,8 +149,12 @@ class Witness:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._mutex, (self._directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            lock = (self._directory / "lock").open("w")
+        except OSError as error:
+            raise StoreError(f"cannot write to {self._directory}: {error.strerror}") from error
+        with self._mutex, lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 

@@ -12,7 +12,6 @@ is cancelled. Who sends wrong sketches is not found out here, but by an arbiter 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trustcompute.broker.request import VerifiedRequest
 from trustcompute.errors import ParameterError, Refused, StoreError, TrustcomputeError
-from trustcompute.primitives import canonical
+from trustcompute.primitives import canonical, journal
 from trustcompute.protocol.operation import Params
 from trustcompute.psi import sketch
 from trustcompute.psi.sketch import Sketch
@@ -108,24 +107,15 @@ class Sketches:
     def _known(self, path: Path) -> list[_Run]:
         if path not in self._runs:
             try:
-                lines = path.read_bytes().splitlines() if path.exists() else []
-                self._runs[path] = [_parsed(line) for line in lines]
-            except (OSError, TrustcomputeError, KeyError, TypeError) as error:
+                self._runs[path] = [_parsed(line) for line in journal.lines(path)]
+            except (TrustcomputeError, KeyError, TypeError) as error:
                 raise StoreError(f"cannot read which sets were brought before: {path}") from error
         return self._runs[path]
 
     @staticmethod
     def _write(path: Path, run: _Run) -> None:
         document = {"job": run.job, "rows": run.seen.rows, "similar": run.similar} | run.seen.to_params()
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                os.write(handle, canonical.dumps(document) + b"\n")
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise StoreError(f"cannot keep which sets were brought: {error.strerror}") from error
+        journal.append(path, canonical.dumps(document))
 
 
 def _parsed(line: bytes) -> _Run:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import re
 import threading
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ import numpy as np
 
 from trustcompute.errors import ParameterError, Refused, StoreError, VerificationError
 from trustcompute.kernels.arrays import U8
-from trustcompute.primitives import canonical, oprf
+from trustcompute.primitives import canonical, journal, oprf
 from trustcompute.primitives.oprf import Mode
 from trustcompute.primitives.rng import Rng
 from trustcompute.verification.predicate import parse
@@ -152,7 +151,7 @@ class Consents:
         self._seed, self._dataset, self._path = seed, dataset, path
         self._lock = threading.Lock()
         self._spent: dict[str, str] = {}  # digest of a token -> job
-        if path is not None and path.exists():
+        if path is not None:
             self._spent = dict(_read(path))
 
     def issue(self, about: About, blinded: U8, rng: Rng, *, now: int) -> Issued:
@@ -211,16 +210,7 @@ class Consents:
 
     def _remember(self, digests: list[str], job: str) -> None:
         if self._path is not None:
-            try:
-                handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                with os.fdopen(handle, "ab") as file:
-                    file.write(canonical.dumps({"job": job, "spent": digests}) + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise StoreError(
-                    f"cannot remember spent consents in {self._path}: {error.strerror}"
-                ) from error
+            journal.append(self._path, canonical.dumps({"job": job, "spent": digests}))
         self._spent |= dict.fromkeys(digests, job)
 
 
@@ -232,16 +222,12 @@ def checked(value: object) -> list[str]:
 
 
 def _read(path: Path) -> list[tuple[str, str]]:
-    """What was spent; a last line that a stop cut off was not taken."""
+    """What was spent."""
     found: list[tuple[str, str]] = []
     try:
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            data = data[: data.rfind(b"\n") + 1]
-            os.truncate(path, len(data))
-        for line in data.splitlines():
+        for line in journal.lines(path):
             document = canonical.loads_canonical(line, limit=MAX_LINE)
             found += [(str(one), str(document["job"])) for one in document["spent"]]
-    except (OSError, VerificationError, KeyError, TypeError) as error:
+    except (VerificationError, KeyError, TypeError) as error:
         raise StoreError(f"cannot read which consents were spent: {path}") from error
     return found

@@ -10,7 +10,6 @@ totals and decomposable graphs", PNAS 2000), so that checking each by itself is 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 
 from trustcompute.errors import ParameterError, Refused, StoreError, VerificationError
 from trustcompute.kernels.arrays import U8
-from trustcompute.primitives import canonical
+from trustcompute.primitives import canonical, journal
 from trustcompute.verification.statistical.network import Shape
 from trustcompute.verification.statistical.rules import Status
 
@@ -60,8 +59,8 @@ class History:
         self._path, self._about = path, about
         self.lock = threading.RLock()
         self.told: list[Told] = []
-        if path is not None and path.exists():
-            self.told = [self._read(line) for line in _lines(path)]
+        if path is not None:
+            self.told = [self._read(line) for line in journal.lines(path)]
 
     def holding(self, by: Sequence[str]) -> Told | None:
         """A table that was told and has all of these columns."""
@@ -87,14 +86,7 @@ class History:
         found = Told(tuple(by), status)
         if self._path is not None:
             line = {"about": self._about, "by": list(by), "status": status.tobytes().hex()}
-            try:
-                handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                with os.fdopen(handle, "ab") as file:
-                    file.write(canonical.dumps(line) + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise StoreError(f"cannot remember a table in {self._path}: {error.strerror}") from error
+            journal.append(self._path, canonical.dumps(line))
         self.told.append(found)
         return found
 
@@ -130,15 +122,3 @@ class History:
                 " dataset a new version"
             )
         return told
-
-
-def _lines(path: Path) -> list[bytes]:
-    """Whole lines; what a stop cut off was not told."""
-    try:
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            data = data[: data.rfind(b"\n") + 1]
-            os.truncate(path, len(data))
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    return data.splitlines()
