@@ -16,28 +16,38 @@
 Start at ``psi.intersect`` or at the tutorial.
 """
 
-from trustcompute import aggregation, dp, errors, psi, verification
-from trustcompute.broker.broker import Broker
-from trustcompute.broker.grant import Grant
-from trustcompute.node import Dataset, Node, Session, aggregate, connect, intersect_many
-from trustcompute.primitives.identity import CertificateAuthority, Identity
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trustcompute.lazy import attach
 
 __version__ = "0.1.0.dev0"
 
-__all__ = [
-    "Broker",
-    "CertificateAuthority",
-    "Dataset",
-    "Grant",
-    "Identity",
-    "Node",
-    "Session",
-    "aggregate",
-    "aggregation",
-    "connect",
-    "dp",
-    "errors",
-    "intersect_many",
-    "psi",
-    "verification",
-]
+if TYPE_CHECKING:
+    from trustcompute import aggregation as aggregation
+    from trustcompute import dp as dp
+    from trustcompute import errors as errors
+    from trustcompute import psi as psi
+    from trustcompute import verification as verification
+    from trustcompute.broker.broker import Broker as Broker
+    from trustcompute.broker.grant import Grant as Grant
+    from trustcompute.node import Dataset as Dataset
+    from trustcompute.node import Node as Node
+    from trustcompute.node import Session as Session
+    from trustcompute.node import aggregate as aggregate
+    from trustcompute.node import connect as connect
+    from trustcompute.node import intersect_many as intersect_many
+    from trustcompute.primitives.identity import CertificateAuthority as CertificateAuthority
+    from trustcompute.primitives.identity import Identity as Identity
+else:
+    __getattr__, __dir__, __all__ = attach(
+        __name__,
+        {
+            "trustcompute": ["aggregation", "dp", "errors", "psi", "verification"],
+            "trustcompute.broker.broker": ["Broker"],
+            "trustcompute.broker.grant": ["Grant"],
+            "trustcompute.node": ["Dataset", "Node", "Session", "aggregate", "connect", "intersect_many"],
+            "trustcompute.primitives.identity": ["CertificateAuthority", "Identity"],
+        },
+    )

@@ -16,7 +16,7 @@ from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import encode
 from trustcompute.aggregation.operation import HOLDER, NOTHING, ROLES, operation_of, parameters
 from trustcompute.aggregation.paillier import PaillierCipher
-from trustcompute.aggregation.plan import IDS, cipher_of
+from trustcompute.aggregation.planner import IDS, cipher_of
 from trustcompute.aggregation.rlwe import RlweCipher
 from trustcompute.aggregation.round import Round
 from trustcompute.errors import ParameterError, Refused, RemoteProtocolError

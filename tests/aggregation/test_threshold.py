@@ -83,7 +83,7 @@ def flipped(name):
     ("kind", "column", "words"),
     [
         ("advertise", "nonce", "signature of p1"),
-        ("committed", "digest", "share of p1 is not the one"),
+        ("committed", "digest", "list of key shares does not show ours|share of p1 is not the one"),
         ("share", "value", "share of p1 is not the one"),
         ("share", "salt", "share of p1 is not the one"),
         ("sealed", "digest", "list of ciphertexts does not show ours|not the one that was committed"),
@@ -104,7 +104,7 @@ def swapped(columns):
     ("kind", "change", "words"),
     [
         ("roster", flipped("nonce"), "signature"),
-        ("commitments", flipped("digest"), "not the one that was committed to"),
+        ("commitments", flipped("digest"), "list of key shares does not show ours"),
         ("shares", flipped("value"), "not the one that was committed to"),
         ("shares", swapped, "not the one that was committed to"),
         ("seals", flipped("digest"), "does not show ours|signature"),
@@ -121,39 +121,51 @@ def test_an_aggregator_that_shows_one_party_something_else_opens_nothing(kind, c
         star(relay={("p0", kind): change})
 
 
-def test_a_key_share_of_the_aggregators_own_is_no_bodys(monkeypatch):
-    """With its own commitment and share in the place of p1's, towards p0 alone: p0's key is not the others'."""
-    about, spec = Round(vectors(), NAMES, b"s" * 16), vectors()
-    suite = threshold.suite_of(spec, 3)
-    seen = {}
-
-    def forged(columns):
-        roster = seen["roster"]
-        a = threshold.rlwe.common(roster, suite)
-        _, shown = threshold.rlwe.key_share(suite, a, Rng.from_os())
-        seen["packed"] = threshold.rlwe.pack(shown)
-        parts = (roster, bytes([1]), bytes(32), seen["packed"].tobytes())
-        digests = np.array(columns["digest"])
-        digests[1] = np.frombuffer(
-            threshold.hashlib.sha256(about.statement(b"key share", *parts)).digest(), dtype=np.uint8
-        )
-        return {"digest": digests}
-
-    def shown(columns):
-        value, salt = np.array(columns["value"]), np.array(columns["salt"])
-        value[1], salt[1] = seen["packed"], 0
-        return {"value": value, "salt": salt}
-
-    original = threshold.verified_roster
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ([1], "p0 is not the one"),
+        ([1, 2], "p0 is not the one"),
+        ([0, 1, 2], "does not show ours"),
+    ],
+)
+def test_a_key_of_the_aggregators_making_opens_nothing(monkeypatch, places, words):
+    """Commitments and shares of its own in the places of others, towards p0 alone: p0's key is not theirs. In all
+    places, p0's own among them, it would be a key that the aggregator has."""
+    suite = threshold.suite_of(vectors(), 3)
+    original, seen = threshold.verified_roster, {}
 
     def watching(*arguments):
-        found = original(*arguments)
-        seen["roster"] = found.digest
-        return found
+        seen["roster"] = original(*arguments)
+        return seen["roster"]
+
+    def replaced(columns, made):
+        """Rows of these places."""
+        return {
+            name: np.stack([made[name][at] if at in places else row for at, row in enumerate(rows)])
+            for name, rows in columns.items()
+        }
+
+    def commitments(columns):
+        a, salt = threshold.rlwe.common(seen["roster"].digest, suite), bytes(32)
+        keys = [threshold.rlwe.key_share(suite, a, Rng.from_os()) for _ in NAMES]
+        packed = [threshold.rlwe.pack(shown) for _, shown in keys]
+        seen["secrets"] = [secret for secret, _ in keys]
+        seen["shares"] = {"value": packed, "salt": [np.zeros(32, np.uint8)] * 3}
+        digests = [threshold._share_digest(seen["roster"], at, salt, one) for at, one in enumerate(packed)]
+        return replaced(columns, {"digest": [np.frombuffer(one, np.uint8) for one in digests]})
+
+    def opened(columns):
+        total = threshold.rlwe.unpack_ciphertext(columns["value"], suite)
+        shares = [threshold.rlwe.decryption_share(one, total, Rng.from_os()) for one in seen["secrets"]]
+        seen["opened"] = threshold.rlwe.combine(total, shares).tolist()
+        return columns
 
     monkeypatch.setattr(threshold, "verified_roster", watching)
-    with pytest.raises((TooFew, threshold.RemoteProtocolError), match=r"p0 is not the one|signature of p0"):
-        star(relay={("p0", "commitments"): forged, ("p0", "shares"): shown})
+    relay = {("p0", "commitments"): commitments, ("p0", "shares"): lambda got: replaced(got, seen["shares"])}
+    with pytest.raises((TooFew, threshold.RemoteProtocolError), match=words):
+        star(relay=relay, tamper={("p0", "encrypted"): opened})
+    assert seen.get("opened") != ROWS[0]
 
 
 def test_a_second_share_for_one_sum_is_refused_also_after_a_restart(tmp_path):

@@ -12,7 +12,7 @@ from world import AIRLINE
 import trustcompute as tc
 from trustcompute.aggregation import Bounds, Noise, Spec, keyed
 from trustcompute.aggregation import operation as aggregates
-from trustcompute.aggregation.plan import IDS
+from trustcompute.aggregation.planner import IDS
 from trustcompute.aggregation.round import Round
 from trustcompute.broker.grant import Bounds as GrantBounds
 from trustcompute.broker.grant import Limit
@@ -153,7 +153,7 @@ def test_an_aggregator_cannot_say_that_it_is_somebody_else(pool):
         with pytest.raises(ParameterError, match=r"aggregator must be airline\.example"):
             session.compute(
                 aggregates.operation_of("aggregation.rlwe.v1"), "flights", params, Sizes(0, 0),
-                lambda params, rng: iter(()), input_digest=bytes(32),
+                lambda params, rng: iter(()), input_digest=bytes(32), ahead=True,
             )  # fmt: skip
     assert not any(state.startswith("job.") for state in pool.states("aa.example"))
 

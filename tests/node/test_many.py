@@ -196,15 +196,14 @@ def test_who_asks_cannot_be_a_leaf_too(holders):
     session = holders.session("aa.example")
     asked = session._asked("planes", dict(params))
     with pytest.raises(ParameterError, match=r"airline.example asks, and cannot be one of the parties"):
-        session._begin(
+        session.compute(
             OPERATION,
             "planes",
             asked,
             Sizes(5, 9),
+            lambda params, rng: iter(()),
             input_digest=bytes(32),
-            purpose=None,
-            scenario=None,
-            job=None,
+            ahead=True,
         )
     assert "job.reserved" not in holders.states("aa.example")
 

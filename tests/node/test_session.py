@@ -18,7 +18,7 @@ from trustcompute.errors import (
     TableError,
     VerificationError,
 )
-from trustcompute.node.documents import CatalogRequest, JobRequest, OpenRequest, QuoteRequest
+from trustcompute.node.documents import CatalogRequest, JobRequest, Opening, QuoteRequest, TurnDescriptor
 from trustcompute.primitives import canonical
 from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.protocol.operation import OutputForm
@@ -328,7 +328,9 @@ def test_a_grant_stolen_by_another_peer_is_useless(world):
         key=RIVAL.key.public,
     )
     with pytest.raises(GrantError) as refused:
-        thief.channel.action("open", OpenRequest(grant=world.grant, request=request.sign(RIVAL.key)).encode())
+        opening = Opening(grant=world.grant, request=request.sign(RIVAL.key), rows=40)
+        first = TurnDescriptor(job=request.jti, run=0, turn=0, opening=opening)
+        thief.channel.action("open", first.encode())
     assert refused.value.field == "key"
     assert "job.denied" not in world.types()
 

@@ -202,7 +202,7 @@ def test_streams_that_are_not_frames_are_refused(echo, raw, channel):
             raw(schema, batches)
         assert b"protocol.remote" in bytes(caught.value.extra_info), batches
     with pytest.raises(flight.FlightError):
-        raw(wire.SCHEMA, [], command=b"d" * 5000)
+        raw(wire.SCHEMA, [], command=b"d" * (wire.MAX_ACTION + 1))
     assert channel.action("reverse", b"ok") == b"ko"
 
 

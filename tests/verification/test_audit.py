@@ -13,8 +13,8 @@ from trustcompute.errors import VerificationError
 from trustcompute.primitives import merkle
 from trustcompute.primitives.rng import Rng
 from trustcompute.verification import audit, layout, pir, table, truth
+from trustcompute.verification.local import ask
 from trustcompute.verification.predicate import parse
-from trustcompute.verification.verify import ask
 
 HELD = pa.table({"id": [f"N{i}" for i in range(90)], "seats": range(90)})
 

@@ -8,12 +8,31 @@
 Over nodes: ``trustcompute.aggregate``.
 """
 
-from trustcompute.aggregation.aggregate import aggregate
-from trustcompute.aggregation.encoding import Unusable
-from trustcompute.aggregation.noise import Noise
-from trustcompute.aggregation.plan import Plan, plan
-from trustcompute.aggregation.result import Aggregate
-from trustcompute.aggregation.spec import Spec
-from trustcompute.tables.fixed import Bounds
+from __future__ import annotations
 
-__all__ = ["Aggregate", "Bounds", "Noise", "Plan", "Spec", "Unusable", "aggregate", "plan"]
+from typing import TYPE_CHECKING
+
+from trustcompute.lazy import attach
+
+if TYPE_CHECKING:
+    from trustcompute.aggregation.encoding import Unusable as Unusable
+    from trustcompute.aggregation.local import aggregate as aggregate
+    from trustcompute.aggregation.noise import Noise as Noise
+    from trustcompute.aggregation.planner import Plan as Plan
+    from trustcompute.aggregation.planner import plan as plan
+    from trustcompute.aggregation.result import Aggregate as Aggregate
+    from trustcompute.aggregation.spec import Spec as Spec
+    from trustcompute.tables.fixed import Bounds as Bounds
+else:
+    __getattr__, __dir__, __all__ = attach(
+        __name__,
+        {
+            "trustcompute.aggregation.encoding": ["Unusable"],
+            "trustcompute.aggregation.local": ["aggregate"],
+            "trustcompute.aggregation.noise": ["Noise"],
+            "trustcompute.aggregation.planner": ["Plan", "plan"],
+            "trustcompute.aggregation.result": ["Aggregate"],
+            "trustcompute.aggregation.spec": ["Spec"],
+            "trustcompute.tables.fixed": ["Bounds"],
+        },
+    )

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.keyed import Cipher, Roles
-from trustcompute.aggregation.plan import IDS, TOGETHER, cipher_of
+from trustcompute.aggregation.planner import IDS, TOGETHER, cipher_of
 from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec
 from trustcompute.errors import ParameterError, VerificationError

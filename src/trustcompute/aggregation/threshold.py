@@ -1,7 +1,8 @@
 """``aggregation.rlwe-threshold.v1``: sums under a key that nobody has; opened by all contributors together, n of n.
 
 Called by ``aggregate`` and by the node. The scheme is ``primitives.rlwe_threshold``: every party makes a share of the
-key, having committed to it first, so that none chooses its share by the others'; encrypts once, having committed to the
+key, having committed to it first, so that none chooses its share by the others', and encrypts under no key that its
+own share is not in: what it encrypts cannot be opened without it; encrypts once, having committed to the
 ciphertext first, so that none answers another's; adds up all ciphertexts itself, each signed by its party together with
 the commitments to all; and gives one decryption share for that sum, once. An aggregator in the middle relays and adds.
 
@@ -105,12 +106,15 @@ def contributor(
     a = rlwe.common(roster.digest, suite)
     secret, shown = rlwe.key_share(suite, a, rng)
     salt, packed = rng.bytes(SALT), rlwe.pack(shown)
-    yield from send("committed", digest=array(_share_digest(roster, me, salt, packed)))
+    mine = _share_digest(roster, me, salt, packed)
+    yield from send("committed", digest=array(mine))
 
-    committed = yield from receive("commitments", digest=Column("u1", (count, DIGEST)))
+    committed = (yield from receive("commitments", digest=Column("u1", (count, DIGEST))))["digest"]
+    if committed[me].tobytes() != mine:  # a key without our share in it could be opened without us
+        raise RemoteProtocolError("the list of key shares does not show ours")
     yield from send("share", salt=array(salt), value=packed)
     got = yield from receive("shares", salt=Column("u1", (count, SALT)), value=_rows(count, suite))
-    key = _joint_key(roster, suite, committed["digest"], got)
+    key = _joint_key(roster, suite, committed, got)
 
     sealed = rlwe.encrypt(key, vector, rng).pack()
     del vector

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from trustcompute import node
 from trustcompute.aggregation import Bounds, Noise, Spec
-from trustcompute.aggregation.plan import SCHEMES
+from trustcompute.aggregation.planner import SCHEMES
 from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, Purpose, Scenario, State
 from trustcompute.cli.output import print_fields, print_json, print_table, working
 from trustcompute.cli.settings import read_text, read_toml

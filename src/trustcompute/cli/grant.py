@@ -26,7 +26,6 @@ from trustcompute.cli.settings import read_bytes, read_certificate, read_text, w
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity, peer_key, peer_name
 from trustcompute.protocol.operation import UNITS, OutputForm
-from trustcompute.verification.operation import OPERATIONS as VERIFICATIONS
 
 app = typer.Typer(
     help="Issue, delegate and show grants; suspend, resume, give up, revoke and review them.",
@@ -123,17 +122,19 @@ def _operations(
     operations: list[str], columns: list[str], predicates: list[str], bounds: Bounds
 ) -> dict[str, Bounds]:
     """Bounds of every operation. Predicates, in canonical form, are of those that check them."""
-    checked = {one.id for one in VERIFICATIONS}
-    if predicates and not checked & set(operations):
-        raise ParameterError(
-            f"--predicate goes with an --operation that checks it: {', '.join(sorted(checked))}"
-        )
-    named = tuple(str(verification.parse(text)) for text in predicates) or None
     plain = bounds.model_copy(update={"columns": tuple(columns) or None})
-    return {
-        name: plain.model_copy(update={"predicates": named}) if name in checked else plain
-        for name in operations
-    }
+    made = dict.fromkeys(operations, plain)
+    if not predicates:
+        return made
+    checking = {one.id for one in verification.OPERATIONS}
+    if not checking & set(operations):
+        raise ParameterError(
+            f"--predicate goes with an --operation that checks it: {', '.join(sorted(checking))}"
+        )
+    named = plain.model_copy(
+        update={"predicates": tuple(str(verification.parse(text)) for text in predicates)}
+    )
+    return made | dict.fromkeys(checking & set(operations), named)
 
 
 @app.command()

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trustcompute.broker.broker import Broker
 from trustcompute.cli.options import AsJson
 from trustcompute.cli.output import print_document, print_fields
-from trustcompute.cli.settings import load_settings
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import KEY_FILE, CertificateAuthority, Identity
 
@@ -66,6 +64,9 @@ def rotate(
     ] = False,
 ) -> None:
     """Hand a node's book over to a new key; then name the new identity in the node's file."""
+    from trustcompute.broker.broker import Broker  # noqa: PLC0415 - no other command here opens a book
+    from trustcompute.cli.settings import load_settings  # noqa: PLC0415
+
     config = load_settings(settings)
     old, successor = Identity.load(config.path(config.identity)), Identity.load(new)
     Broker.rotate(config.path(config.book), old, successor, compromised=compromised, database=config.database)

@@ -69,100 +69,91 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trustcompute import dp, node, psi, verification
 from trustcompute.broker.grant import Limit
-from trustcompute.dp import PrivacyUnit
 from trustcompute.errors import ParameterError
-from trustcompute.node import Dataset, Published, Summable
 from trustcompute.node.contingency import TIMEOUT, Command
 from trustcompute.primitives.identity import peer_key
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.operation import MAX_AMOUNT, UNITS
-from trustcompute.psi.sums.terms import MIN_GROUP
-from trustcompute.tables.fixed import Bounds
-from trustcompute.verification import Rules
-from trustcompute.verification.table import LEAST_IN_BUCKET
 
 Form = TypeVar("Form", bound=BaseModel)
 
 
-class UnitSettings(BaseModel):
+class Section(BaseModel):
+    """A part of the file. What it leaves out is as the library has it."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    def stated(self) -> dict[str, Any]:
+        return self.model_dump(exclude_unset=True)
+
+
+class UnitSettings(Section):
     column: str | None = None
     groups: int = 1
     rows_per_group: int = 1
     known: dict[str, list[str | int | bool]] = {}
 
 
-class VerifiedSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class VerifiedSettings(Section):
     subject: str | list[str]
     predicates: list[str]
     directory: str
     epoch: Annotated[int, Field(ge=1, le=2**32)] = 1
-    least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] = LEAST_IN_BUCKET
+    least_in_bucket: Annotated[int, Field(ge=1, le=2**20)] | None = None
     download: bool = False
     earlier: Annotated[int, Field(ge=0, le=8)] = 1
     consent: bool = False
 
-    def published(self, folder: Path) -> Published:
-        return Published(**self.model_dump() | {"directory": folder / self.directory})
+    def published(self, folder: Path) -> node.Published:
+        return node.Published(**self.stated() | {"directory": folder / self.directory})
 
 
-class BoundsSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class BoundsSettings(Section):
     low: int | str
     high: int | str
     scale: int = 1
 
 
-class SumsSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class SumsSettings(Section):
     values: dict[str, BoundsSettings] = {}
     by: dict[str, list[str | int | bool]] = {}
-    min_group: int = MIN_GROUP
+    min_group: int | None = None
 
-    def summable(self) -> Summable:
-        values = {name: Bounds(**one.model_dump()) for name, one in self.values.items()}
-        return Summable(values, self.by, self.min_group)
+    def summable(self) -> node.Summable:
+        values = {name: psi.Bounds(**one.stated()) for name, one in self.values.items()}
+        return node.Summable(**self.stated() | {"values": values})
 
 
-class StatisticsSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class StatisticsSettings(Section):
     by: list[str] | dict[str, list[str | int | bool]]
     columns: list[str] = []
     signed: list[str] = []
     contributor: str | None = None
-    min_frequency: int = Rules.min_frequency
-    dominance: Annotated[list[int], Field(min_length=2, max_length=2)] | None = list(Rules.dominance or ())
-    p_percent: int = Rules.p_percent
+    min_frequency: int | None = None
+    dominance: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    p_percent: int | None = None
 
-    def rules(self) -> Rules:
-        by = self.by if isinstance(self.by, dict) else dict.fromkeys(self.by, ())
-        dominance = None if not self.dominance else (self.dominance[0], self.dominance[1])
-        return Rules(**self.model_dump() | {"by": by, "dominance": dominance})
+    def rules(self) -> verification.Rules:
+        fields = self.stated() | {"by": self.by if isinstance(self.by, dict) else dict.fromkeys(self.by, ())}
+        if self.dominance is not None:
+            fields["dominance"] = tuple(self.dominance)
+        return verification.Rules(**fields)
 
 
-class LimitSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class LimitSettings(Section):
     total: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
     per_call: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
     per_day: Annotated[int, Field(ge=0, le=MAX_AMOUNT)] | None = None
 
 
-class DatasetSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class DatasetSettings(Section):
     id: str
     source: str | None = None
     version: str
@@ -188,25 +179,25 @@ class DatasetSettings(BaseModel):
     statistics: StatisticsSettings | None = None
     limits: dict[Annotated[str, Field(pattern=f"^({'|'.join(UNITS)})$")], LimitSettings] = {}
 
-    def dataset(self, folder: Path) -> Dataset:
+    def dataset(self, folder: Path) -> node.Dataset:
         if self.source is None and not self.opens:
             raise ParameterError(f"dataset {self.id!r} needs a source: a file")
-        fields = self.model_dump() | {"keys": self.keys}
-        fields["source"] = None if self.source is None else folder / self.source
-        fields["evaluated"] = None if self.evaluated is None else folder / self.evaluated
-        fields["changing"] = None if self.changing is None else folder / self.changing
-        fields["stored"] = None if self.stored is None else folder / self.stored
-        fields["limits"] = {unit: Limit(**one.model_dump()) for unit, one in self.limits.items()}
-        fields["unit"] = None if self.unit is None else PrivacyUnit(**self.unit.model_dump())
-        fields["verified"] = None if self.verified is None else self.verified.published(folder)
-        fields["sums"] = None if self.sums is None else self.sums.summable()
-        fields["statistics"] = None if self.statistics is None else self.statistics.rules()
-        return Dataset(**fields)
+        fields = {"source": None} | self.stated()
+        for name in {"source", "stored", "evaluated", "changing"} & self.model_fields_set:
+            fields[name] = folder / fields[name]
+        fields["limits"] = {unit: Limit(**one.stated()) for unit, one in self.limits.items()}
+        if self.unit is not None:
+            fields["unit"] = dp.PrivacyUnit(**self.unit.stated())
+        if self.verified is not None:
+            fields["verified"] = self.verified.published(folder)
+        if self.sums is not None:
+            fields["sums"] = self.sums.summable()
+        if self.statistics is not None:
+            fields["statistics"] = self.statistics.rules()
+        return node.Dataset(**fields)
 
 
-class ContingencySettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class ContingencySettings(Section):
     notify: Annotated[list[str], Field(min_length=1)] | None = None
     suspend: Annotated[list[str], Field(min_length=1)] | None = None
     timeout: Annotated[float, Field(gt=0, le=600, strict=False)] = TIMEOUT
@@ -215,9 +206,7 @@ class ContingencySettings(BaseModel):
         return None if arguments is None else Command(tuple(arguments), self.timeout)
 
 
-class NodeSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class NodeSettings(Section):
     identity: str
     book: str
     database: str | None = None
@@ -241,7 +230,7 @@ class NodeSettings(BaseModel):
         """The keys in the certificates of ``trusted``. Raises ``ParameterError``."""
         return [peer_key(read_certificate(self.path(name))) for name in self.trusted]
 
-    def datasets(self) -> list[Dataset]:
+    def datasets(self) -> list[node.Dataset]:
         return [one.dataset(self.folder) for one in self.dataset]
 
 

@@ -29,8 +29,8 @@ from trustcompute.verification import audit as audits
 from trustcompute.verification import descriptor, truth
 from trustcompute.verification import proof as checks
 from trustcompute.verification import table as built
+from trustcompute.verification.local import ask as ask_table
 from trustcompute.verification.table import Table, load
-from trustcompute.verification.verify import ask as ask_table
 
 app = typer.Typer(help="Check claims about records, each answer proven.", no_args_is_help=True)
 

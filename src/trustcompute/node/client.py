@@ -1,4 +1,6 @@
-"""One consumer's jobs at one node: sign a request, open, run the other party, acknowledge, hold a receipt.
+"""One consumer's jobs at one node: sign a request, run the other party, acknowledge, hold a receipt.
+
+The signed request travels with a run's first turn, so that a question of one turn is one call, and its acknowledgement.
 
 ``Session`` is a ``Client`` with a verb for each computation; the modules behind its verbs, and ``runs``, call this one.
 """
@@ -23,9 +25,7 @@ from trustcompute.broker.meter import usage_document
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import ONE_PARTY, Parties, Request
 from trustcompute.errors import (
-    Conflict,
     GrantError,
-    JobForfeited,
     JobInterrupted,
     ParameterError,
     RemoteProtocolError,
@@ -39,8 +39,8 @@ from trustcompute.node.documents import (
     CatalogRequest,
     CountersignRequest,
     JobRequest,
-    Opened,
-    OpenRequest,
+    Opening,
+    TurnDescriptor,
 )
 from trustcompute.node.link import Link
 from trustcompute.node.state import JobState, StateStore
@@ -60,6 +60,9 @@ T = TypeVar("T")
 
 RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn that did not get through
 NO_ROWS: Final = Sizes(0, 0)
+MANY_ROWS: Final = (
+    1024  # of ours: it takes longer to make the first turn of them than to ask whether it may be sent
+)
 NO_INPUT: Final = hashlib.sha256(b"").digest()  # of a consumer that brings no data
 
 
@@ -134,15 +137,17 @@ class Client:
         purpose: str | None = None,
         scenario: str | None = None,
         job: str | None = None,
-        began: Callable[[str], object] = lambda job: None,
+        begun: Callable[[str], object] = lambda job: None,
+        ahead: bool = False,
         resumable: bool = True,
     ) -> Computed[T]:
         """Run this side's party of an operation, metered: what every verb of a session does.
 
         sizes: ours, and the provider's as its catalogue says; party: from canonical parameters and randomness;
         input_digest: 32 bytes that change whenever our input does, so that no secret serves two inputs;
-        began: told the job's id once the node has opened it; resumable: whether another process could go on with it:
-        the peer's turns are kept until the receipt is in.
+        begun: told the job's id before the node is; ahead: have the node decide before the party is made, as it does
+        where we bring many rows; resumable: whether another process could go on with it: the peer's turns are kept
+        until the receipt is in.
         """
         state = self._begin(
             operation,
@@ -153,8 +158,10 @@ class Client:
             purpose=purpose,
             scenario=scenario,
             job=job,
+            begun=begun,
         )
-        began(state.job)
+        if ahead:
+            self._open(state, sizes)
         params = state.asked["params"]
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
         runner, receipt = self._run(party(params, rng), operation, sizes, state, resumable=resumable)
@@ -257,11 +264,11 @@ class Client:
         purpose: str | None,
         scenario: str | None,
         job: str | None,
-        begun: Callable[[str], object] | None = None,
+        begun: Callable[[str], object] = lambda job: None,
     ) -> JobState:
-        """Sign a request and keep it, or find the one that was kept; open the job at the node.
+        """Sign a request and keep it, or find the one that was kept; ask the node at once where we bring many rows.
 
-        begun: told the id of a new job before the node is.
+        begun: told the job's id before the node is.
         """
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
@@ -272,34 +279,26 @@ class Client:
             signed = request.sign(self._identity.key)
             state = JobState(request.jti, signed, os.urandom(32), input_digest.hex(), asked)
             self._states.save(state)
-            if begun is not None:
-                begun(state.job)
         else:
             state = self._states.load(job)
             if (state.input_digest, state.asked) != (input_digest.hex(), asked):
                 raise ParameterError(f"job {job} was for another table, dataset or output: start a new job")
-        self._open(state, params, sizes)
+            if requests.read(state.request).sizes.consumer != sizes.consumer:
+                raise ParameterError(
+                    f"job {job} was for another number of keys of ours: pass the same table and pad_to"
+                )
+        begun(state.job)
+        if sizes.consumer >= MANY_ROWS:
+            self._open(state, sizes)
         return state
 
-    def _open(self, state: JobState, params: Params, sizes: Sizes) -> None:
-        body = OpenRequest(grant=self._token, request=state.request).encode()
-        opened = Opened.parse(self._retry(state.job, lambda: self._channel.action("open", body)))
-        if (opened.job, opened.params) != (state.job, params):
-            raise RemoteProtocolError("the node opened another job than the one that was asked for")
-        if opened.consumer_rows != sizes.consumer:
-            raise ParameterError(
-                f"job {state.job} was for another number of keys of ours: pass the same table and pad_to"
-            )
-        if opened.provider_rows != sizes.provider:
-            raise RemoteProtocolError(
-                "the node's dataset has another size than its catalogue says: connect again"
-            )
-        if opened.state == "forfeited":
-            raise JobForfeited(
-                f"job {state.job} was forfeited: its reservation is spent, start a new one", state.job
-            )
-        if opened.state not in ("reserved", "armed", "posted"):
-            raise Conflict(f"job {state.job} is {opened.state}: start a new one")
+    def _open(self, state: JobState, sizes: Sizes) -> None:
+        """Have the node decide and reserve before the first turn is made."""
+        first = TurnDescriptor(job=state.job, run=0, turn=0, opening=self._opening(state, sizes)).encode()
+        self._retry(state.job, lambda: self._channel.action("open", first))
+
+    def _opening(self, state: JobState, sizes: Sizes) -> Opening:
+        return Opening(grant=self._token, request=state.request, rows=sizes.provider)
 
     def _run(
         self, party: Party[T], operation: Operation, sizes: Sizes, state: JobState, *, resumable: bool
@@ -307,17 +306,16 @@ class Client:
         params = state.asked["params"]
         binding = Binding(hash_of(self._token), operation.id, params, operation.consumer, operation.provider)
         runner = Runner(party, binding, leads=True, job=state.job)
-        link = Link(self._channel, self._states, state.job, keeps=resumable)
+        link = Link(self._channel, self._states, self._opening(state, sizes), state.job, keeps=resumable)
         receipts: list[bytes] = []
 
         def acknowledge(answer: Answer) -> None:
             if not receipts:
+                link.keep(runner.cost.turns - 1)
                 receipts.append(self._countersign(state, [answer.digest]))
 
         try:
-            self._retry(
-                state.job, lambda: drive(runner, link.exchange, taken=link.keep, released=acknowledge)
-            )
+            self._retry(state.job, lambda: drive(runner, link.exchange, released=acknowledge))
         except TrustcomputeError:
             if not (runner.done and receipts):
                 raise

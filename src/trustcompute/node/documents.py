@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trustcompute.broker.grant import MAX_CHAIN
 from trustcompute.errors import RemoteProtocolError, VerificationError
@@ -187,19 +187,12 @@ class Quote(Document):
         return Fraction(self.price)
 
 
-class OpenRequest(Document):
+class Opening(Document):
+    """What begins a job. rows: how many the provider has by its catalogue; where that has changed nothing begins."""
+
     grant: GrantToken
     request: Token
-
-
-class Opened(Document):
-    """The node's answer to a request it accepted: the canonical parameters and both declared sizes."""
-
-    job: Job
-    state: Name
-    params: dict[str, Any]
-    consumer_rows: Count
-    provider_rows: Count
+    rows: Count
 
 
 class JobRequest(Document):
@@ -211,6 +204,15 @@ class CountersignRequest(Document):
 
 
 class TurnDescriptor(Document):
+    """Which turn it is. opening: with the first turn of a run, and only with that."""
+
     job: Job
     run: Annotated[int, Field(ge=0, lt=2**20)]
     turn: Annotated[int, Field(ge=0, lt=2**20)]
+    opening: Opening | None = None
+
+    @model_validator(mode="after")
+    def _opened_first(self) -> Self:
+        if (self.turn == 0) != (self.opening is not None):
+            raise ValueError("the first turn of a run brings the signed request, and no other does")
+        return self

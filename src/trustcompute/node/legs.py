@@ -91,7 +91,7 @@ class Legs(Generic[T]):
                 raise
 
     def _leg(self, name: str) -> None:
-        one, began = self._legs[name], list[str]()
+        one, begun = self._legs[name], list[str]()
         try:
             self.computed[name] = one.session.compute(
                 one.operation,
@@ -103,16 +103,17 @@ class Legs(Generic[T]):
                 purpose=self._purpose,
                 scenario=self._scenario,
                 job=one.job,
-                began=began.append,
+                begun=begun.append,
+                ahead=self._opened is not None,
                 resumable=self._opened is not None,
             )
         except BaseException as error:
             if self._opened is not None:
                 self._opened.abort()
             self.hub.failed(name, error)
-            if began and not self._can_go_on(error):
+            if begun and not self._can_go_on(error):
                 with contextlib.suppress(TrustcomputeError):
-                    one.session.cancel(began[0])
+                    one.session.cancel(begun[0])
 
     def _party(self, name: str, rng: Rng) -> Party[None]:
         """A leg, once all peers have opened their jobs where all are needed."""

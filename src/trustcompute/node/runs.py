@@ -1,6 +1,6 @@
 """A job of several runs, from the consumer's side: some at a time, each kept when finished, acknowledged together.
 
-    open → run 0 … k-1, in parallel → the caller uses what they found → countersign all answers → receipt
+    run 0 … k-1, in parallel → the caller uses what they found → countersign all answers → receipt
 
 Called by ``intersection`` and ``bulk``. Killed at any point, the job goes on from its directory: a finished run is read
 from what was kept of it, one that was under way is replayed with the same randomness. Where the node was
@@ -82,7 +82,7 @@ class Finished:
 
 
 class JobRuns:
-    """One job: opened when this is made. ``run_all``, then ``found``, then ``finish``."""
+    """One job: its request is signed, or found, when this is made. ``run_all``, then ``found``, then ``finish``."""
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class JobRuns:
         purpose: str | None,
         scenario: str | None,
         job: str | None,
-        begun: Callable[[str], object] | None = None,
+        begun: Callable[[str], object] = lambda job: None,
     ) -> None:
-        """begun: told the id of a new job before anything of it is."""
+        """begun: told the job's id before the node is."""
         self._session, self._operation, self._sizes, self._party = session, operation, sizes, party
         self._state = session._begin(
             operation,
@@ -114,7 +114,6 @@ class JobRuns:
         )
         self._params: Params = self._state.asked["params"]
         self._input = input_digest
-        self._opening = threading.Lock()
         self.count = runs_of(self._params)
 
     @property
@@ -201,7 +200,6 @@ class JobRuns:
             except RunLost:
                 states.forget_turns(self.job, run)
                 states.note(self.job, "attempt", run, str(attempt + 1).encode())
-                self._reopen()
                 continue
             states.note(self.job, "found", run, finished.pack())
             states.forget_turns(self.job, run)
@@ -223,20 +221,11 @@ class JobRuns:
             hash_of(session._token), operation.id, self._params, operation.consumer, operation.provider
         )
         runner = Runner(party, binding, leads=True, job=state.job, run=run)
-        link = Link(session._channel, session._states, state.job, run)
-
-        def keep(turn: int) -> None:
-            if runner.answer is None:  # the answer itself lies in the node's outbox until it is countersigned
-                link.keep(turn)
-
-        found = session._retry(state.job, lambda: drive(runner, link.exchange, taken=keep))
+        opening = session._opening(state, self._sizes)
+        link = Link(session._channel, session._states, opening, state.job, run)
+        found = session._retry(state.job, lambda: drive(runner, link.exchange))
         assert runner.answer is not None and found.mask is not None
         return Finished(runner.answer, runner.cost, len(found.mask), np.packbits(found.mask).tobytes())
-
-    def _reopen(self) -> None:
-        """Have the node take the job up again, which it has let go of; harmless where it has it."""
-        with self._opening:
-            self._session._open(self._state, self._params, self._sizes)
 
 
 def _sum(finished: Sequence[Finished]) -> Cost:

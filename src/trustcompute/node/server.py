@@ -1,7 +1,8 @@
 """A node: a holder's datasets behind its broker. Answers sessions in this process or over the network.
 
-Every action names a grant or a job; the peer is the name in its certificate. What a peer may ask: ``catalog``,
-``quote``, ``explain``, ``open``, ``receipt``, ``countersign``, ``cancel``, and turns of a job that was opened.
+Every action names a grant or a job; the peer is the name in its certificate. What a peer may ask: turns of a job,
+the first of which brings the signed request and so begins it; ``catalog``, ``quote``, ``explain``, ``open`` (to know
+whether a job may begin before its first turn is made), ``receipt``, ``countersign``, ``cancel``.
 ``order`` and ``publish`` bring signed documents, whoever brings them (``authority``).
 """
 
@@ -169,8 +170,10 @@ class Node:
         return handler(peer, body)
 
     def exchange(self, peer: str, descriptor: bytes, incoming: Iterator[Incoming]) -> Sequence[Frame]:
-        """One turn of a job (``transport.Handler``)."""
+        """One turn of a job, which the first one begins (``transport.Handler``)."""
         turn = documents.TurnDescriptor.parse(descriptor)
+        if turn.opening is not None:
+            self._begin(peer, turn.job, turn.opening)
         record = self._record(turn.job, peer)
         with self._lock:
             job = self._jobs.get(turn.job)
@@ -223,10 +226,18 @@ class Node:
         return canonical.dumps(self.broker.quote(grant, computation.operation, params, sizes).to_document())
 
     def _open(self, peer: str, body: bytes) -> bytes:
-        """Decide and reserve; only then look at the dataset's keys."""
-        opening = documents.OpenRequest.parse(body)
+        first = documents.TurnDescriptor.parse(body)
+        if first.opening is None:
+            raise RemoteProtocolError("a job is opened by the descriptor of its first turn")
+        self._begin(peer, first.job, first.opening)
+        return b"{}"
+
+    def _begin(self, peer: str, job: str, opening: documents.Opening) -> None:
+        """Decide and reserve; only then look at the dataset's keys. Again, it changes nothing."""
         request = self.broker.verify_request(opening.request, peer=peer, grant=opening.grant)
         claims = request.claims
+        if claims.jti != job:
+            raise RemoteProtocolError("the turn is of another job than the request that it brings")
         computation = self.computation(claims.op)
         params = computation.operation.check(claims.params, Sizes(claims.sizes.consumer, 0))
         if params != claims.params:
@@ -234,22 +245,18 @@ class Node:
         if computation.check_asker is not None:
             computation.check_asker(params, claims.san, request.key)
         record = self.broker.reserve(request, computation.operation)
-        held = self._dataset(claims.dataset, request.grant)
+        if not (record.open or self._goes_on(record, computation.runs(params))):
+            return
         try:
+            held = self._dataset(claims.dataset, request.grant)
             sizes = Sizes(claims.sizes.consumer, computation.rows(held, params))
+            if sizes.provider != opening.rows:
+                raise ParameterError("the dataset has another size than its catalogue said: connect again")
             self._sketches.admit(request, params)
-            if record.open or self._goes_on(record, computation.runs(params)):
-                self._admit(request, computation, held, sizes)
+            self._admit(request, computation, held, sizes)
         except TrustcomputeError as error:
             self.broker.abandon(record.id, f"not begun: {error.code}", Fault.PROVIDER)
             raise
-        return documents.Opened(
-            job=record.id,
-            state=record.state,
-            params=params,
-            consumer_rows=sizes.consumer,
-            provider_rows=sizes.provider,
-        ).encode()
 
     def _admit(
         self, request: VerifiedRequest, computation: Computation, held: HeldDataset, sizes: Sizes

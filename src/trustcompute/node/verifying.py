@@ -41,6 +41,7 @@ from trustcompute.verification.arbiter import Disputed, Evidence
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.descriptor import Descriptor
 from trustcompute.verification.download import Columns
+from trustcompute.verification.local import Verification
 from trustcompute.verification.lwe import DIMENSION
 from trustcompute.verification.operation import BUCKET, DOWNLOAD, PRIVATE
 from trustcompute.verification.pir import Prepared
@@ -49,7 +50,6 @@ from trustcompute.verification.predicate import match_of, parse
 from trustcompute.verification.private import Public
 from trustcompute.verification.proof import Check
 from trustcompute.verification.querylog import Opening
-from trustcompute.verification.verify import Verification
 
 if TYPE_CHECKING:
     from trustcompute.node.session import Session
@@ -223,7 +223,7 @@ def verify(
         purpose=purpose,
         scenario=scenario,
         job=job,
-        began=lambda job: kept.keep_opening(job, replace(opening, request=session.signed(job))),
+        begun=lambda job: kept.keep_opening(job, replace(opening, request=session.signed(job))),
     )
     answers = done.output
     return MeteredVerification(

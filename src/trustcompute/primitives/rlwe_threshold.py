@@ -5,13 +5,21 @@ Ring-Learning-with-Errors* (PoPETs 2021), its collective key and collective decr
 ternary s_i and shows b_i = a·s_i + e_i; b = Σ b_i is a public key of s = Σ s_i. Of a ciphertext (c, d) each party shows
 d·s_i + r_i, with r_i uniform in ±2^f; c minus all of them is 2^k·m and noise. All are needed; nothing is multiplied.
 
-A share tells the sum and nothing else, to 2⁻⁴⁰: r_i hides the noise of the ciphertext, at most B a coefficient, and
-M coefficients of the noise and of r_i differ from those of r_i alone by a statistical distance of M·B/2^(f+1). So
+Shares tell the sum and nothing else, to 2⁻⁴⁰. Of the honest parties' shares all but one are ring-LWE samples under d,
+of secrets whose only other sample is b_i. The last is what is left, c - 2^k·m - (noise of the ciphertext) - Σ (other
+shares' d·s_i), and r_i: without the noise it is a function of what everybody knows. The noise is at most B a
+coefficient, and M coefficients of it and r_i differ from r_i alone by a statistical distance of M·B/2^(f+1). So
 f = ⌈log2(M·B)⌉ + 39, and two shares of one ciphertext must never be given: their mean tells more. q is a product of as
 many 50-bit primes as k, that is f, the parties, and the sum ask for.
 
-Adversary: n - 1 parties together learn nothing of the last one's values but the sum, as long as ciphertexts are what
-``encrypt`` makes (core-SVP as in ``rlwe``). Constant time in secrets on the compiled kernels, as far as NumPy is.
+B: given e and s, each coefficient of e·u and of e''·s is a sum of independent ternary or centred binomial terms, which
+are subgaussian with their own variances. Those of e and s themselves are within a few percent of their means, N
+coefficients of them; the 60 of ``TAIL_NATS`` leave room for that.
+
+Adversary: n - 1 parties together learn nothing of the last one's values but the sum, as long as key shares and
+ciphertexts are what ``key_share`` and ``encrypt`` make, and it encrypts under no key and shares in no decryption that
+the others do not (``aggregation.threshold`` sees to that). Core-SVP as in ``rlwe``. Constant time in secrets on the
+compiled kernels, as far as NumPy is.
 """
 
 from __future__ import annotations

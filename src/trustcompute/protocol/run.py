@@ -315,12 +315,10 @@ def drive(
     runner: Runner[T],
     exchange: Exchange,
     *,
-    taken: Callable[[int], object] | None = None,
     released: Callable[[Answer], object] | None = None,
 ) -> T:
     """Run the leading side to its end: each turn is handed to ``exchange``, which returns the peer's answer.
 
-    taken: called with the number of each turn of the peer that has arrived whole, before this side works on it;
     released: called with the answer once output was released, before this side looks into it, and perhaps again.
     After an error of the channel, ``drive`` may be called again and goes on where it stopped.
     """
@@ -331,8 +329,6 @@ def drive(
         if runner.done and not turn.frames:
             return runner.result
         runner.take(turn.number, exchange(turn))
-        if taken is not None:
-            taken(turn.number)
 
 
 @dataclass(frozen=True, slots=True)

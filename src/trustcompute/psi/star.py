@@ -12,10 +12,16 @@ shares of zero (``psi.zero_sharing``). A programmable function for each leaf and
 Pinkas, Rosulek and Trieu, "Practical Multi-party Private Set Intersection from Symmetric-Key Techniques" (CCS 2017),
 in its augmented semi-honest form, over the VOLE and the key-value store of Raghuraman and Rindal (CCS 2022).
 
+What the hub sees of a key that some leaf lacks is random: that leaf's store decodes it to what nothing was written to,
+and the shares of those that hold it are independent, for each contains a seed that only it and the leaf without it
+have. So are the shares of any leaves but all, and who stops early has learnt nothing.
+
 Adversary: semi-honest, and augmented: who colludes may also bring another set than its own. Leaves together, however
 many, learn sizes. The hub together with some leaves learns which of its keys *all other* leaves hold: with two leaves,
-the hub and one of them learn the hub's intersection with the other. Assumptions: those of ``psi.vole``, and
-computational Diffie-Hellman on X25519. A key that some leaf lacks passes with probability 2⁻¹²⁸, any of n with
+the hub and one of them learn the hub's intersection with the other. A hub that cheats may test more keys than it
+declared, as in ``psi.vole``, but cannot make or leave out a leaf: all are named in what each signs. A leaf that cheats
+spoils or ends a star, and learns what a leaf does. Assumptions: those of ``psi.vole``, and computational
+Diffie-Hellman on X25519. A key that some leaf lacks passes with probability 2⁻¹²⁸, any of n with
 n·2⁻¹²⁸ at most. Memory accesses depend on a party's own keys.
 """
 

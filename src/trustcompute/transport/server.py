@@ -32,7 +32,6 @@ T = TypeVar("T")
 
 MAX_CALLS: Final = 64  # at a time, over all peers: a turn holds its frames in memory
 MAX_CALLS_PER_PEER: Final = 16  # so that a peer that stalls cannot keep the others out
-MAX_DESCRIPTOR: Final = 1024
 
 TOLD: Final = (  # what a peer can do something about
     InputError,
@@ -105,8 +104,10 @@ class _Server(flight.FlightServerBase):  # type: ignore[misc]
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         with self._call(context):
             command = descriptor.command or b""
-            if len(command) > MAX_DESCRIPTOR:
-                raise wire.to_flight(TransportError("the descriptor of a turn is too long"))
+            if len(command) > wire.MAX_ACTION:
+                raise wire.to_flight(
+                    TransportError(f"the descriptor of a turn may have at most {wire.MAX_ACTION} bytes")
+                )
 
             def answer() -> None:
                 frames = self._handler.exchange(_peer(context), command, wire.read(reader))

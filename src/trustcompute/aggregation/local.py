@@ -16,7 +16,7 @@ from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.cohorts import Cohorts
 from trustcompute.aggregation.encoding import Vector, check_source, encode, vector_of
 from trustcompute.aggregation.operation import NOTHING, operation_of, parameters
-from trustcompute.aggregation.plan import SCHEMES, Scheme, cipher_of, plan
+from trustcompute.aggregation.planner import SCHEMES, Scheme, cipher_of, plan
 from trustcompute.aggregation.result import Aggregate
 from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import Spec

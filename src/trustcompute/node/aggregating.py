@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from trustcompute.aggregation import keyed, masked, threshold
 from trustcompute.aggregation.keyed import Roles
 from trustcompute.aggregation.operation import HOLDER, KEYED, NOTHING, operation_of, parameters
-from trustcompute.aggregation.plan import IDS, SCHEMES, Scheme, cipher_of
+from trustcompute.aggregation.planner import IDS, SCHEMES, Scheme, cipher_of
 from trustcompute.aggregation.result import Aggregate
 from trustcompute.aggregation.round import Round
 from trustcompute.aggregation.spec import MAX_SPEC, Spec
