@@ -95,26 +95,25 @@ def make_table(place: Path, records: int) -> None:
     """A table of the shape that so many records have, in a directory. Its evaluations are random bytes: what is asked
     of it is proven to be absent, at the cost of any answer."""
     from trustcompute.primitives.signing import SigningKey
-    from trustcompute.verification import table, truth
+    from trustcompute.verification import building, evaluated, table, truth
+    from trustcompute.verification.layout import PIECE
     from trustcompute.verification.predicate import parse
+    from trustcompute.verification.shelf import Shelf
 
     rng, predicate = np.random.default_rng(3), parse("value >= 500")
     spec = truth.decide(_held(1), ("id",), predicate).spec
     keys = rng.integers(0, 256, (records, 32), dtype=np.uint8)
     many = truth.Truth(spec, keys, np.ones(records, dtype=bool), None, None, 0)
     about = table.About(dataset="held", version="1", subject=("id",), predicate=predicate, place=bytes(32))
+    shelf = Shelf(place.with_name(f"{place.name}.part"))
+    rows = shelf.rows("rows", evaluated.ROW)
+    for start in range(0, records, PIECE):
+        rows.append(rng.integers(0, 256, (min(PIECE, records - start), evaluated.ROW), dtype=np.uint8))
     with ThreadPoolExecutor(2) as executor:
-        made = table.laid_out(
-            about,
-            many,
-            _key(),
-            bytes(32),
-            rows=rng.integers(0, 256, (records, table.ROW), dtype=np.uint8),
-            signer=SigningKey.generate(),
-            least=64,
-            executor=executor,
-        )
-    table.store(place, made)
+        making = building.Making(about, many, _key(), SigningKey.generate(), shelf, executor)
+        masked = building.from_rows(making, rows.array(), bytes(32), least=64)
+        building.keep(making, masked, rows.array(), place)
+    shelf.remove()
 
 
 def _key() -> Any:
@@ -158,13 +157,13 @@ def _build(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
 
 def _table(held: Any, executor: ThreadPoolExecutor) -> Any:
     from trustcompute.primitives.signing import SigningKey
-    from trustcompute.verification import table, truth
+    from trustcompute.verification import building, table, truth
     from trustcompute.verification.predicate import parse
 
     predicate = parse("value >= 500")
     about = table.About(dataset="held", version="1", subject=("id",), predicate=predicate, place=bytes(32))
     decided = truth.decide(held, ("id",), predicate, executor=executor)
-    return table.build(about, decided, b"s" * 32, SigningKey.generate(), executor=executor)
+    return building.build(about, decided, b"s" * 32, SigningKey.generate(), executor=executor)
 
 
 def _bucket(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:

@@ -130,8 +130,8 @@ void ntt_mul(const Dispatch& with, const u8* a, const u8* b, std::size_t b_size,
 void bits_pack(const u8* values, std::size_t count, unsigned width, u8* out);
 void bits_unpack(const u8* packed, std::size_t size, std::size_t count, unsigned width, u8* out);
 // Verification. Products are taken modulo 2^32; a database is rows of signed bytes.
-void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* query,
-                u32* out);
+void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* queries,
+                std::size_t count, u32* out);
 void pir_multiply(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* matrix,
                   std::size_t width, u32* out);
 void word_product(const Dispatch& with, const u32* matrix, std::size_t rows, std::size_t columns, const u32* vector,

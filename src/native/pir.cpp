@@ -9,12 +9,16 @@ namespace {
 
 TC_INLINE u32 word(u8 byte) { return static_cast<u32>(static_cast<std::int32_t>(static_cast<std::int8_t>(byte))); }
 
-void answer(const u8* database, std::size_t rows, std::size_t columns, const u32* query, u32* out) {
+void answer(const u8* database, std::size_t rows, std::size_t columns, const u32* queries, std::size_t count,
+            u32* out) {
     for (std::size_t r = 0; r < rows; ++r) {
         const u8* row = database + r * columns;
-        u32 sum = 0;
-        for (std::size_t j = 0; j < columns; ++j) sum += word(row[j]) * query[j];
-        out[r] = sum;
+        for (std::size_t k = 0; k < count; ++k) {
+            const u32* query = queries + k * columns;
+            u32 sum = 0;
+            for (std::size_t j = 0; j < columns; ++j) sum += word(row[j]) * query[j];
+            out[r * count + k] = sum;
+        }
     }
 }
 
@@ -45,9 +49,9 @@ u32 dot(const u32* a, const u32* b, std::size_t count) {
 
 const PirFunctions kPirPortable = {answer, multiply, dot};
 
-void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* query,
-                u32* out) {
-    with.pir.answer(database, rows, columns, query, out);
+void pir_answer(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* queries,
+                std::size_t count, u32* out) {
+    with.pir.answer(database, rows, columns, queries, count, out);
 }
 
 void pir_multiply(const Dispatch& with, const u8* database, std::size_t rows, std::size_t columns, const u32* matrix,

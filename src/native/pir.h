@@ -6,8 +6,9 @@
 namespace tc {
 
 struct PirFunctions {
-    // out[r] = sum over j of database[r][j]·query[j].
-    void (*answer)(const u8* database, std::size_t rows, std::size_t columns, const u32* query, u32* out);
+    // out[r][k] = sum over j of database[r][j]·queries[k][j], k < count.
+    void (*answer)(const u8* database, std::size_t rows, std::size_t columns, const u32* queries, std::size_t count,
+                   u32* out);
     // out[r][k] = sum over j of database[r][j]·matrix[j][k], k < width.
     void (*multiply)(const u8* database, std::size_t rows, std::size_t columns, const u32* matrix, std::size_t width,
                      u32* out);

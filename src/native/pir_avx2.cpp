@@ -34,7 +34,7 @@ TC_INLINE u32 word(u8 byte) { return static_cast<u32>(static_cast<std::int32_t>(
 // kRows rows of the database at a time: the query comes from the second-level cache, the rows from memory.
 template <int kRows>
 TC_INLINE void answer_rows(const u8* database, std::size_t columns, const Halves* low, const Halves* high,
-                           const u32* query, u32* out) {
+                           const u32* query, u32* out, std::size_t stride) {
     __m256i lows[kRows], highs[kRows];
     TC_UNROLL
     for (int r = 0; r < kRows; ++r) lows[r] = highs[r] = _mm256_setzero_si256();
@@ -54,11 +54,13 @@ TC_INLINE void answer_rows(const u8* database, std::size_t columns, const Halves
         u32 sum = sum_of(lows[r]) + (sum_of(highs[r]) << 16);
         const u8* row = database + static_cast<std::size_t>(r) * columns;
         for (std::size_t j = whole; j < columns; ++j) sum += word(row[j]) * query[j];
-        out[r] = sum;
+        out[static_cast<std::size_t>(r) * stride] = sum;
     }
 }
 
-void answer(const u8* database, std::size_t rows, std::size_t columns, const u32* query, u32* out) {
+// One query: at the speed of memory. Its results are so many words apart.
+void answer_one(const u8* database, std::size_t rows, std::size_t columns, const u32* query, u32* out,
+                std::size_t stride) {
     constexpr int kRows = 4;
     std::vector<Halves> low(columns), high(columns);
     for (std::size_t j = 0; j < columns; ++j) {
@@ -67,18 +69,23 @@ void answer(const u8* database, std::size_t rows, std::size_t columns, const u32
     }
     std::size_t r = 0;
     for (; r + kRows <= rows; r += kRows) {
-        answer_rows<kRows>(database + r * columns, columns, low.data(), high.data(), query, out + r);
+        const u8* at = database + r * columns;
+        answer_rows<kRows>(at, columns, low.data(), high.data(), query, out + r * stride, stride);
     }
-    for (; r < rows; ++r) answer_rows<1>(database + r * columns, columns, low.data(), high.data(), query, out + r);
+    for (; r < rows; ++r) {
+        const u8* at = database + r * columns;
+        answer_rows<1>(at, columns, low.data(), high.data(), query, out + r * stride, stride);
+    }
 }
 
-// Up to eight words, and zeros.
-TC_INLINE __m256i words(const u32* from, std::size_t count) {
-    if (count == 8) return load(from);
-    alignas(32) u32 found[8] = {};
-    for (std::size_t i = 0; i < count; ++i) found[i] = from[i];
-    return load(found);
-}
+// A matrix of words, of which row j, column k is from[j·down + k·across].
+struct Words {
+    const u32* from;
+    std::size_t down, across;
+
+    TC_INLINE u32 operator()(std::size_t j, std::size_t k) const { return from[j * down + k * across]; }
+    TC_INLINE Words at(std::size_t j, std::size_t k) const { return {from + j * down + k * across, down, across}; }
+};
 
 // The matrix is cut into blocks of kDeep rows and kWide columns, the database into blocks of kHigh rows: both lie packed
 // in the second-level cache, and of the matrix eight columns at a time in the first.
@@ -86,21 +93,18 @@ constexpr std::size_t kDeep = 256, kWide = 256, kHigh = 96, kLanes = 8, kPairs =
 constexpr std::size_t kTall = 6;  // rows of the database at a time: twelve sums, which with what they need fill the registers
 
 struct Packed {
-    // For eight columns and two rows of the matrix: sixteen low halves, sixteen high halves.
-    alignas(32) Halves halves[kWide / kLanes][kPairs][2][16];
+    // For eight columns and two neighbouring rows of the matrix: the low halves of both words, and the high ones.
+    alignas(32) u32 halves[kWide / kLanes][kPairs][2][kLanes];
     alignas(32) std::int32_t bytes[kHigh / kTall][kPairs][kTall];  // two neighbouring bytes of each row, as halves
 
-    void pack(const u32* matrix, std::size_t rows, std::size_t stride, std::size_t width) {
-        const __m256i half = _mm256_set1_epi32(0x8000), low = _mm256_set1_epi32(0xffff);
-        for (std::size_t k = 0; k < width; k += kLanes) {
+    void pack(const Words& matrix, std::size_t rows, std::size_t width) {
+        for (std::size_t k = 0; k < (width + kLanes - 1) / kLanes * kLanes; ++k) {
             for (std::size_t j = 0; j < rows; j += 2) {
-                const u32* at = matrix + j * stride + k;
-                const std::size_t lanes = least(width - k, kLanes);
-                const __m256i first = words(at, lanes), second = words(at + stride, j + 1 < rows ? lanes : 0);
-                Halves(&to)[2][16] = halves[k / kLanes][j / 2];
-                store(to[0], _mm256_or_si256(_mm256_and_si256(first, low), _mm256_slli_epi32(second, 16)));
-                store(to[1], _mm256_or_si256(_mm256_srli_epi32(_mm256_add_epi32(first, half), 16),
-                                             _mm256_andnot_si256(low, _mm256_add_epi32(second, half))));
+                const u32 first = k < width ? matrix(j, k) : 0;
+                const u32 second = k < width && j + 1 < rows ? matrix(j + 1, k) : 0;
+                u32(&to)[2][kLanes] = halves[k / kLanes][j / 2];
+                to[0][k % kLanes] = (first & 0xffff) | second << 16;
+                to[1][k % kLanes] = (first + 0x8000) >> 16 | ((second + 0x8000) & 0xffff0000);
             }
         }
     }
@@ -169,8 +173,8 @@ struct Packed {
     }
 };
 
-void multiply(const u8* database, std::size_t rows, std::size_t columns, const u32* matrix, std::size_t width,
-              u32* out) {
+void product(const u8* database, std::size_t rows, std::size_t columns, const Words& matrix, std::size_t width,
+             u32* out) {
     std::memset(out, 0, 4 * rows * width);
     std::vector<Packed> one(1);  // 310 KB: not for the stack
     Packed& packed = one[0];
@@ -178,13 +182,28 @@ void multiply(const u8* database, std::size_t rows, std::size_t columns, const u
         const std::size_t wide = least(width - k, kWide);
         for (std::size_t j = 0; j < columns; j += kDeep) {
             const std::size_t deep = least(columns - j, kDeep);
-            packed.pack(matrix + j * width + k, deep, width, wide);
+            packed.pack(matrix.at(j, k), deep, wide);
             for (std::size_t r = 0; r < rows; r += kHigh) {
                 const std::size_t high = least(rows - r, kHigh);
                 packed.take(database + r * columns + j, high, columns, deep);
                 packed.multiply(high, deep, wide, out + r * width + k, width);
             }
         }
+    }
+}
+
+void multiply(const u8* database, std::size_t rows, std::size_t columns, const u32* matrix, std::size_t width,
+              u32* out) {
+    product(database, rows, columns, {matrix, width, 1}, width, out);
+}
+
+constexpr std::size_t kManyQueries = 4;  // from which one pass for all is faster than one for each
+
+void answer(const u8* database, std::size_t rows, std::size_t columns, const u32* queries, std::size_t count,
+            u32* out) {
+    if (count >= kManyQueries) return product(database, rows, columns, {queries, 1, columns}, count, out);
+    for (std::size_t k = 0; k < count; ++k) {
+        answer_one(database, rows, columns, queries + k * columns, out + k, count);
     }
 }
 

@@ -16,15 +16,18 @@ bool holds_words(const Buffer& buffer, std::size_t count, std::size_t width) {
 
 PyObject* pir_answer(PyObject*, PyObject* args) {
     unsigned int use;
-    Buffer database, query, out;
-    if (!PyArg_ParseTuple(args, "Iy*y*w*", &use, &database.view, &query.view, &out.view)) return nullptr;
-    const std::size_t rows = out.size() / 4, columns = query.size() / 4;
-    if (!holds_words(query, columns, 1) || !holds_words(out, rows, 1) ||
+    Buffer database, queries, out;
+    Size number;
+    if (!PyArg_ParseTuple(args, "Iy*y*nw*", &use, &database.view, &queries.view, &number, &out.view)) return nullptr;
+    if (number < 1 || number > (Size{1} << 31)) return wrong_length("the number of queries");
+    const std::size_t count = static_cast<std::size_t>(number);
+    const std::size_t columns = queries.size() / (4 * count), rows = out.size() / (4 * count);
+    if (!holds_words(queries, count, columns) || !holds_words(out, rows, count) ||
         (columns == 0 ? database.size() != 0 : !database.holds(rows, columns))) {
-        return wrong_length("database, query and results");
+        return wrong_length("database, queries and results");
     }
     return run([&] {
-        return tc::pir_answer(dispatch(use), database.data(), rows, columns, words(query), words(out));
+        return tc::pir_answer(dispatch(use), database.data(), rows, columns, words(queries), count, words(out));
     });
 }
 

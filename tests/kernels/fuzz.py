@@ -206,7 +206,7 @@ FITTING: dict[str, Callable[[Draw], list[Any]]] = {
     "ring_add": lambda d: [d.use, d.words(d.n, MODULUS), d.words(d.n, MODULUS), MODULUS, bytearray(8 * d.n)],
     "bits_pack": _pack,
     "bits_unpack": _unpack,
-    "pir_answer": lambda d: [d.use, d.bytes(d.n * d.m), d.bytes(4 * d.m), bytearray(4 * d.n)],
+    "pir_answer": lambda d: [d.use, d.bytes(d.n * d.m), d.bytes(12 * d.m), 3, bytearray(12 * d.n)],
     "pir_multiply": lambda d: [d.use, d.bytes(d.n * d.m), d.bytes(12 * d.m), 3, bytearray(12 * d.n)],
     "word_product": lambda d: [d.use, d.bytes(4 * d.n * d.m), d.bytes(4 * d.m), bytearray(4 * d.n)],
     "lwe_product": lambda d: [d.use, d.bytes(16 * d.n), 2, d.bytes(4 * 24), bytearray(8 * d.n)],

@@ -36,15 +36,18 @@ def drawn(seed: int, rows: int, columns: int, width: int):
 def test_products_are_those_of_the_reference(compiled, seed, rows, columns, width):
     database, matrix = drawn(seed, rows, columns, width)
     assert np.array_equal(compiled.pir_multiply(database, matrix), pir.pir_multiply(database, matrix))
-    query = np.ascontiguousarray(matrix[:, 0])
-    assert np.array_equal(compiled.pir_answer(database, query), pir.pir_answer(database, query))
     words = np.ascontiguousarray(matrix.T)
+    for queries in (words[:1], words):
+        assert np.array_equal(compiled.pir_answer(database, queries), pir.pir_answer(database, queries))
+    query = words[0]
     assert np.array_equal(compiled.word_product(words, query), pir.word_product(words, query))
 
 
 def test_blocks_of_every_kind_are_crossed(compiled):
     database, matrix = drawn(1, 7, 515, 711)  # more than one block each way, and none of them full
-    assert np.array_equal(compiled.pir_multiply(database, matrix), pir.pir_multiply(database, matrix))
+    expected = pir.pir_multiply(database, matrix)
+    assert np.array_equal(compiled.pir_multiply(database, matrix), expected)
+    assert np.array_equal(compiled.pir_answer(database, np.ascontiguousarray(matrix.T)), expected)
 
 
 @pytest.mark.property
@@ -66,19 +69,21 @@ def test_the_reference_is_arithmetic_modulo_two_to_the_32():
 def test_words_at_any_address_are_taken():
     database, matrix = drawn(4, 5, 40, 1)
     raw = np.zeros(161, np.uint8)
-    query = np.frombuffer(raw.data[1:], dtype=np.uint32)
+    query = np.frombuffer(raw.data[1:], dtype=np.uint32).reshape(1, -1)
     raw[1:] = matrix[:, 0].view(np.uint8)
     assert not query.flags.aligned
-    expected = pir.pir_answer(database, np.ascontiguousarray(matrix[:, 0]))
+    expected = pir.pir_answer(database, np.ascontiguousarray(matrix.T))
     assert np.array_equal(kernels.pir_answer(database, query), expected)
 
 
 def test_arrays_that_do_not_fit_are_refused():
     database, query = np.zeros((3, 4), np.int8), np.zeros(4, np.uint32)
     for call in (
-        lambda: kernels.pir_answer(database.view(np.uint8), query),
-        lambda: kernels.pir_answer(database, query[:3]),
-        lambda: kernels.pir_answer(database, query.astype(np.uint64)),
+        lambda: kernels.pir_answer(database.view(np.uint8), query[None]),
+        lambda: kernels.pir_answer(database, query),
+        lambda: kernels.pir_answer(database, query[None, :3]),
+        lambda: kernels.pir_answer(database, np.zeros((0, 4), np.uint32)),
+        lambda: kernels.pir_answer(database, query[None].astype(np.uint64)),
         lambda: kernels.pir_multiply(database, np.zeros((4, 0), np.uint32)),
         lambda: kernels.word_product(np.zeros((2, 5), np.uint32), query),
         lambda: kernels.lwe_product(np.zeros((1, 16), np.uint8), 1, np.zeros(6, np.uint32)),

@@ -11,7 +11,7 @@ import pytest
 
 from trustcompute import tables
 from trustcompute.errors import JobInterrupted, ParameterError, StoreError, TableError
-from trustcompute.tables import stored
+from trustcompute.tables import spread, stored
 from trustcompute.tables.writing import check_writable, write_rows
 
 NAMES = [f"k{i % 700}" for i in range(2000)] + [None, "", " k1 ", "Ünïcode", "é"]
@@ -25,9 +25,9 @@ def file(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("buffer", [stored.BUFFER, 2000])
+@pytest.mark.parametrize("buffer", [spread.BUFFER, 2000])
 def test_equal_to_keys_in_memory(file, tmp_path, buffer, monkeypatch):
-    monkeypatch.setattr(stored, "BUFFER", buffer)
+    monkeypatch.setattr(spread, "BUFFER", buffer)
     held = tables.keys(file, "id")
     kept = stored.store(file, "id", tmp_path / "keys")
     assert (kept.spec, kept.digest, len(kept)) == (held.spec, held.digest, len(held))
@@ -80,8 +80,8 @@ def test_a_full_disk_says_so_and_leaves_nothing(file, tmp_path, monkeypatch):
     def full(self, *_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stored, "BUFFER", 2000)
-    monkeypatch.setattr(stored._Spread, "_flush", full)
+    monkeypatch.setattr(spread, "BUFFER", 2000)
+    monkeypatch.setattr(spread.Spread, "_flush", full)
     with pytest.raises(StoreError, match="No space left"):
         stored.store(file, "id", tmp_path / "keys")
     assert not (tmp_path / "keys").exists()

@@ -8,7 +8,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.message import Message
 from trustcompute.protocol.party import Receive, Send
-from trustcompute.verification import bucket, download, private, proof, table, truth
+from trustcompute.verification import bucket, building, download, private, proof, truth
 from trustcompute.verification.answer import Questions
 from trustcompute.verification.bucket import Promise
 from trustcompute.verification.predicate import parse
@@ -28,7 +28,7 @@ def built(held, predicate, subject="id", *, version="1", epoch=1, **options):
         epoch=epoch,
     )
     decided = truth.decide(held, (subject,), about.predicate)
-    return table.build(about, decided, SEED, HOLDER, **options)
+    return building.build(about, decided, SEED, HOLDER, **options)
 
 
 def promise(made):

@@ -25,7 +25,7 @@ from trustcompute import verification
 from trustcompute.errors import LocalProtocolError, ParameterError, StoreError, TableError, VerificationError
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
-from trustcompute.verification import Proof, layout, pir, private, table
+from trustcompute.verification import Proof, building, layout, pir, private, table
 from trustcompute.verification.cells import Place
 
 HELD = pa.table({"id": [f"N{i}" for i in range(150)], "seats": range(150), "maker": ["a", "b", "c"] * 50})
@@ -111,7 +111,7 @@ def test_every_bucket_hides_a_key_among_k_records():
 
 
 def test_a_table_is_kept_loaded_and_gone_on_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "PIECE", 64)
+    monkeypatch.setattr(building, "PIECE", 64)
     whole = built(HELD, "seats >= 100")
     seen = []
 

@@ -13,8 +13,7 @@ from trustcompute.errors import VerificationError
 from trustcompute.primitives.identity import CertificateAuthority
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
-from trustcompute.verification import Disputed, Evidence, judge, parse, pir, proof, statement, truth
-from trustcompute.verification import table as tables
+from trustcompute.verification import Disputed, Evidence, building, judge, parse, pir, proof, statement, truth
 from trustcompute.verification.table import About, Masked, Table
 
 HELD = {"id": list(range(64)), "seats": list(range(64))}
@@ -106,14 +105,15 @@ def test_the_command_says_who_is_at_fault(tmp_path, capsys):
     holder = CertificateAuthority.create("test").issue("holder.example")
     (tmp_path / "holder.pem").write_bytes(holder.certificate)
     about = About(dataset="held", version="1", subject=("id",), predicate=parse("seats >= 30"), place=PLACE)
-    made = tables.build(about, truth.decide(HELD, ("id",), about.predicate), SEED, holder.key)
-    tables.store(tmp_path / "table", made.masked)
+    decided = truth.decide(HELD, ("id",), about.predicate)
+    made = building.build(about, decided, SEED, holder.key, directory=tmp_path / "tables")
+    [place] = [path for path in (tmp_path / "tables").iterdir() if path.is_dir()]
     asked = Rng.from_os().array(4 * made.descriptor.columns.columns).view("<u4").reshape(1, -1)
     answered = tables_answer(made, asked)
     answered[0, 0] += 1
     signed = statement.sign(made.id, [asked], [answered], holder.key).tobytes()
     (tmp_path / "dispute").write_bytes(Evidence(made.masked.token, asked, answered, signed).to_bytes())
-    command = ["verify", "arbiter", str(tmp_path / "dispute"), str(tmp_path / "table")]
+    command = ["verify", "arbiter", str(tmp_path / "dispute"), str(place)]
     assert main([*command, "--holder", str(tmp_path / "holder.pem")]) == 0
     assert "holder" in capsys.readouterr().out
     assert main([*command, "--holder", str(tmp_path / "holder.pem"), "--json"]) == 0

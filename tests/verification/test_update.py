@@ -18,7 +18,7 @@ from scene import (
     questions,
 )
 
-from trustcompute.verification import audit, evaluated, layout, pir, question, table, truth, update
+from trustcompute.verification import audit, building, evaluated, layout, pir, question, table, truth, update
 from trustcompute.verification.predicate import parse
 
 SIZE = 400
@@ -78,7 +78,7 @@ def test_only_what_changed_is_made_again_and_answers_are_those_of_a_new_table(tm
     audit.examine(
         table.load(
             tmp_path
-            / table.data_digest(
+            / building.data_digest(
                 table.About(
                     dataset="held", version="2", subject=("id",), predicate=parse(predicate), place=PLACE
                 ),

@@ -519,10 +519,13 @@ def _comparable(values: U8, table: U8) -> tuple[U8, U8]:
     return values, table
 
 
-def pir_answer(database: I8, query: U32) -> U32:
-    """A database times a vector, modulo 2³²: int8[r, m], uint32[m] -> uint32[r]."""
+def pir_answer(database: I8, queries: U32) -> U32:
+    """A database times one or more vectors, modulo 2³²: int8[r, m], uint32[k, m] -> uint32[r, k]."""
     database = arrays.database(database)
-    return chosen()[1].pir_answer(database, arrays.words("query", query, database.shape[1]))
+    queries = arrays.words("queries", queries, None, database.shape[1])
+    if not len(queries):
+        raise ParameterError("there must be at least one query")
+    return chosen()[1].pir_answer(database, queries)
 
 
 def pir_multiply(database: I8, matrix: U32) -> U32:

@@ -250,9 +250,9 @@ class Native:
         _native.code_expand(self._use, vector, systematic, key, first, out)
         return out
 
-    def pir_answer(self, database: I8, query: U32) -> U32:
-        out = np.empty(len(database), dtype=np.uint32)
-        _native.pir_answer(self._use, database, query, out)
+    def pir_answer(self, database: I8, queries: U32) -> U32:
+        out = np.empty((len(database), len(queries)), dtype=np.uint32)
+        _native.pir_answer(self._use, database, queries, len(queries), out)
         return out
 
     def pir_multiply(self, database: I8, matrix: U32) -> U32:

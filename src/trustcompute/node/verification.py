@@ -28,6 +28,7 @@ from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.verification import (
     bucket,
+    building,
     descriptor,
     download,
     evaluated,
@@ -37,9 +38,11 @@ from trustcompute.verification import (
     truth,
     update,
 )
+from trustcompute.verification.building import LEAST_IN_BUCKET
 from trustcompute.verification.consent import Consents
 from trustcompute.verification.operation import BUCKET, DOWNLOAD, PRIVATE
-from trustcompute.verification.table import LEAST_IN_BUCKET, About, Table
+from trustcompute.verification.shelf import IN_MEMORY, Shelf
+from trustcompute.verification.table import About, Table
 from trustcompute.verification.truth import Truth
 
 if TYPE_CHECKING:
@@ -145,10 +148,18 @@ def held_tables(
     """Build or load every table. Raises ``InputError``, ``StoreError``, ``VerificationError`` when the node starts."""
     directory = None if published.directory is None else Path(published.directory)
     seed, place = _kept(directory, "seed"), _kept(directory, "place")
+    records = IN_MEMORY if directory is None else Shelf(directory / "truth")
     found, earlier = {}, [] if directory is None else _earlier(directory, dataset, seed, signer)
     for text in published.predicates:
         predicate = verification.parse(text)
-        decided = truth.decide(source, published.key, predicate, casefold=casefold, executor=executor)
+        decided = truth.decide(
+            source,
+            published.key,
+            predicate,
+            casefold=casefold,
+            executor=executor,
+            shelf=records,
+        )
         about = About(
             dataset=dataset,
             version=version,
@@ -160,7 +171,7 @@ def held_tables(
         least = published.least_in_bucket
         built = _changed(about, decided, seed, signer, earlier, least=least, executor=executor)
         if built is None:
-            built = table.build(
+            built = building.build(
                 about,
                 decided,
                 seed,
@@ -170,6 +181,7 @@ def held_tables(
                 executor=executor,
             )
         found[built.id] = built
+        records.remove()
     known = {one.table.id: one.table for one in earlier}
     consents = consents_of(published, dataset, seed) if published.consent else None
     return Tables(found, signer, consents=consents).after(Tables(known, signer), published.earlier)
@@ -215,7 +227,9 @@ def _changed(
     """The table of a predicate made from the latest of it, where there is one and it can be."""
     text = str(about.predicate)
     latest = next((one for one in earlier if one.table.descriptor.predicate == text), None)
-    data = table.data_digest(about, decided, bytes.fromhex(latest.table.descriptor.public)) if latest else ""
+    data = (
+        building.data_digest(about, decided, bytes.fromhex(latest.table.descriptor.public)) if latest else ""
+    )
     if latest is None or (latest.place.parent / data).exists():
         return None
     said = latest.table.descriptor

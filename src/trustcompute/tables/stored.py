@@ -6,7 +6,7 @@ Called by ``psi.files`` and the node. What ``keys`` holds in memory lies here in
     rows           for each row with a key, by key and then by row: 2 · row + (1 where a key begins), 8 bytes
     manifest.json  sizes, key specification, SHA-256 of both files, what they were made of; written last
 
-Rows are first spread over 256 files by the first byte of their digests, 40 bytes a row; each of them is sorted in
+Rows are first spread over 256 files by the first byte of their digests (``spread``), 40 bytes a row; each is sorted in
 memory, and appended to the two that stay. In memory are a buffer, and a 256th of the rows at a time. Digests are not
 encrypted: anybody who can read them can test guesses, so the files are readable by their owner alone.
 """
@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,11 +35,10 @@ from trustcompute.tables.keys import I64, U8, Mask, digested, ordered
 from trustcompute.tables.progress import Callback, Phase
 from trustcompute.tables.source import opened
 from trustcompute.tables.spec import KeySpec
+from trustcompute.tables.spread import SPREAD, Spread
 
 VERSION: Final = "tc-stored-keys/1"
-SPREAD: Final = 256  # files; 10⁹ rows make files of 160 MB
 RECORD: Final = 40  # bytes: a digest and its row
-BUFFER: Final = 96 << 20  # bytes of records held before they are written: 400 kB for each file
 PIECE: Final = 8 << 20  # bytes read at a time to check a file
 
 
@@ -138,11 +137,11 @@ def store(
     try:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700, parents=True)
-        spread = _Spread(directory)
+        spread = Spread(directory / "spread", RECORD)
         rows = matchable = 0
         phase = Phase("digest", _known_rows(source), progress, stop=stop)
         for found, valid in batches:
-            spread.append(found, rows + np.flatnonzero(valid))
+            spread.append(_records(found, rows + np.flatnonzero(valid)))
             rows, matchable = rows + len(valid), matchable + len(found)
             phase.advance(len(valid))
         starts, hashes = _sort(spread, directory, executor, Phase("sort", SPREAD, progress, stop=stop))
@@ -242,53 +241,15 @@ def _known_rows(source: object) -> int | None:
     return None if table is None or table._count is None else table.count()
 
 
-class _Spread:
-    """Records on their way into 256 files, many at a time."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._waiting: list[list[U8]] = [[] for _ in range(SPREAD)]
-        self._held = 0
-
-    def append(self, digests: U8, rows: I64) -> None:
-        records = np.empty((len(digests), RECORD), np.uint8)
-        records[:, :32] = digests
-        records[:, 32:] = rows.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8)
-        order = np.argsort(digests[:, 0], kind="stable")
-        records = np.take(records, order, axis=0)
-        stops = np.cumsum(np.bincount(digests[:, 0], minlength=SPREAD)).tolist()
-        for waiting, start, end in zip(self._waiting, [0, *stops], stops, strict=False):
-            if end > start:
-                waiting.append(records[start:end])
-        self._held += records.nbytes
-        if self._held >= BUFFER:
-            self._flush()
-
-    def _flush(self) -> None:
-        for number, waiting in enumerate(self._waiting):
-            if waiting:
-                with self._path(number).open("ab") as file:
-                    file.write(memoryview(np.concatenate(waiting)).cast("B"))
-                waiting.clear()
-        self._held = 0
-
-    def parts(self) -> Iterator[U8]:
-        """The records of each file, uint8[n, 40], which is removed."""
-        for number, waiting in enumerate(self._waiting):
-            path = self._path(number)
-            if path.exists():
-                waiting.insert(0, np.fromfile(path, np.uint8).reshape(-1, RECORD))
-                path.unlink()
-            records = np.concatenate(waiting) if waiting else np.empty((0, RECORD), np.uint8)
-            waiting.clear()
-            yield records
-
-    def _path(self, number: int) -> Path:
-        return self._directory / f"spread-{number:02x}"
+def _records(digests: U8, rows: I64) -> U8:
+    records = np.empty((len(digests), RECORD), np.uint8)
+    records[:, :32] = digests
+    records[:, 32:] = rows.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8)
+    return records
 
 
 def _sort(
-    spread: _Spread, directory: Path, executor: Executor | None, phase: Phase
+    spread: Spread, directory: Path, executor: Executor | None, phase: Phase
 ) -> tuple[I64, dict[str, str]]:
     """Write both files; where each 256th begins, and the files' SHA-256."""
     starts = np.zeros((SPREAD + 1, 2), np.int64)

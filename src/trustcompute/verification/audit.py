@@ -56,23 +56,25 @@ def examine(masked: Masked, *, executor: Executor | None = None) -> None:
     hint = pir.make_hint(masked.database, bytes.fromhex(said.seed), executor=executor)
     if not np.array_equal(hint, masked.hint):
         raise VerificationError("the hint is not that of the table's cells")
-    columns = np.ascontiguousarray(masked.database.view(np.uint8).T)
     lasts = layout.last_tags(masked.splitters)
-    for number, column in enumerate(columns):
-        told = layout.header(column)
-        if (told.number, told.first, told.last) != (number, masked.splitters[number], lasts[number]):
-            raise VerificationError(f"column {number} does not say where it stands")
-        _check_cells(column, number, told.first, told.last)
+    records = 0
+    for start, columns in layout.across(masked.database):
+        for number, column in enumerate(columns, start):
+            told = layout.header(column)
+            if (told.number, told.first, told.last) != (number, masked.splitters[number], lasts[number]):
+                raise VerificationError(f"column {number} does not say where it stands")
+            records += _check_cells(column, number, told.first, told.last)
+    in_buckets = 0
     for number, column in enumerate(masked.buckets):
         if layout.header(column).number != number:
             raise VerificationError(f"bucket {number} does not say where it stands")
-        _check_cells(column, number, 0, layout.LARGEST_TAG)
-    for data in (columns, masked.buckets):
-        if layout.occupied(data) != said.records:
-            raise VerificationError(f"the table has not the {said.records} records its descriptor says")
+        in_buckets += _check_cells(column, number, 0, layout.LARGEST_TAG)
+    if (records, in_buckets) != (said.records, said.records):
+        raise VerificationError(f"the table has not the {said.records} records its descriptor says")
 
 
-def _check_cells(column: np.ndarray, number: int, first: int, last: int) -> None:
+def _check_cells(column: np.ndarray, number: int, first: int, last: int) -> int:
+    """How many there are, in order."""
     body = column[HEADER:].reshape(-1, CELL)
     tags = np.ascontiguousarray(body[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
     used = tags[tags != 0]
@@ -82,6 +84,7 @@ def _check_cells(column: np.ndarray, number: int, first: int, last: int) -> None
         raise VerificationError(f"column {number} has something behind its cells")
     if (used[1:] <= used[:-1]).any() or (len(used) and not first <= int(used[0]) <= int(used[-1]) <= last):
         raise VerificationError(f"the cells of column {number} are not in order, or do not belong there")
+    return len(used)
 
 
 def sampled(

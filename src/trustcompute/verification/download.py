@@ -52,13 +52,13 @@ class Downloaded:
 
 def columns_of(said: Descriptor, cells: U8) -> Columns:
     """Hold a table against its descriptor: uint8[length, m]. Raises ``VerificationError``."""
-    columns = np.ascontiguousarray(cells.T)
-    tree = layout.tree(columns)
+    tree = merkle.Tree()
+    tree.append_all(layout.leaves_across(cells.view(np.int8)))
     if tree.root().hex() != said.columns.root:
         raise VerificationError(
             "the table is not the one its descriptor names: it is of another version, or altered"
         )
-    splitters = np.ascontiguousarray(columns[:, 8:16]).view(">u8").reshape(-1).astype(np.uint64)
+    splitters = np.ascontiguousarray(cells[8:16].T).view(">u8").reshape(-1).astype(np.uint64)
     if layout.splitters_digest(splitters) != said.splitters:
         raise VerificationError("the columns do not begin where the descriptor says")
     return Columns(cells, splitters, tree)

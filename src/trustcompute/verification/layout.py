@@ -1,16 +1,17 @@
 """A table's cells in columns, and the Merkle tree over the columns.
 
-Called by ``table`` and ``answer``. The same cells stand in two places: in *buckets*, chosen by a public salted hash
-of the key (the same for every predicate, version and epoch), and in *columns*, chosen by ranges of the tag. A column
-has a header, its cells in the order of their tags, and zeros up to its capacity; tag zero is never used. The header
-says epoch (4 bytes), number (4), and the least and the greatest tag that belong here (8 each, zeros in buckets), then
-eight zero bytes.
+Called by ``building``, ``table`` and ``answer``. The same cells stand in two places: in *buckets*, chosen by a public
+salted hash of the key (the same for every predicate, version and epoch), and in *columns*, chosen by ranges of the tag.
+A column has a header, its cells in the order of their tags, and zeros up to its capacity; tag zero is never used. The
+header says epoch (4 bytes), number (4), and the least and the greatest tag that belong here (8 each, zeros in buckets),
+then eight zero bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from trustcompute import kernels
 from trustcompute.errors import VerificationError
-from trustcompute.kernels.arrays import U8
+from trustcompute.kernels.arrays import I8, I64, U8
 from trustcompute.primitives import merkle
 from trustcompute.verification import cells, lwe
 from trustcompute.verification.cells import CELL, U32, U64, Place
@@ -31,6 +32,10 @@ HEADER: Final = 2 * CELL
 LARGEST_TAG: Final = 2**64 - 1
 SLACK: Final = 1 / 20
 """Of a column: room for records that a new version adds without moving the others."""
+PIECE: Final = 2**16
+"""Records that are evaluated, kept or counted at a time."""
+BLOCK: Final = 2**25
+"""Bytes of columns that are laid out or looked at, at a time."""
 
 _BUCKET: Final = b"trustcompute verification bucket".ljust(32, b"\0")
 
@@ -54,13 +59,18 @@ class Shape:
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
-    """One layout. data: uint8[columns, length]; splitters: uint64[columns], the least tag of each (columns only)."""
+class Form:
+    """Where the cells of a layout are to stand.
+
+    starts: int64[columns + 1], where each column begins among all cells in order; epochs: uint32[columns]; splitters:
+    uint64[columns], the least tag of each (columns only).
+    """
 
     place: Place
     shape: Shape
-    data: U8 = field(repr=False)
-    splitters: U64 | None = field(repr=False)
+    starts: I64 = field(repr=False)
+    epochs: U32 = field(repr=False)
+    splitters: U64 | None = field(repr=False, default=None)
 
 
 def bucket_of(digests: U8, salt: bytes, columns: int) -> U32:
@@ -72,15 +82,28 @@ def bucket_of(digests: U8, salt: bytes, columns: int) -> U32:
     return (first >> np.uint64(32 - bits)).astype(np.uint32)
 
 
-def buckets_for(digests: U8, salt: bytes, least: int) -> int:
-    """How many buckets: as many as leave ``least`` records or more in every one."""
+def bucket_counts(digests: U8, salt: bytes, columns: int) -> I64:
+    """How many keys are in each bucket: int64[columns]."""
+    counts = np.zeros(columns, dtype=np.int64)
+    for start in range(0, len(digests), PIECE):
+        counts += np.bincount(bucket_of(digests[start : start + PIECE], salt, columns), minlength=columns)
+    return counts
+
+
+def buckets_for(digests: U8, salt: bytes, least: int) -> I64:
+    """How many keys are in each bucket, of as many as leave ``least`` or more in every one: int64[buckets]."""
     bits = min(MAX_BUCKET_BITS, max(0, int(math.log2(max(1, len(digests) // max(1, least))))))
-    fine = bucket_of(digests, salt, 1 << bits)
-    counts = np.bincount(fine, minlength=1 << bits)
-    while bits and counts.min() < least:
-        bits -= 1
+    counts = bucket_counts(digests, salt, 1 << bits)
+    while len(counts) > 1 and counts.min() < least:
         counts = counts.reshape(-1, 2).sum(axis=1)
-    return 1 << bits
+    return counts
+
+
+def bucket_form(counts: I64, *, epochs: U32 | None = None, capacity: int = 0) -> Form:
+    """counts: of keys in each bucket; epochs: of each; capacity: cells of a bucket, at least."""
+    epochs = np.zeros(len(counts), dtype=np.uint32) if epochs is None else epochs
+    shape = Shape(len(counts), max(1, capacity, int(counts.max())))
+    return Form(Place.BUCKET, shape, _starts(counts), epochs)
 
 
 def columns_for(records: int) -> int:
@@ -89,34 +112,31 @@ def columns_for(records: int) -> int:
     return min(lwe.MAX_COLUMNS, max(MIN_COLUMNS, 1 << bits))
 
 
-def in_buckets(found: U8, plain: U8, where: U32, *, epochs: U32, capacity: int = 0) -> Columns:
-    """Lay cells out by the buckets of their keys. found: roots; plain: uint8[n, 8]; where: uint32[n]; epochs: of each
-    bucket; capacity: cells of a bucket, at least."""
-    return _laid(Place.BUCKET, found, plain, where, capacity=max(capacity, _most(where)), epochs=epochs)
-
-
-def in_columns(found: U8, plain: U8, splitters: U64, *, epochs: U32, capacity: int) -> Columns:
-    """Lay cells out by ranges of their tags. epochs: of each column; capacity: cells of a column, as many as the
-    fullest has or more."""
-    where = column_of(cells.tags(found), splitters)
-    return _laid(Place.COLUMN, found, plain, where, capacity=capacity, epochs=epochs, splitters=splitters)
-
-
-def splitters_for(tags: U64, columns: int) -> tuple[U64, int]:
-    """(splitters, capacity): columns equally full, with room for more."""
-    ordered = np.sort(tags)
-    starts = (np.arange(columns, dtype=np.int64) * len(ordered)) // columns
+def column_form(ordered: U8) -> Form:
+    """Columns equally full, with room for more. ordered: records in the order of their tags."""
+    count, columns = len(ordered), columns_for(len(ordered))
+    starts = np.arange(columns + 1, dtype=np.int64) * count // columns
     splitters = np.zeros(columns, dtype=np.uint64)
-    if len(ordered):
-        splitters = ordered[starts]
-        splitters[0] = 0
-    most = _most(column_of(ordered, splitters))
-    return splitters, max(1, most + math.ceil(SLACK * most))
+    if count:
+        splitters[1:] = cells.tags(ordered[starts[1:-1]])
+    most = max(1, int(np.diff(starts).max()))
+    shape = Shape(columns, most + math.ceil(SLACK * most))
+    return Form(Place.COLUMN, shape, starts, np.zeros(columns, dtype=np.uint32), splitters)
 
 
-def _most(where: U32) -> int:
-    """Cells of the fullest column, at least one."""
-    return max(1, int(np.bincount(where).max())) if len(where) else 1
+def column_form_like(ordered: U8, splitters: U64, epochs: U32, capacity: int) -> Form | None:
+    """Columns with these ranges; None where one would have more than ``capacity`` cells."""
+    counts = np.zeros(len(splitters), dtype=np.int64)
+    for start in range(0, len(ordered), PIECE):
+        where = column_of(cells.tags(ordered[start : start + PIECE]), splitters)
+        counts += np.bincount(where, minlength=len(splitters))
+    if counts.max() > capacity:
+        return None
+    return Form(Place.COLUMN, Shape(len(splitters), capacity), _starts(counts), epochs, splitters)
+
+
+def _starts(counts: I64) -> I64:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
 
 
 def column_of(tags: U64, splitters: U64) -> U32:
@@ -129,48 +149,52 @@ def last_tags(splitters: U64) -> U64:
     return np.append(splitters[1:] - np.uint64(1), np.uint64(LARGEST_TAG))
 
 
-def _laid(
-    place: Place,
-    found: U8,
-    plain: U8,
-    where: U32,
-    *,
-    capacity: int,
-    epochs: U32,
-    splitters: U64 | None = None,
-) -> Columns:
-    columns = len(epochs)
-    counts = np.bincount(where, minlength=columns)
-    shape = Shape(columns, capacity)
-    tags = cells.tags(found)
-    order = np.lexsort((tags, where))
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    sorted_where = where[order]
-    slot = np.arange(len(order)) - starts[sorted_where]
-    data = np.zeros((columns, shape.length), dtype=np.uint8)
+def laid(form: Form, ordered: U8) -> Iterator[tuple[int, U8]]:
+    """(first, uint8[k, length]): all columns of a layout, some at a time.
+
+    ordered: uint8[n, 40], root and plain side of each record, by column and then by tag.
+    """
+    step = max(1, BLOCK // form.shape.length)
+    for first in range(0, form.shape.columns, step):
+        numbers = np.arange(first, min(first + step, form.shape.columns))
+        yield first, _block(form, numbers, ordered[form.starts[first] : form.starts[numbers[-1] + 1]])
+
+
+def _block(form: Form, numbers: I64, records: U8) -> U8:
+    starts = form.starts[numbers[0] : numbers[-1] + 2] - form.starts[numbers[0]]
+    epochs = form.epochs[numbers]
+    data = np.zeros((len(numbers), form.shape.length), dtype=np.uint8)
     data[:, 0:4] = epochs.astype(">u4").view(np.uint8).reshape(-1, 4)
-    data[:, 4:8] = np.arange(columns, dtype=">u4").view(np.uint8).reshape(-1, 4)
-    if splitters is not None:
-        data[:, 8:16] = splitters.astype(">u8").view(np.uint8).reshape(-1, 8)
-        data[:, 16:24] = last_tags(splitters).astype(">u8").view(np.uint8).reshape(-1, 8)
-    body = data[:, HEADER:].reshape(columns, shape.capacity, CELL)
-    sealed = plain ^ cells.masks(found, place, where, epochs[where])
-    body[sorted_where, slot, :8] = found[order, :8]
-    body[sorted_where, slot, 8:] = sealed[order]
-    return Columns(place, shape, data, splitters)
+    data[:, 4:8] = numbers.astype(">u4").view(np.uint8).reshape(-1, 4)
+    if form.splitters is not None:
+        data[:, 8:16] = form.splitters[numbers].astype(">u8").view(np.uint8).reshape(-1, 8)
+        data[:, 16:24] = last_tags(form.splitters)[numbers].astype(">u8").view(np.uint8).reshape(-1, 8)
+    row = np.repeat(np.arange(len(numbers)), np.diff(starts))
+    slot = np.arange(len(records)) - starts[row]
+    found = np.ascontiguousarray(records[:, :32])
+    masks = cells.masks(found, form.place, numbers[row].astype(np.uint32), epochs[row])
+    body = data[:, HEADER:].reshape(len(numbers), form.shape.capacity, CELL)
+    body[row, slot, :8] = found[:, :8]
+    body[row, slot, 8:] = records[:, 32:] ^ masks
+    return data
+
+
+def across(database: I8) -> Iterator[tuple[int, U8]]:
+    """(first, uint8[k, length]): the columns of a database, int8[length, m], some at a time."""
+    length, columns = database.shape
+    step = max(1, BLOCK // length)
+    for first in range(0, columns, step):
+        yield first, np.ascontiguousarray(database[:, first : first + step].T).view(np.uint8)
 
 
 def leaves(data: U8) -> bytes:
-    """The leaf hashes of columns, one after the other."""
+    """The leaf hashes of columns, uint8[k, length], one after the other."""
     return b"".join(merkle.leaf_hash(column.tobytes()) for column in data)
 
 
-def leaves_after(before: bytes, data: U8, old: U8) -> bytes:
-    """Leaf hashes of changed columns; of those that are as before they are taken over. data, old: uint8[m, length]."""
-    found = np.frombuffer(before, dtype=np.uint8).reshape(-1, 32).copy()
-    for number in np.flatnonzero((data != old).any(axis=1)):
-        found[number] = np.frombuffer(merkle.leaf_hash(data[number].tobytes()), dtype=np.uint8)
-    return found.tobytes()
+def leaves_across(database: I8) -> bytes:
+    """The leaf hashes of the columns of a database."""
+    return b"".join(leaves(columns) for _, columns in across(database))
 
 
 def tree(data: U8) -> merkle.Tree:

@@ -17,13 +17,13 @@ from trustcompute.protocol.run import Cost, run_local
 from trustcompute.protocol.transcript import Binding
 from trustcompute.verification import (
     bucket,
+    building,
     download,
     operation,
     planner,
     private,
     proof,
     question,
-    table,
     truth,
 )
 from trustcompute.verification.answer import Questions, VerifiedAnswer
@@ -86,7 +86,7 @@ def verify(
     rng, signer = Rng.from_os(), SigningKey.generate()
     decided = truth.decide(held, key_columns, chosen, casefold=casefold, executor=executor)
     about = About(dataset="local", version="1", subject=key_columns, predicate=chosen, place=rng.bytes(32))
-    built = table.build(about, decided, rng.bytes(32), signer, executor=executor)
+    built = building.build(about, decided, rng.bytes(32), signer, executor=executor)
     if rows is None:
         if keys is None:
             raise ParameterError("pass keys=, or rows= (a table with the key's columns)")

@@ -37,6 +37,9 @@ ROWS_A_KEY: Final = 64
 COLUMNS_AT_ONCE: Final = 2**14
 """Columns of D for which A is held in memory while the hint is made: 92 MB."""
 
+ROWS_AT_ONCE: Final = 2**10
+"""Rows of D that one task of a hint copies of these columns: 17 MB."""
+
 _LABEL: Final = b"trustcompute verification matrix".ljust(32, b"\0")
 _DELTA: Final = np.uint32(1 << SCALE_BITS)
 
@@ -58,33 +61,33 @@ def make_hint(database: I8, seed: bytes, *, executor: Executor | None = None) ->
         stop = min(start + COLUMNS_AT_ONCE, columns)
         part = keys[start // rows : -(-stop // rows)]
         matrix = kernels.aes128_ctr(part, rows * DIMENSION // 4).view("<u4").reshape(-1, DIMENSION)
-        piece = np.ascontiguousarray(database[:, start:stop])
-        hint += map_rows(
-            partial(kernels.pir_multiply, matrix=matrix),
-            piece,
-            executor=executor,
-            chunk=_share(length, executor),
-        )
+        hint += _product(database, slice(start, stop), matrix, executor)
     return hint
 
 
-def changed_hint(hint: U32, before: I8, after: I8, seed: bytes, *, executor: Executor | None = None) -> U32:
-    """H + ΔD·A over the columns that differ: what ``make_hint`` would give. before, after: int8[length, m]."""
-    changed = np.flatnonzero((before != after).any(axis=0))
+def _product(database: I8, columns: slice | I64, matrix: U32, executor: Executor | None) -> U32:
+    """Some columns of D times as many rows of A, some rows of D at a time."""
+    share = max(1, min(_share(len(database), executor), ROWS_AT_ONCE))
+    return map_rows(
+        partial(_multiply, columns=columns, matrix=matrix), database, executor=executor, chunk=share
+    )
+
+
+def _multiply(database: I8, columns: slice | I64, matrix: U32) -> U32:
+    return kernels.pir_multiply(np.ascontiguousarray(database[:, columns]), matrix)
+
+
+def changed_hint(
+    hint: U32, before: I8, after: I8, changed: I64, seed: bytes, *, executor: Executor | None = None
+) -> U32:
+    """H + ΔD·A over the columns that were changed: what ``make_hint`` would give. before, after: int8[length, m]."""
     keys, rows = matrix_keys(seed, before.shape[1])
     found = np.array(hint, dtype=np.uint32)
     for start in range(0, len(changed), COLUMNS_AT_ONCE):
         part = changed[start : start + COLUMNS_AT_ONCE]
         matrix = _rows_of(keys, rows, part)
         for data, sign in ((after, np.add), (before, np.subtract)):  # a difference of two bytes is no byte
-            piece = np.ascontiguousarray(data[:, part])
-            product = map_rows(
-                partial(kernels.pir_multiply, matrix=matrix),
-                piece,
-                executor=executor,
-                chunk=_share(len(piece), executor),
-            )
-            sign(found, product, out=found)
+            sign(found, _product(data, part, matrix, executor), out=found)
     return found
 
 
@@ -104,8 +107,9 @@ def _rows_of(keys: U8, rows: int, wanted: I64) -> U32:
 
 def hint_digest(hint: U32) -> str:
     """SHA-256 (hex) of a hint, row by row, little-endian."""
-    data = np.ascontiguousarray(hint, dtype="<u4")
-    return hashlib.sha256(b"trustcompute hint 1\n" + memoryview(data).cast("B").tobytes()).hexdigest()
+    hashed = hashlib.sha256(b"trustcompute hint 1\n")
+    hashed.update(memoryview(np.ascontiguousarray(hint, dtype="<u4")).cast("B"))
+    return hashed.hexdigest()
 
 
 @dataclass(eq=False)
@@ -191,20 +195,11 @@ def query(prepared: Prepared, column: int) -> U32:
 
 def answer(database: I8, asked: U32, *, executor: Executor | None = None) -> U32:
     """D·u for each query: int8[length, m], uint32[k, m] -> uint32[k, length]. Time depends on sizes only."""
-    if len(asked) < MULTIPLY_FROM:
-        found = [
-            map_rows(
-                partial(kernels.pir_answer, query=one),
-                database,
-                executor=executor,
-                chunk=_share(len(database), executor),
-            )
-            for one in asked
-        ]
-        return np.stack(found)
-    columns = np.ascontiguousarray(asked.T)
+    if len(asked) >= SHARED_FROM:
+        share = LANES * -(-len(asked) // (4 * LANES))
+        return map_rows(partial(_answers, database), asked, executor=executor, chunk=share)
     products = map_rows(
-        partial(kernels.pir_multiply, matrix=columns),
+        partial(kernels.pir_answer, queries=asked),
         database,
         executor=executor,
         chunk=_share(len(database), executor),
@@ -212,8 +207,14 @@ def answer(database: I8, asked: U32, *, executor: Executor | None = None) -> U32
     return np.ascontiguousarray(products.T)
 
 
-MULTIPLY_FROM: Final = 4
-"""Queries from which one pass over the database for all is faster than one for each."""
+def _answers(database: I8, asked: U32) -> U32:
+    return np.ascontiguousarray(kernels.pir_answer(database, asked).T)
+
+
+LANES: Final = 8
+"""Queries that the kernel takes together."""
+SHARED_FROM: Final = 2 * LANES
+"""Queries from which threads share them out, and not rows of the database, so that each is packed only once."""
 
 
 def column_of(prepared: Prepared, got: U32) -> U8:

@@ -3,7 +3,7 @@
 Called by the node's ``verification``. Records keep their evaluations as long as key, salt and elements are the same.
 Columns keep their ranges and places, so that a change touches the columns of the records it adds, removes or changes:
 these get a new epoch, and with it other masks for all their cells. The hint follows by H += ΔD·A over these columns.
-What does not fit (a full column, too few records in a bucket, tags that fall together) is built anew by ``table``.
+What does not fit (a full column, too few records in a bucket, tags that fall together) is built anew by ``building``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from trustcompute.kernels.arrays import I64, U8
 from trustcompute.primitives import oprf
 from trustcompute.primitives.oprf import Mode, SecretKey
 from trustcompute.primitives.signing import SigningKey
-from trustcompute.verification import cells, evaluated, layout, pir, table
+from trustcompute.tables import parts
+from trustcompute.verification import building, cells, layout, pir
+from trustcompute.verification.building import LEAST_IN_BUCKET, Arranged, Making, TagsFellTogether, Version
 from trustcompute.verification.cells import U32
 from trustcompute.verification.evaluated import ROW, Evaluated
-from trustcompute.verification.table import About, Masked, Parts, Table
+from trustcompute.verification.layout import PIECE
+from trustcompute.verification.shelf import Shelf
+from trustcompute.verification.table import About, Masked, Table, key_info
 from trustcompute.verification.truth import Truth
 
 Mask = npt.NDArray[np.bool_]
@@ -55,37 +59,45 @@ def build(
     *,
     directory: Path,
     now: int,
-    least_in_bucket: int = table.LEAST_IN_BUCKET,
+    least_in_bucket: int = LEAST_IN_BUCKET,
     executor: Executor | None = None,
     told: Callable[[Changed], object] = lambda changed: None,
 ) -> Table | None:
     """The table of a predicate from the one ``before`` it; None where it has to be built anew.
 
     now: seconds since 1970, by which revisions are numbered: two tables made from one at different times never share
-    masks, whichever of them is kept. told: what it took. Arguments and errors as for ``table.build``.
+    masks, whichever of them is kept. told: what it took. Arguments and errors as for ``building.build``.
     """
-    info = table.key_info(str(about.predicate), about.dataset, about.epoch)
-    key = oprf.derive_key(seed, info, Mode.VOPRF)
+    key = oprf.derive_key(seed, key_info(str(about.predicate), about.dataset, about.epoch), Mode.VOPRF)
     if not _continues(about, truth, key, before.masked):
         return None
-    salt = bytes.fromhex(before.masked.descriptor.salt)
-    rows, known = _rows(truth, before.records, key, salt, executor)
-    revision = max(now, before.masked.descriptor.revision + 1)
-    parts = _parts(about, truth, rows, before, least=least_in_bucket, revision=revision, executor=executor)
-    if parts is None:
-        return None
-    told(
-        Changed(
-            int((~known).sum()),
-            _again(parts.columns.data, parts.revision),
-            _again(parts.buckets.data, parts.revision),
+    place = directory / building.data_digest(about, truth, oprf.public_key(key))
+    shelf = Shelf(place.with_name(f"{place.name}.changing"))
+    shelf.clear()
+    making = Making(about, truth, key, signer, shelf, executor)
+    try:
+        touched = _Touched(before.masked, about.place)
+        rows, version = _rows(making, before, touched), _version(before.masked, now)
+        arranged = _arranged(
+            making, rows, before.masked, touched, revision=version.revision, least=least_in_bucket
         )
-    )
-    masked = table.signed(about, truth, key, parts, signer)
-    place = directory / table.data_digest(about, truth, oprf.public_key(key))
-    evaluated.keep(place, truth, rows)
-    table.store(place, masked)
-    return Table(masked, key)
+        if arranged is None:
+            return None
+        told(Changed(touched.evaluated, int(touched.columns.sum()), int(touched.buckets.sum())))
+        changed = np.flatnonzero(touched.columns)
+        masked = building.laid_out(
+            making,
+            arranged,
+            version,
+            lambda database: pir.changed_hint(
+                before.masked.hint, before.masked.database, database, changed, version.seed, executor=executor
+            ),
+        )
+        return Table(building.keep(making, masked, rows, place), key)
+    except TagsFellTogether:
+        return None
+    finally:
+        shelf.remove()
 
 
 def _continues(about: About, truth: Truth, key: SecretKey, before: Masked) -> bool:
@@ -104,28 +116,59 @@ def _continues(about: About, truth: Truth, key: SecretKey, before: Masked) -> bo
     return len(truth) > 0 and all(a == b for a, b in same)
 
 
-def _rows(
-    truth: Truth, before: Evaluated, key: SecretKey, salt: bytes, executor: Executor | None
-) -> tuple[U8, Mask]:
-    """(root and plain side of every record: uint8[n, 40]; whether it was known: bool[n])."""
-    rows = np.empty((len(truth), ROW), dtype=np.uint8)
-    mine, theirs = common(truth.keys, before.keys)
-    if truth.elements is not None and before.elements is not None:
-        same = (truth.elements[mine] == before.elements[theirs]).all(axis=1)
-        mine, theirs = mine[same], theirs[same]
-    known = np.zeros(len(truth), dtype=np.bool_)
-    known[mine] = True
-    rows[mine] = before.rows[theirs]
-    if truth.elements is None:
-        rows[:, 32:] = cells.codes(truth.holds)
-    missing = np.flatnonzero(~known)
-    if len(missing):
-        elements = None if truth.elements is None else truth.elements[missing]
-        part = Truth(truth.spec, truth.keys[missing], truth.holds[missing], elements, truth.elements_spec, 0)
-        for start in range(0, len(missing), table.PIECE):
-            piece = slice(start, start + table.PIECE)
-            rows[missing[piece]] = table.records(part, piece, key, salt, executor)
-    return rows, known
+class _Touched:
+    """Which columns and buckets a change touches: bool[columns], bool[buckets]; and how many records it evaluates."""
+
+    def __init__(self, before: Masked, place: bytes) -> None:
+        said = before.descriptor
+        self._splitters, self._place = before.splitters, place
+        self.columns: Mask = np.zeros(said.columns.columns, dtype=np.bool_)
+        self.buckets: Mask = np.zeros(said.buckets.columns, dtype=np.bool_)
+        self.evaluated = 0
+
+    def add(self, keys: U8, rows: U8) -> None:
+        """Records that came, are gone, or say something else."""
+        if len(keys):
+            self.columns[layout.column_of(cells.tags(rows), self._splitters)] = True
+            self.buckets[layout.bucket_of(keys, self._place, len(self.buckets))] = True
+
+
+def _rows(making: Making, before: Before, touched: _Touched) -> U8:
+    """Root and plain side of every record: uint8[n, 40]. Both tables are read in parts of equal digest ranges."""
+    truth, old = making.truth, before.records
+    kept = making.shelf.rows("rows", ROW)
+    salt = bytes.fromhex(before.masked.descriptor.salt)
+    count = max(1, len(truth) // PIECE)
+    for number in range(count):
+        new_part, old_part = (_part(number, count, keys) for keys in (truth.keys, old.keys))
+        mine, theirs = common(truth.keys[new_part], old.keys[old_part])
+        if truth.elements is not None and old.elements is not None:
+            same = (truth.elements[new_part][mine] == old.elements[old_part][theirs]).all(axis=1)
+            mine, theirs = mine[same], theirs[same]
+        part = truth.part(new_part)
+        rows = np.empty((len(part), ROW), dtype=np.uint8)
+        rows[mine] = old.rows[old_part][theirs]
+        if truth.elements is None:
+            rows[:, 32:] = cells.codes(part.holds)
+        missing = np.delete(np.arange(len(part)), mine)
+        if len(missing):
+            rows[missing] = building.evaluate(
+                part.part(missing), slice(None), making.key, salt, making.executor
+            )
+        with making.shelf.writing():
+            kept.append(rows)
+        same = (rows[mine] == old.rows[old_part][theirs]).all(axis=1)
+        for keys, records, stays in (
+            (part.keys, rows, mine),
+            (old.keys[old_part], old.rows[old_part], theirs),
+        ):
+            touched.add(np.delete(keys, stays[same], axis=0), np.delete(records, stays[same], axis=0))
+        touched.evaluated += len(missing)
+    return kept.array()
+
+
+def _part(number: int, of: int, keys: U8) -> slice:
+    return slice(*parts.bounds(number, of, len(keys), lambda i: int.from_bytes(keys[i, :8].tobytes(), "big")))
 
 
 def common(mine: U8, theirs: U8) -> tuple[I64, I64]:
@@ -138,72 +181,36 @@ def _names(digests: U8) -> npt.NDArray[np.bytes_]:
     return np.ascontiguousarray(digests).view("S32").reshape(-1)
 
 
-def _parts(
-    about: About,
-    truth: Truth,
-    rows: U8,
-    before: Before,
-    *,
-    least: int,
-    revision: int,
-    executor: Executor | None,
-) -> Parts | None:
-    """The parts of the new table, or None where they do not fit into the shape of the old one."""
-    old, said = before.masked, before.masked.descriptor
-    found, plain = np.ascontiguousarray(rows[:, :32]), np.ascontiguousarray(rows[:, 32:])
-    tags = cells.tags(found)
-    ordered = np.sort(tags)
-    where = layout.bucket_of(truth.keys, about.place, said.buckets.columns)
-    full = np.bincount(layout.column_of(tags, old.splitters), minlength=1).max() > said.columns.capacity
-    held = np.bincount(where, minlength=said.buckets.columns).min()
-    bare = said.buckets.columns > 1 and held < least
-    if full or bare or (ordered[:1] == 0).any() or (ordered[1:] == ordered[:-1]).any():
+def _version(before: Masked, now: int) -> Version:
+    said = before.descriptor
+    return Version(bytes.fromhex(said.salt), bytes.fromhex(said.seed), max(now, said.revision + 1))
+
+
+def _arranged(
+    making: Making, rows: U8, before: Masked, touched: _Touched, *, revision: int, least: int
+) -> Arranged | None:
+    """Where the cells are to stand, or None where they do not fit into the shape of the table before. Raises
+    ``TagsFellTogether``."""
+    said = before.descriptor
+    counts = layout.bucket_counts(making.truth.keys, making.about.place, said.buckets.columns)
+    if said.buckets.columns > 1 and counts.min() < least:
         return None
-    gone, come = _differences(before.records.rows, rows)
-    touched_tags = np.concatenate([cells.tags(before.records.rows[gone]), cells.tags(rows[come])])
-    keys = np.concatenate([before.records.keys[gone], truth.keys[come]])
-    columns = layout.in_columns(
-        found,
-        plain,
-        old.splitters,
-        epochs=_epochs(
-            old.database.view(np.uint8)[:4].T, layout.column_of(touched_tags, old.splitters), revision
-        ),
-        capacity=said.columns.capacity,
+    ordered = building.by_tag(making.shelf, rows)
+    columns = layout.column_form_like(
+        ordered,
+        before.splitters,
+        _epochs(before.database.view(np.uint8)[:4].T, touched.columns, revision),
+        said.columns.capacity,
     )
-    buckets = layout.in_buckets(
-        found,
-        plain,
-        where,
-        epochs=_epochs(
-            old.buckets[:, :4], layout.bucket_of(keys, about.place, said.buckets.columns), revision
-        ),
-        capacity=said.buckets.capacity,
-    )
-    seed = bytes.fromhex(said.seed)
-    hint = pir.changed_hint(old.hint, old.database, table.database_of(columns), seed, executor=executor)
-    leaves = layout.leaves_after(old.leaves, columns.data, old.database.view(np.uint8).T)
-    return Parts(bytes.fromhex(said.salt), seed, revision, buckets, columns, hint, leaves)
+    if columns is None:
+        return None
+    epochs = _epochs(before.buckets[:, :4], touched.buckets, revision)
+    buckets = layout.bucket_form(counts, epochs=epochs, capacity=said.buckets.capacity)
+    return Arranged(rows, ordered, columns, buckets)
 
 
-def _differences(before: U8, after: U8) -> tuple[I64, I64]:
-    """(records that are gone or say something else now, those that came or say it): rows of each."""
-    mine, theirs = (_by_root(rows) for rows in (before, after))
-    first, second = common(before[mine, :32], after[theirs, :32])
-    same = (before[mine[first], 32:] == after[theirs[second], 32:]).all(axis=1)
-    return np.delete(mine, first[same]), np.delete(theirs, second[same])
-
-
-def _by_root(rows: U8) -> I64:
-    return np.argsort(_names(rows[:, :32]))
-
-
-def _epochs(before: U8, touched: U32, revision: int) -> U32:
+def _epochs(before: U8, touched: Mask, revision: int) -> U32:
     """The epochs of columns, from the first four bytes of each; those touched are of the new revision."""
     found = np.ascontiguousarray(before).view(">u4").reshape(-1).astype(np.uint32)
     found[touched] = revision
     return found
-
-
-def _again(data: U8, revision: int) -> int:
-    return int((np.ascontiguousarray(data[:, :4]).view(">u4") == revision).sum())

@@ -15,8 +15,8 @@ _BYTES = 2**26
 """Of a piece of the database, once it is widened to words."""
 
 
-def pir_answer(database: I8, query: U32) -> U32:
-    return pir_multiply(database, query[:, None])[:, 0]
+def pir_answer(database: I8, queries: U32) -> U32:
+    return pir_multiply(database, queries.T)
 
 
 def pir_multiply(database: I8, matrix: U32) -> U32:
