@@ -58,6 +58,7 @@ class Repetition:
     cpu_seconds: dict[str, float]
     bytes_sent: dict[str, int]
     peak_rss_mb: dict[str, float]
+    milliseconds: dict[str, float]
 
 
 class Party:
@@ -173,6 +174,7 @@ def repeat_once(
         cpu_seconds={role: answers[role]["cpu"] for role in layer.roles},
         bytes_sent={role: counts[role]["bytes_sent"] for role in layer.roles},
         peak_rss_mb={role: counts[role]["peak_rss_mb"] for role in layer.roles},
+        milliseconds=timed["milliseconds"],
     )
 
 
@@ -224,6 +226,10 @@ def run(
             },
             peak_rss_mb={
                 role: max(repetition.peak_rss_mb[role] for repetition in repetitions) for role in layer.roles
+            },
+            milliseconds={
+                name: statistics.median(repetition.milliseconds[name] for repetition in repetitions)
+                for name in repetitions[0].milliseconds
             },
             machine=machine,
         )

@@ -42,7 +42,8 @@ def main(module: str) -> None:
         started, worked = time.perf_counter(), time.process_time()
         output = call()
         seconds, cpu = time.perf_counter() - started, time.process_time() - worked
-        _say(out, seconds=seconds, cpu=cpu, output=output)
+        milliseconds = getattr(call, "milliseconds", {})
+        _say(out, seconds=seconds, cpu=cpu, output=output, milliseconds=milliseconds)
         _await("finish")
         _say(out, bytes_sent=sent_since(before), peak_rss_mb=peak_rss_mb())
         _await("close")

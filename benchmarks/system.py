@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 Call = Callable[[], int | None]
-"""The timed part of one party. Returns the size of the output, where the layer can check it."""
+"""The timed part of one party. Returns the size of the output, where the layer can check it. One that times each row
+by itself has an attribute ``milliseconds`` afterwards: what half of them took at most, and all but a hundredth."""
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ job-threads:    as ``job``, from 64 threads
 job-clients:    as ``job``, from 8 threads; protocol postgres (a server is started) or sqlite
 group:          as ``job``, in groups of 256, signatures verified in a second process
 group-verified: the same with signatures verified before the clock starts
-grown:          2048 jobs as ``group-verified`` in a book that has that many entries already: rows are entries
-latency:        1000 jobs as ``job`` in a book of that many: what half, and all but a hundredth, took at most
+grown:          2048 jobs as ``group-verified`` in such a book: rows are entries
+latency:        1000 jobs as ``job`` in a book of that many charged jobs, which are filled in before the clock starts
 sweep:          end that many jobs whose leases ran out
 audit:          replay a log of that many jobs and compare every balance
 audit-tiles:    the same from tiles alone, in one process (two threads of one core gain nothing): rows are entries
 clearing:       open a book of that many charges among 1,000 parties, read its log, close the period: rows are lines
 netting:        of such a closed period, the payments among all of them
 
+Where jobs are run one by one, the table says what half of them (p50), and all but a hundredth (p99), took at most.
 The floor beside them: as many commits of one small row as the task takes, SQLite alone.
 """
 

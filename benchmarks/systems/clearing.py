@@ -17,7 +17,8 @@ from benchmarks.system import Call, Job
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.clearing import Statement
 from trustcompute.broker.grant import PricePlan, Share
-from trustcompute.broker.writer import NOTHING, Book, Touched
+from trustcompute.broker.store import NOTHING, Touched
+from trustcompute.broker.writer import Book
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 
 TASKS: Final = ("clearing", "netting")

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from benchmarks.system import Call, Job, System
 from benchmarks.systems import clearing, log
 from benchmarks.systems.version import version
+from trustcompute.broker import meter
 from trustcompute.broker.audit import audit
 from trustcompute.broker.batch import Asked, check
 from trustcompute.broker.broker import Answer, Broker, Work
-from trustcompute.broker.commands import RESERVED_LEASE, Incident, Reserve
+from trustcompute.broker.commands import RESERVED_LEASE, Reserve
 from trustcompute.broker.grant import AssetClaim, new_grant
 from trustcompute.broker.job import Release
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.receipt import Receipt
 from trustcompute.broker.request import VerifiedRequest, countersign, new_job, new_request
+from trustcompute.broker.store import Evidence, Touched
+from trustcompute.broker.writer import Book
 from trustcompute.errors import GrantError
 from trustcompute.primitives.identity import CertificateAuthority, Identity
 from trustcompute.primitives.signing import token_hash
@@ -50,6 +53,7 @@ THREADS = 64
 CLIENTS = 8
 GROWN_JOBS = 2048
 TIMED_JOBS = 1000
+FILLED_AT_ONCE = 4096
 SYSTEM = System(
     name="trustcompute",
     module="benchmarks.systems.trustcompute_broker",
@@ -203,36 +207,34 @@ def party(job: Job) -> Iterator[Call]:
             yield call
         return
     count = CLIENTS if job.task == "job-clients" else THREADS
+    verified: list[VerifiedRequest] = []
     with (
         _database(job.protocol) as database,
         Bench(folder, MEASURED.get(job.task, job.rows), database) as bench,
         ThreadPoolExecutor(count) as threads,
         _verifier(job.task) as pool,
     ):
-        calls: dict[str, Callable[[], int]] = {
-            "job": lambda: _timed(map, bench),
-            "job-verified": lambda: len([bench.run_verified(each) for each in verified]),
-            "job-answered": lambda: len([bench.run_answered(token) for token in bench.tokens]),
-            "job-clients": lambda: _timed(threads.map, bench),
+        if job.task in ("job-verified", "group-verified", "grown"):
+            verified += (each for each in bench.verified() if isinstance(each, VerifiedRequest))
+        calls: dict[str, Call] = {
+            "job": Timed(bench.run, bench.tokens),
+            "job-verified": Timed(bench.run_verified, verified),
+            "job-answered": Timed(bench.run_answered, bench.tokens),
+            "job-clients": Timed(bench.run, bench.tokens, threads.map),
             "job-threads": lambda: len(set(threads.map(bench.run, bench.tokens))),
             "group": lambda: bench.run_many(bench.verified(pool)),
             "group-verified": lambda: bench.run_many(verified),
             "grown": lambda: bench.run_many(verified) and job.rows,
-            "latency": lambda: _timed(map, bench) and job.rows,
+            "latency": Timed(bench.run, bench.tokens, output=job.rows),
             "sweep": lambda: len(bench.broker.sweep()),
             "audit": lambda: audit(folder, bench.broker.log_key).jobs["posted"],
         }
-        verified: list[VerifiedRequest] = []
-        if job.task in ("job-verified", "group-verified", "grown"):
-            verified = [each for each in bench.verified() if isinstance(each, VerifiedRequest)]
         if job.task == "audit":
             calls["group"]()
         if job.task == "sweep":
             orphan(bench, job.rows)
-        if job.task == "grown":
-            _grow(bench, job.rows)
-        if job.task == "latency":
-            bench.run_many(bench.imagined(job.rows))
+        if job.task in ("grown", "latency"):
+            fill(bench, job.rows)
         yield calls[job.task]
 
 
@@ -250,18 +252,28 @@ def _database(protocol: str) -> Iterator[str | None]:
         yield started.new_schema()
 
 
-def _timed(mapped: Callable[..., Iterable[float]], bench: Bench) -> int:
-    """Run all jobs, and say on stderr how long single ones took."""
+class Timed:
+    """Runs all jobs, and keeps what single ones took: ``milliseconds``. output: what the call returns."""
 
-    def timed(token: str) -> float:
+    def __init__(
+        self,
+        run: Callable[[Any], str],
+        jobs: Sequence[Any],
+        mapped: Callable[..., Iterable[float]] = map,
+        output: int | None = None,
+    ) -> None:
+        self._run, self._jobs, self._mapped, self._output = run, jobs, mapped, output
+        self.milliseconds: dict[str, float] = {}
+
+    def __call__(self) -> int:
+        took = sorted(self._mapped(self._time, self._jobs))
+        self.milliseconds = {"p50": took[len(took) // 2], "p99": took[len(took) * 99 // 100]}
+        return len(took) if self._output is None else self._output
+
+    def _time(self, job: Any) -> float:
         started = time.perf_counter()
-        bench.run(token)
+        self._run(job)
         return (time.perf_counter() - started) * 1000
-
-    took = sorted(mapped(timed, bench.tokens))
-    p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
-    print(f"a job: p50 {p50:.2f} ms, p99 {p99:.2f} ms", file=sys.stderr)
-    return len(took)
 
 
 def orphan(bench: Bench, count: int) -> None:
@@ -281,9 +293,35 @@ class Later:
         return int(time.time()) + self.ahead
 
 
-def _grow(bench: Bench, entries: int) -> None:
-    """Fill the log with entries of the length of a charge, in groups."""
-    filler = "x" * 900
-    for start in range(0, entries, 256):
-        kinds = [Incident("filler", "peer", None, filler) for _ in range(min(256, entries - start))]
-        bench.broker._writer.commit(kinds)
+def fill(bench: Bench, count: int) -> None:
+    """Charged jobs that are not measured, thousands in a transaction: as the model, but for their ids."""
+    model = next(bench.imagined(1))
+    bench.run_many([model])
+    for start in range(0, count, FILLED_AT_ONCE):
+        bench.broker._writer.commit_one(Filled(model, min(FILLED_AT_ONCE, count - start)))
+
+
+@dataclass(frozen=True)
+class Filled:
+    """So many charged jobs, each with its request, its entry and what it takes of the balances."""
+
+    model: VerifiedRequest
+    count: int
+
+    @property
+    def touched(self) -> Touched:
+        return Touched((self.model.job,), (self.model.grant.hash,), (self.model.claims.dataset,))
+
+    def apply(self, book: Book) -> None:
+        model = book.jobs[self.model.job]
+        accounts = [meter.Account(name, {}, "") for name in model.accounts]
+        all_used = Usage(calls=USED.calls * self.count, rows=USED.rows * self.count)
+        book.put_balances(meter.hold(meter.places(accounts, all_used, book.day), book.balances))
+        book.put_balances(meter.settle(model.accounts, all_used, all_used, book.day, book.balances))
+        fields = dict(next(iter(book.entries(model.entry or 0))).fields)
+        for _ in range(self.count):
+            job = new_job()
+            hash_ = hashlib.sha256(job.encode()).hexdigest()
+            entry = book.record("job.posted", fields | {"job": job, "request": hash_})
+            book.keep(Evidence(hash_, "request", job, self.model.token))
+            book.put_job(model.but(id=job, request=hash_, entry=entry))

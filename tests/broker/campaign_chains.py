@@ -225,9 +225,9 @@ def _spend(chance: random.Random, tree: list[VerifiedGrant], outcome: Outcome) -
         if any(meter.shortfalls(accounts, usage, DAY, balances)):
             outcome.turned_down += 1
             continue
-        meter.hold(meter.places(accounts, usage, DAY), balances)
+        balances |= meter.hold(meter.places(accounts, usage, DAY), balances)
         if chance.random() < 0.7:
-            meter.settle(tuple(account.name for account in accounts), usage, usage, DAY, balances)
+            balances |= meter.settle(tuple(account.name for account in accounts), usage, usage, DAY, balances)
         above: VerifiedGrant | None = link  # not by ``chain``, by which accounts are found
         while above is not None:
             used[above.hash].update({"calls": usage.calls, "rows": usage.rows})

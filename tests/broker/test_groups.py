@@ -14,6 +14,7 @@ from trustcompute.broker.broker import Answer, Work
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import Fault, JobRecord
 from trustcompute.broker.receipt import Receipt
+from trustcompute.broker.store import NOTHING
 from trustcompute.errors import (
     Conflict,
     GrantError,
@@ -95,7 +96,7 @@ def test_one_callers_mistake_is_not_the_others(world: Any, monkeypatch: pytest.M
     outcomes: dict[str, Any] = {}
 
     class Bug:
-        touched = __import__("trustcompute.broker.writer", fromlist=["NOTHING"]).NOTHING
+        touched = NOTHING
 
         def apply(self, book: Any) -> Any:
             raise KeyError("a bug")

@@ -70,7 +70,7 @@ def test_a_table_is_asked_for_and_its_gaps_are_explained(tmp_path, capsys):
         assert (tmp_path / "table.csv").read_text().startswith('"maker","rows"')
         code, shown = run(capsys, *ask, "--json")
         found = json.loads(shown)
-        assert [cell["suppressed"] for cell in found["cells"]].count(None) == 2
-        assert found["cells"][-1]["seats.sum"] == 1039 and found["terms"]["min_frequency"] == 3
+        assert [cell["suppressed"] for cell in found["answer"]].count(None) == 2
+        assert found["answer"][-1]["seats.sum"] == 1039 and found["terms"]["min_frequency"] == 3
         assert run(capsys, *ask, "--sum", "price")[0] == 2
         assert run(capsys, *ask, "--out", tmp_path / "table.xlsx")[0] == 2

@@ -19,7 +19,7 @@ from tests.project.echo_system import SYSTEM
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {
     "layer", "task", "system", "protocol", "version", "rows", "repeat",
-    "seconds", "rate", "cpu_seconds", "bytes_sent", "peak_rss_mb", "machine",
+    "seconds", "rate", "cpu_seconds", "bytes_sent", "peak_rss_mb", "milliseconds", "machine",
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmarks read /proc")

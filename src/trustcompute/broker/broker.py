@@ -71,7 +71,7 @@ from trustcompute.broker.register import Register
 from trustcompute.broker.request import Request, VerifiedRequest
 from trustcompute.broker.rules import Reference, Rules
 from trustcompute.broker.standing import Standing
-from trustcompute.broker.store import Evidence, Store
+from trustcompute.broker.store import NOTHING, Evidence, Store
 from trustcompute.broker.store.sqlite import SqliteStore, SystemClock
 from trustcompute.broker.watch import Hook, Watch
 from trustcompute.broker.witness import Quorum, Witnessing
@@ -308,7 +308,7 @@ class Broker:
     def rules(self) -> list[tuple[Reference, Rules]]:
         """The deny-lists and policies in force, by kind and issuer."""
         with self._writer.view() as (reader, tree):
-            book = Book(reader, [], self._writer.now(), tree.size)
+            book = Book(reader, NOTHING, self._writer.now(), tree.size)
             return list(zip(book.rules.references, book.rules.documents, strict=True))
 
     def verify(self, token: str) -> VerifiedGrant:

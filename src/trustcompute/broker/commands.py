@@ -18,8 +18,8 @@ from trustcompute.broker.meter import Account
 from trustcompute.broker.outbox import RETENTION
 from trustcompute.broker.policy import Decision, Reason
 from trustcompute.broker.request import MAX_ANSWERS, Countersignature, VerifiedRequest
-from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import NOTHING, Book, Touched
+from trustcompute.broker.store import NOTHING, Evidence, Touched
+from trustcompute.broker.writer import Book
 from trustcompute.errors import (
     Conflict,
     GrantError,
@@ -73,7 +73,7 @@ class Reserve:
         book.keep(Evidence(self.request.hash, "request", self.request.job, self.request.token))
         if not decided.decision.allowed:
             return self._deny(book, decided.decision)
-        meter.hold(decided.places, book.balances)
+        book.put_balances(meter.hold(decided.places, book.balances))
         return book.put_job(self._record(book, JobState.RESERVED, decided.accounts, decided.usage))
 
     def _again(self, known: JobRecord) -> JobRecord | Refused:
@@ -179,7 +179,7 @@ class Post:
         return self._charge(book, job)
 
     def _charge(self, book: Book, job: JobRecord) -> JobRecord:
-        meter.settle(job.accounts, job.reserved, self.usage, job.window, book.balances)
+        book.put_balances(meter.settle(job.accounts, job.reserved, self.usage, job.window, book.balances))
         entry = book.record(
             "job.posted",
             {
@@ -358,7 +358,7 @@ def _stopped(book: Book, job: JobRecord) -> Reason | None:
 
     Suspension and exit let open jobs end.
     """
-    if any(book.revoked(grant) for grant in meter.grants_of(job.accounts)):
+    if book.revoked_any(meter.grants_of(job.accounts)):
         fix = "the grant was revoked for good: ask for a new one"
         return Reason("revoked", "grant", book.issuer(job.grant), fix)
     if not book.rules.denylists or book.rules.references == job.rules:
@@ -391,7 +391,7 @@ def _lose(book: Book, job: JobRecord, why: Reason, fault: Fault) -> Refused:
 
 
 def _void(book: Book, job: JobRecord, state: JobState, reason: str) -> JobRecord:
-    meter.settle(job.accounts, job.reserved, _NOTHING, job.window, book.balances)
+    book.put_balances(meter.settle(job.accounts, job.reserved, _NOTHING, job.window, book.balances))
     entry = book.record(f"job.{state}", {**_job_fields(job), "reason": reason})
     return book.put_job(job.but(state=state, charged=_NOTHING, detail=reason, entry=entry))
 
@@ -407,13 +407,13 @@ def _expire(book: Book, jobs: list[JobRecord]) -> None:
     entry = book.record("jobs.expired", {**fields, "jobs": pairs, "reason": "lease"})
     held = Counter((job.accounts, job.reserved, job.window) for job in jobs)
     for (accounts, reserved, window), count in held.items():
-        meter.settle(accounts, reserved, _NOTHING, window, book.balances, jobs=count)
+        book.put_balances(meter.settle(accounts, reserved, _NOTHING, window, book.balances, jobs=count))
     for job in jobs:
         book.put_job(job.but(state=JobState.EXPIRED, charged=_NOTHING, detail="lease", entry=entry))
 
 
 def _forfeit(book: Book, job: JobRecord, reason: str, fault: Fault) -> JobRecord:
-    meter.settle(job.accounts, job.reserved, job.reserved, job.window, book.balances)
+    book.put_balances(meter.settle(job.accounts, job.reserved, job.reserved, job.window, book.balances))
     entry = book.record(
         "job.forfeited",
         {

@@ -5,6 +5,7 @@ Used by the command that reserves, and by the dry run (``quote``). Changes nothi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,8 @@ from trustcompute.broker.meter import Account, Place
 from trustcompute.broker.notice import Notice, topics
 from trustcompute.broker.policy import Case, Decision, Reason
 from trustcompute.broker.request import Request
-from trustcompute.broker.writer import Book, Touched
+from trustcompute.broker.store import Touched
+from trustcompute.broker.writer import Book
 from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import Operation, Sizes, Usage
 
@@ -25,15 +27,21 @@ _BARRED: Final = "nothing new is allowed to this party: ask the node's operator 
 
 def touched(grant: VerifiedGrant, claims: Request) -> Touched:
     """What deciding on a request looks at."""
+    about = _touched(grant, claims.dataset, claims.asker, claims.recipient, claims.payer)
+    return about._replace(jobs=(claims.jti,))
+
+
+@functools.lru_cache(maxsize=MAX_ALLOWED)
+def _touched(grant: VerifiedGrant, dataset: str, asker: str, recipient: str, payer: str) -> Touched:
+    """But for the job, which alone differs among most requests."""
     links = tuple(link.hash for link in grant.chain)
     grantees = (link.claims.cnf.jkt for link in grant.chain)
-    parties = dict.fromkeys((*grantees, claims.asker, claims.recipient, claims.payer))
+    credits = map(credit.name_of, dict.fromkeys((*grantees, asker, recipient, payer)))
     return Touched(
-        jobs=(claims.jti,),
         grants=links,
-        datasets=tuple(dict.fromkeys((claims.dataset, grant.claims.asset.id))),
-        notices=tuple(map(credit.name_of, parties)),
-        recipients=(claims.recipient,),
+        datasets=tuple(dict.fromkeys((dataset, grant.claims.asset.id))),
+        notices=(*credits, *(name for link in links for name in topics(link))),
+        recipients=(recipient,),
     )
 
 
@@ -114,14 +122,9 @@ def _says(grant: VerifiedGrant, claims: Request) -> tuple[object, ...]:
 
 def _stands(book: Book, grant: VerifiedGrant, claims: Request) -> tuple[object, ...]:
     """All of the book that a decision looks at, but for balances."""
-    links = [link.hash for link in grant.chain]
-    return (
-        book.asset(claims.dataset),
-        book.rules.references,
-        [book.revoked(link) for link in links],
-        [book.notice(name) for link in links for name in topics(link)],
-        [book.notice(name) for name in touched(grant, claims).notices],
-    )
+    about = _touched(grant, claims.dataset, claims.asker, claims.recipient, claims.payer)
+    revoked, notices = book.revoked_any(about.grants), [book.notice(name) for name in about.notices]
+    return book.asset(claims.dataset), book.rules.references, revoked, notices
 
 
 def _decided(

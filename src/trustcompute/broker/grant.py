@@ -408,7 +408,7 @@ class Grant(Document):
         return split
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class VerifiedGrant:
     """A grant whose issuer is trusted and whose signature was checked; made by ``delegation.verify`` only.
 

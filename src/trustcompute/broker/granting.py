@@ -12,7 +12,8 @@ from typing import Any
 
 from trustcompute.broker.grant import VerifiedGrant
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.writer import Book, Touched
+from trustcompute.broker.store import Touched
+from trustcompute.broker.writer import Book
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,10 @@ class Opening:
         return f"Opening(index={self.index}, field={self.field!r}, salt and value not shown)"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    index: int
+class StoredEntry(NamedTuple):
+    """An entry as the book keeps it. leaf: its hash in the tree."""
+
+    index: int  # type: ignore[assignment]  # as above
     leaf: bytes
     body: bytes
 

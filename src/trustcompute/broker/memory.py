@@ -23,7 +23,7 @@ from trustcompute.broker.log import Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import RULES, Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, GrantRow, Reader, Revocation, SoleStore, Wanted
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Reader, Revocation, SoleStore, Touched
 from trustcompute.errors import StoreError
 
 MAX_ROWS: Final = 4096  # of each kind; a grant has some 2 KB, at most 32
@@ -34,7 +34,7 @@ Found = TypeVar("Found")
 
 
 class Known(OrderedDict[str, "Row | None"]):
-    """Rows by name, ``None`` for what the store has not; the longest unused are forgotten first."""
+    """Rows by name, ``None`` for what the store has not; what was read first is forgotten first."""
 
     def among(
         self, names: Collection[str], load: Callable[[Collection[str]], Mapping[str, Row]]
@@ -45,13 +45,7 @@ class Known(OrderedDict[str, "Row | None"]):
             found = load(missing)
             for name in missing:
                 self[name] = found.get(name)
-        kept = {}
-        for name in names:
-            row = self[name]
-            self.move_to_end(name)
-            if row is not None:
-                kept[name] = row
-        return kept
+        return {name: row for name in names if (row := self[name]) is not None}
 
 
 class Memory:
@@ -64,19 +58,17 @@ class Memory:
 
     def __init__(self, store: SoleStore) -> None:
         self._store = store
-        self._back: list[
-            Changes
-        ] = []  # reservations not yet written: all else here is derived from it or read
         self._doubtful = False
-        self._held_jobs: dict[str, JobRecord] = {}
+        self._held_jobs: dict[str, JobRecord] = {}  # reservations not yet written, and what comes with them
         self._held_balances: dict[BalanceKey, Balance] = {}
+        self._held_evidence: list[Evidence] = []
         self._jobs: Known[JobRecord] = Known()
         self._grants: Known[GrantRow] = Known()
         self._revocations: Known[Revocation] = Known()
         self._notices: Known[Notice] = Known()
         self._rules: dict[str, Notice] | None = None  # all of them, without their tokens
         self._assets: Known[Asset] = Known()
-        self._balances: OrderedDict[tuple[str, int], dict[str, Balance]] = OrderedDict()
+        self._balances: OrderedDict[tuple[str, int], dict[BalanceKey, Balance]] = OrderedDict()
         self._remembered: tuple[OrderedDict[Any, Any], ...] = (
             self._jobs,
             self._grants,
@@ -107,7 +99,7 @@ class Memory:
     def flush(self) -> None:
         """Write what was kept back. It need not last, so no disk is waited for."""
         self._settle()
-        if self._back:
+        if self._held_jobs:
             with self:
                 with self._store.transaction(lasting=False) as transaction:
                     transaction.write(self._with_back(Changes()))
@@ -122,8 +114,9 @@ class Memory:
     def write(self, changes: Changes) -> None:
         """Keep a reservation back; write anything else, with what was kept back before it."""
         if changes.reserves_only and len(self._held_jobs) < MAX_BACK:
-            self._back.append(changes)
-            self._hold(changes)
+            self._held_jobs |= {job.id: job for job in (*changes.new_jobs, *changes.jobs)}
+            self._held_balances |= changes.balances
+            self._held_evidence += changes.evidence
         else:
             with self._store.transaction() as transaction:
                 transaction.write(self._with_back(changes))
@@ -132,7 +125,7 @@ class Memory:
 
     # What a command asks for
 
-    def expect(self, wanted: Wanted) -> None:
+    def expect(self, touched: Touched, windows: Collection[int]) -> None:
         """Nothing: most of it is here."""
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]:
@@ -163,11 +156,9 @@ class Memory:
         missing = [place for place in wanted if place not in self._balances]
         if missing:
             self._load_balances(missing)
-        found = {}
+        found: dict[BalanceKey, Balance] = {}
         for place in wanted:
-            self._balances.move_to_end(place)
-            for unit, balance in self._balances[place].items():
-                found[BalanceKey(*place, unit)] = balance
+            found |= self._balances[place]
         return found
 
     def openings(self, index: int) -> list[Opening]:
@@ -194,11 +185,11 @@ class Memory:
 
     def _load_balances(self, places: list[tuple[str, int]]) -> None:
         accounts, windows = {account for account, _ in places}, {window for _, window in places}
-        fresh: dict[tuple[str, int], dict[str, Balance]] = {place: {} for place in places}
+        fresh: dict[tuple[str, int], dict[BalanceKey, Balance]] = {place: {} for place in places}
         stored = self._peek(lambda store: store.balances(accounts, windows))
         for key, balance in (stored | self._held_balances).items():  # what was kept back is newer
             if key[:2] in fresh:
-                fresh[key[:2]][key.unit] = balance
+                fresh[key[:2]][key] = balance
         self._balances |= fresh
 
     def _peek(self, ask: Callable[[Reader], Found]) -> Found:
@@ -207,13 +198,9 @@ class Memory:
 
     # What was kept back, and what is remembered
 
-    def _hold(self, changes: Changes) -> None:
-        self._held_jobs |= {job.id: job for job in (*changes.new_jobs, *changes.jobs)}
-        self._held_balances |= changes.balances
-
     def _with_back(self, changes: Changes) -> Changes:
         """The changes, and what was kept back: its jobs as they are by now."""
-        if not self._back:
+        if not self._held_jobs:
             return changes
         later = {job.id: job for job in changes.jobs}
         held = [later.get(job.id, job) for job in self._held_jobs.values()]
@@ -222,11 +209,11 @@ class Memory:
             new_jobs=held + changes.new_jobs,
             jobs=[job for job in changes.jobs if job.id not in self._held_jobs],
             balances=self._held_balances | changes.balances,
-            evidence=[each for kept in self._back for each in kept.evidence] + changes.evidence,
+            evidence=self._held_evidence + changes.evidence,
         )
 
     def _forget_back(self) -> None:
-        self._back, self._held_jobs, self._held_balances = [], {}, {}
+        self._held_jobs, self._held_balances, self._held_evidence = {}, {}, []
 
     def _take(self, changes: Changes) -> None:
         """Remember what has become true."""
@@ -241,12 +228,12 @@ class Memory:
             if self._rules is not None:
                 self._rules.pop(name, None)
                 if notice.state == RULES:
-                    self._rules[name] = replace(notice, token="")
+                    self._rules[name] = notice._replace(token="")
         for asset in changes.assets:
             self._assets[asset.id] = asset
         for key, balance in changes.balances.items():
             if key[:2] in self._balances:
-                self._balances[key[:2]][key.unit] = balance
+                self._balances[key[:2]][key] = balance
         for rows in self._remembered:
             while len(rows) > MAX_ROWS:
                 rows.popitem(last=False)
@@ -258,10 +245,7 @@ class Memory:
         for rows in self._remembered:
             rows.clear()
         self._rules = None
-        back = self._back
-        self._forget_back()
-        if back and not self._peek(lambda store: store.jobs([back[0].new_jobs[0].id])):
-            self._back = back
-            for changes in back:
-                self._hold(changes)
+        first = next(iter(self._held_jobs), None)
+        if first is not None and self._peek(lambda store: store.jobs([first])):
+            self._forget_back()
         self._doubtful = False

@@ -9,7 +9,7 @@ amounts are int64. Pure functions over balances; the writer loads and stores the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -70,7 +70,7 @@ class Shortfall:
     left: int
 
 
-Balances = MutableMapping[BalanceKey, Balance]
+Balances = Mapping[BalanceKey, Balance]
 
 
 def grant_account(grant: str) -> str:
@@ -142,11 +142,13 @@ def fits(wanted: Iterable[Place], balances: Balances) -> bool:
     return True
 
 
-def hold(wanted: Iterable[Place], balances: Balances) -> None:
-    """Reserve, after nothing was found to stand in the way. Limits now in force go beside the balances."""
+def hold(wanted: Iterable[Place], balances: Balances) -> dict[BalanceKey, Balance]:
+    """What balances become by a reservation that nothing stands in the way of, with the limits now in force."""
+    changed = {}
     for key, amount, limit in wanted:
         posted, pending, _ = balances.get(key, UNUSED)
-        balances[key] = _made(Balance, (posted, pending + amount, limit))
+        changed[key] = _made(Balance, (posted, pending + amount, limit))
+    return changed
 
 
 def settle(
@@ -157,18 +159,20 @@ def settle(
     balances: Balances,
     *,
     jobs: int = 1,
-) -> None:
-    """Turn a reservation into a charge of at most as much; the rest is free again (all, where it is 0).
+) -> dict[BalanceKey, Balance]:
+    """What balances become when a reservation turns into a charge of at most as much; the rest is free again.
 
     jobs: how many there are of the same kind, each of this usage.
     """
+    changed = {}
     for key, amount, cost in _moves(accounts, reserved, charged, day):
         posted, pending, limit = balances.get(key, UNUSED)
         if pending < amount * jobs:
             raise StoreError(
                 f"the book holds less {key.unit} in reserve for {key.account} than its open jobs: audit it"
             )
-        balances[key] = _made(Balance, (posted + cost * jobs, pending - amount * jobs, limit))
+        changed[key] = _made(Balance, (posted + cost * jobs, pending - amount * jobs, limit))
+    return changed
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,15 +6,13 @@ Written with the entry that records the document, read in every transaction that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 RULES: Final = "rules"  # the state of a notice that is a deny-list or a policy
 SUPERSEDED: Final = "superseded"  # of one that the same operator laid down with an older key
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something signed that holds until a newer one of the same name comes.
 
     name: ``denylist/`` or ``policy/`` and the issuer, ``grant/`` or ``review/`` and the grant's hash; state: what

@@ -37,8 +37,8 @@ from trustcompute.broker.grant import (
 )
 from trustcompute.broker.notice import Notice, topics
 from trustcompute.broker.request import CLOCK_SKEW, LIFETIME
-from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import Book, Touched
+from trustcompute.broker.store import Evidence, Touched
+from trustcompute.broker.writer import Book
 from trustcompute.errors import Conflict, GrantError
 from trustcompute.primitives import signing
 from trustcompute.primitives.signing import SigningKey

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from trustcompute.broker.notice import RULES, SUPERSEDED, Notice
 from trustcompute.broker.rules import Rules
-from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import Book, Touched
+from trustcompute.broker.store import Evidence, Touched
+from trustcompute.broker.writer import Book
 from trustcompute.errors import GrantError
 
 
@@ -57,6 +57,6 @@ class Publish:
             fields["supersedes"] = [each.name for each in past]
         entry = book.record("rules.published", fields)
         for each in past:
-            book.put_notice(replace(each, state=SUPERSEDED, entry=entry))
+            book.put_notice(each._replace(state=SUPERSEDED, entry=entry))
         book.keep(Evidence(self.hash, self.rules.kind, self.hash, self.token))
         book.put_notice(Notice(self.name, RULES, self.rules.version, self.hash, self.token, entry))

@@ -75,7 +75,7 @@ class Explanation:
 def explain(writer: Writer, verified: VerifiedGrant, asked: Request, operation: Operation) -> Explanation:
     """What ``reserve`` would decide now. Raises ``ParameterError`` for parameters the operation does not take."""
     with writer.view() as (reader, tree):
-        book = Book(reader, [deciding.touched(verified, asked)], writer.now(), tree.size)
+        book = Book(reader, deciding.touched(verified, asked), writer.now(), tree.size)
         decided = deciding.decide(book, verified, asked, operation)
         own = [account for account in decided.accounts if not account.shared]
         left = meter.left(deciding.lowered(book.notice, verified, own), book.day, book.balances)

@@ -33,8 +33,8 @@ from trustcompute.broker.grant import (
 )
 from trustcompute.broker.log import Entry
 from trustcompute.broker.receipt import prove
-from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import NOTHING, Book, Touched, Writer
+from trustcompute.broker.store import NOTHING, Evidence, Touched
+from trustcompute.broker.writer import Book, Writer
 from trustcompute.errors import GrantError, ParameterError, StoreError
 from trustcompute.primitives import signing
 from trustcompute.primitives.checkpoint import NoteKey

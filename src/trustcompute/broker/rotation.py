@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from trustcompute.broker.log import Entry
 from trustcompute.broker.notice import Notice
-from trustcompute.broker.writer import NOTHING, Book, Touched
+from trustcompute.broker.store import NOTHING, Touched
+from trustcompute.broker.writer import Book
 from trustcompute.errors import AuditError, Conflict, ParameterError, VerificationError
 from trustcompute.primitives import canonical
 from trustcompute.primitives.signing import SigningKey, VerifyKey, b64url, b64url_decode, token_hash

@@ -17,7 +17,7 @@ import itertools
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -29,7 +29,7 @@ from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import RULES, Notice, topics
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.rules import NO_RULES, Reference, RuleBook, Rules, kind_of, parsed
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows, Wanted
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows, Touched
 from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
@@ -48,24 +48,6 @@ class Clock(Protocol):
     """Wall-clock time in seconds since 1970 (UTC)."""
 
     def now(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, names of notices, thumbprints of
-    recipients.
-
-    The notices about a grant and about the grants of a job come with these; all rules are always there.
-    """
-
-    jobs: tuple[str, ...] = ()
-    grants: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    notices: tuple[str, ...] = ()
-    recipients: tuple[str, ...] = ()
-
-
-NOTHING: Final = Touched()
 
 
 class Command(Protocol):
@@ -101,7 +83,7 @@ class Book:
     def __init__(
         self,
         reader: Rows,
-        touched: Sequence[Touched],
+        touched: Touched,
         now: int,
         size: int,
         allowed: dict[tuple[object, ...], Allowed] | None = None,
@@ -113,26 +95,11 @@ class Book:
         self._size = size
         self._changes = Changes()
         self._pending: list[bytes] = []
-        names = {job for each in touched for job in each.jobs}
-        self._named = {name for each in touched for name in each.grants}
-        self._datasets = {name for each in touched for name in each.datasets}
-        self._topics = {name for each in touched for name in each.notices}
-        self._recipients = {name for each in touched for name in each.recipients}
-        reader.expect(self._wanted(names))
-        self.jobs = reader.jobs(names)
+        reader.expect(touched, (meter.TOTAL, self.day))
+        self._touched = touched
+        self.jobs = reader.jobs(touched.jobs)
         self._stored = frozenset(self.jobs)
         self._put: dict[str, JobRecord] = {}
-
-    def _wanted(self, jobs: set[str]) -> Wanted:
-        accounts = {meter.grant_account(name) for name in self._named}
-        accounts |= {meter.dataset_account(name) for name in self._datasets}
-        return Wanted(
-            jobs=frozenset(jobs),
-            grants=frozenset(self._named),
-            datasets=frozenset(self._datasets),
-            accounts=frozenset(accounts),
-            windows=frozenset((meter.TOTAL, self.day)),
-        )
 
     # Each kind is read at its first use, for all commands at once.
 
@@ -147,12 +114,17 @@ class Book:
     @_Lazily
     def _links(self) -> set[str]:
         """Grants that are named, and those of the jobs with all their ancestors, which the accounts name."""
-        jobs = self.jobs.values()
-        return self._named.union(*({job.grant} | meter.grants_of(job.accounts) for job in jobs))
+        links = set(self._touched.grants)
+        for job in self.jobs.values():
+            links.add(job.grant)
+            links |= meter.grants_of(job.accounts)
+        return links
 
     @_Lazily
     def _notices(self) -> dict[str, Notice]:
-        return self.reader.notices([*self._topics, *(each for link in self._links for each in topics(link))])
+        return self.reader.notices(
+            [*self._touched.notices, *(each for link in self._links for each in topics(link))]
+        )
 
     @_Lazily
     def rules(self) -> RuleBook:
@@ -165,23 +137,24 @@ class Book:
 
     @_Lazily
     def _assets(self) -> dict[str, Asset]:
-        return self.reader.assets(self._datasets)
+        return self.reader.assets(self._touched.datasets)
 
     @_Lazily
-    def _loaded(self) -> dict[BalanceKey, Balance]:
-        accounts = {meter.grant_account(name) for name in self._named}
-        if self._datasets:
-            accounts |= budget.names_of(self._assets.values(), self._recipients)
+    def balances(self) -> dict[BalanceKey, Balance]:
+        """Balances of all accounts that the commands may touch."""
+        accounts = set(map(meter.grant_account, self._touched.grants))
+        if self._touched.datasets:
+            accounts |= budget.names_of(self._assets.values(), self._touched.recipients)
         windows = {meter.TOTAL, self.day}
         for job in self.jobs.values():
             accounts.update(job.accounts)
             windows.add(job.window)
         return self.reader.balances(accounts, windows)
 
-    @_Lazily
-    def balances(self) -> dict[BalanceKey, Balance]:
-        """Balances of all accounts that the commands may touch; change them with ``meter``."""
-        return dict(self._loaded)
+    def put_balances(self, changed: Mapping[BalanceKey, Balance]) -> None:
+        """What ``meter`` has worked out."""
+        self.balances.update(changed)
+        self._changes.balances.update(changed)
 
     @property
     def size(self) -> int:
@@ -209,6 +182,9 @@ class Book:
 
     def revoked(self, grant: str) -> bool:
         return grant in self._revocations
+
+    def revoked_any(self, grants: Iterable[str]) -> bool:
+        return not self._revocations.keys().isdisjoint(grants)
 
     def links(self, job: JobRecord) -> list[Grant]:
         """The claims, as they are written, of a job's grant and of all it was delegated from."""
@@ -272,9 +248,6 @@ class Book:
         changes = self._changes
         changes.new_jobs = [job for job in self._put.values() if job.id not in self._stored]
         changes.jobs = [job for job in self._put.values() if job.id in self._stored]
-        if "balances" in self.__dict__:  # somebody has looked at them
-            changed = (item for item in self.balances.items() if self._loaded.get(item[0]) is not item[1])
-            changes.balances = dict(changed)
         if self._pending:
             changes.entries, changes.checkpoint = record.append(self._pending, self.now)
         return changes if changes.any else None
@@ -346,7 +319,7 @@ class Writer:
         """
         if not 1 <= len(commands) <= MAX_GROUP:
             raise LocalProtocolError(f"a transaction takes 1 to {MAX_GROUP} commands, not {len(commands)}")
-        touched = [command.touched for command in commands]
+        touched = Touched.by_all([command.touched for command in commands])
         started = time.perf_counter_ns()
         with self._mutex:
             try:

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from trustcompute import node
 from trustcompute.aggregation import Bounds, Noise, Spec
 from trustcompute.aggregation.planner import SCHEMES
-from trustcompute.cli.options import AnswerFile, AsJson, IdentityDir, Purpose, Scenario, State
-from trustcompute.cli.output import print_fields, print_json, print_table, working
+from trustcompute.cli.asking import Asking, takes
+from trustcompute.cli.output import working
 from trustcompute.cli.settings import read_text, read_toml
-from trustcompute.cli.writing import check_out, write
+from trustcompute.cli.writing import check_out
 from trustcompute.errors import ParameterError
 from trustcompute.primitives.identity import Identity
 
@@ -60,9 +60,10 @@ class SpecSettings(BaseModel):
         return Spec(**fields)
 
 
+@takes(Asking)
 def aggregate(
+    asking: Asking,
     spec: Annotated[Path, typer.Argument(help="The specification, a TOML file.")],
-    identity: IdentityDir,
     party: Annotated[
         list[str],
         typer.Option(help="A contributor: URL=GRANT, its node's address and the grant's file; repeat."),
@@ -76,20 +77,15 @@ def aggregate(
         list[str],
         typer.Option(help="Add up rows only that our finished job matched: NAME=JOB, for every contributor."),
     ] = [],
-    purpose: Purpose = None,
-    scenario: Scenario = None,
-    out: AnswerFile = None,
-    state: State = Path("jobs"),
-    as_json: AsJson = False,
 ) -> None:
     """Add up what several nodes hold; no part of it is opened by itself."""
-    check_out(out)
-    wanted, me = load_spec(spec), Identity.load(identity)
+    check_out(asking.out)
+    wanted, me = load_spec(spec), Identity.load(asking.identity)
     how: Any = scheme
 
     def session(text: str) -> node.Session:
         url, grant = parse_party(text)
-        return node.connect(url, identity=me, grant=read_text(grant).strip(), state=state)
+        return node.connect(url, identity=me, grant=read_text(grant).strip(), state=asking.state)
 
     with ExitStack() as stack, working(f"adding up {len(party)} parties"):
         sessions = [stack.enter_context(session(one)) for one in party]
@@ -100,38 +96,26 @@ def aggregate(
             scheme=how,
             key_holder=opener,
             matched=dict(map(parse_matched, matched)) if matched else None,
-            purpose=purpose,
-            scenario=scenario,
+            purpose=asking.purpose,
+            scenario=asking.scenario,
         )
-    table = found.to_arrow()
-    if out is not None:
-        write(table, out)
-    if as_json:
-        receipts = {name: str(state / f"{job}.receipt.json") for name, job in found.jobs.items()}
-        document: dict[str, Any] = {
-            "session": found.session,
+    asking.close(
+        found,
+        {
             "scheme": found.scheme,
             "parties": list(found.parties),
             "key_holder": found.key_holder or None,
-        }
-        document |= {"dropped": dict(found.dropped), "answer": table.to_pylist(), "receipts": receipts}
-        print_json(document | {"out": None if out is None else str(out)})
-        return
-    print_fields(
+            "dropped": dict(found.dropped),
+        },
         [
-            ("session", found.session),
             ("scheme", found.scheme),
             ("in it", ", ".join(found.parties)),
             *((f"without {name}", why) for name, why in found.dropped.items()),
             *([("opened by", found.key_holder)] if found.key_holder else []),
-            *([("written to", out)] if out is not None else []),
-            ("we learnt", found.leakage.consumer),
-            ("they learnt", found.leakage.provider),
-            ("receipts", ", ".join(f"{state / job}.receipt.json" for job in found.jobs.values())),
-        ]
+        ],
+        cost=None,
+        answer=found.to_arrow(),
     )
-    if out is None:
-        print_table(table.column_names, [list(row.values()) for row in table.slice(0, 100).to_pylist()])
 
 
 def parse_party(text: str) -> tuple[str, Path]:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trustcompute.cli.ask import DatasetName, quote_fields
-from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Url
+from trustcompute.cli.ask import quote_fields
+from trustcompute.cli.options import AsJson, DatasetName, GrantFile, IdentityDir, Url
 from trustcompute.cli.output import out, print_fields, print_json, print_table
 from trustcompute.cli.session import session_of
 from trustcompute.errors import ParameterError

@@ -14,11 +14,11 @@ import typer
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from trustcompute.cli.options import GrantFile, IdentityDir, On, Url, parse_on
-from trustcompute.cli.output import err, print_fields, print_json
+from trustcompute.cli.asking import AskingOne
+from trustcompute.cli.options import DatasetName, GrantFile, IdentityDir, On, State, Url, parse_on
+from trustcompute.cli.output import err
 from trustcompute.cli.session import session_of
 from trustcompute.errors import JobInterrupted
-from trustcompute.node import MeteredFileIntersection
 from trustcompute.tables.progress import Callback, Progress
 
 PHASES = {
@@ -29,30 +29,34 @@ PHASES = {
 }
 
 
-def intersect(
-    table: Path,
-    out: Path,
-    *,
-    url: str,
-    identity: Path,
-    grant: Path,
-    state: Path,
-    as_json: bool,
-    **asked: Any,
-) -> None:
+def intersect(asking: AskingOne, table: Path, out: Path, **asked: Any) -> None:
     """Write the matched rows of a file; asked: the rest of what ``Session.intersect_file`` takes."""
-    with (
-        _pausing() as stop,
-        _bars() as progress,
-        session_of(url, identity, grant, state) as session,
-    ):
+    with _pausing() as stop, _bars() as progress, asking.session() as session:
         try:
-            found = session.intersect_file(file=table, out=out, progress=progress, stop=stop, **asked)
+            found = session.intersect_file(
+                asking.dataset,
+                table,
+                out=out,
+                purpose=asking.purpose,
+                scenario=asking.scenario,
+                progress=progress,
+                stop=stop,
+                **asked,
+            )
         except JobInterrupted as error:
             if stop.is_set():
                 raise JobInterrupted("paused; the same command with --resume goes on") from error
             raise JobInterrupted(f"{error} (here: the same command with --resume)") from error
-    _show(found, state / f"{found.job}.receipt.json", as_json)
+    asking.close(
+        found,
+        {"protocol": found.protocol, "runs": found.runs, "count": found.count, "rows": found.rows},
+        [
+            ("matched keys", f"{found.count:,}"),
+            ("matched rows", f"{found.rows:,}"),
+            ("protocol", found.protocol if found.runs == 1 else f"{found.protocol} in {found.runs} runs"),
+        ],
+        cost=found.cost,
+    )
 
 
 def cancel(
@@ -60,47 +64,14 @@ def cancel(
     url: Url,
     identity: IdentityDir,
     grant: GrantFile,
-    dataset: Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")],
+    dataset: DatasetName,
     on: On,
-    state: Annotated[Path, typer.Option(help="Where jobs are kept.")] = Path("jobs"),
+    state: State = Path("jobs"),
 ) -> None:
     """Give up the paused or interrupted job of a table, and forget its keys. What was charged stays charged."""
     with session_of(url, identity, grant, state) as session:
         job = session.cancel_file(dataset, table, on=parse_on(on))
     err.print("nothing was kept for this table" if job is None else f"job {job} is given up")
-
-
-def _show(found: MeteredFileIntersection, receipt: Path, as_json: bool) -> None:
-    if as_json:
-        print_json(
-            {
-                "job": found.job,
-                "protocol": found.protocol,
-                "runs": found.runs,
-                "count": found.count,
-                "rows": found.rows,
-                "out": str(found.out),
-                "bytes_sent": found.cost.bytes_sent,
-                "bytes_received": found.cost.bytes_received,
-                "leakage": {"consumer": found.leakage.consumer, "provider": found.leakage.provider},
-                "receipt": str(receipt),
-            }
-        )
-        return
-    print_fields(
-        [
-            ("matched keys", f"{found.count:,}"),
-            ("matched rows", f"{found.rows:,}"),
-            ("written to", found.out),
-            ("sent", f"{found.cost.bytes_sent:,} bytes"),
-            ("received", f"{found.cost.bytes_received:,} bytes"),
-            ("protocol", found.protocol if found.runs == 1 else f"{found.protocol} in {found.runs} runs"),
-            ("they learnt", found.leakage.provider),
-            ("we learnt", found.leakage.consumer),
-            ("job", found.job),
-            ("receipt", receipt),
-        ]
-    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ IdentityDir = Annotated[
 ]
 GrantFile = Annotated[Path, typer.Option("--grant", help="File with the grant's token.")]
 Url = Annotated[str, typer.Option("--with", help="The node's address: grpc+tls://host:port.")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="The dataset's id in the node's catalogue.")]
 Purpose = Annotated[str | None, typer.Option(help="One of the grant's purposes, if it names several.")]
 Scenario = Annotated[str | None, typer.Option(help="One of the grant's scenarios, if it names several.")]
 State = Annotated[Path, typer.Option(help="Where jobs and receipts are kept.")]
@@ -31,3 +32,10 @@ def parse_on(on: list[str]) -> dict[str, str]:
     if len(dict(pairs)) < len(pairs):
         raise ParameterError("--on names a column of ours twice")
     return dict(pairs)
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> Any:
+    """The value of an option that takes one of a few."""
+    if value not in allowed:
+        raise ParameterError(f"--{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return value

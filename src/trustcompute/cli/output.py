@@ -47,8 +47,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         number = bool(rows) and isinstance(rows[0][index], int | float)
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row))
+        table.add_row(*(Text(_shown(value)) for value in row))
     out.print(table)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def money(amount: Fraction, currency: str | None) -> str:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from trustcompute import dp
-from trustcompute.cli.ask import DatasetName, quote_fields
-from trustcompute.cli.options import (
-    AnswerFile,
-    AsJson,
-    GrantFile,
-    IdentityDir,
-    Job,
-    Purpose,
-    Scenario,
-    State,
-    Url,
-)
+from trustcompute.cli.ask import quote_fields
+from trustcompute.cli.asking import AskingOne, takes
 from trustcompute.cli.output import print_fields, print_json, print_table, working
-from trustcompute.cli.session import session_of
-from trustcompute.cli.writing import check_out, write
+from trustcompute.cli.writing import check_out
 from trustcompute.errors import ParameterError
-from trustcompute.node import MeteredRelease
 from trustcompute.node.releasing import MeteredReleaseQuote
 
 FORMS = (
@@ -33,11 +20,9 @@ FORMS = (
 )
 
 
+@takes(AskingOne)
 def release(
-    url: Url,
-    identity: IdentityDir,
-    grant: GrantFile,
-    dataset: DatasetName,
+    asking: AskingOne,
     ask: Annotated[list[str], typer.Option(help=f"An aggregate; repeat for more: {FORMS}.")],
     by: Annotated[
         list[str], typer.Option(help="Column to group by, or COLUMN=A,B,C to report exactly these values.")
@@ -55,30 +40,34 @@ def release(
         bool,
         typer.Option("--quote", help="Say what it would cost and how accurate it would be; spend nothing."),
     ] = False,
-    purpose: Purpose = None,
-    scenario: Scenario = None,
-    out: AnswerFile = None,
-    state: State = Path("jobs"),
-    job: Job = None,
-    as_json: AsJson = False,
 ) -> None:
     """Ask for aggregates from which nobody's presence in the data can be told."""
-    check_out(out)
+    check_out(asking.out)
     asked: dict[str, Any] = {
         "aggregates": [parse_aggregate(one) for one in ask],
         "by": [parse_by(one) for one in by],
         "budget": parse_budget(rho, epsilon, delta, as_rho=as_rho),
         "least_units": least_units,
     }
-    with session_of(url, identity, grant, state) as session:
+    with asking.session() as session:
         if only_quote:
-            _show_quote(session.quote_release(dataset, **asked), as_json)
+            _show_quote(session.quote_release(asking.dataset, **asked), asking.as_json)
             return
-        with working(f"asking {dataset}"):
-            found = session.release(dataset, **asked, purpose=purpose, scenario=scenario, job=job)
-    if out is not None:
-        write(found.to_arrow(), out)
-    _show(found, state / f"{found.job}.receipt.json", out, as_json)
+        with working(f"asking {asking.dataset}"):
+            found = session.release(
+                asking.dataset,
+                **asked,
+                purpose=asking.purpose,
+                scenario=asking.scenario,
+                job=asking.job,
+            )
+    asking.close(
+        found,
+        {"proof": list(found.proof), "rules": list(found.rules)},
+        [],
+        cost=found.traffic,
+        answer=found.to_arrow(),
+    )
 
 
 def parse_aggregate(text: str) -> dp.Aggregate:
@@ -144,19 +133,3 @@ def _show_quote(found: MeteredReleaseQuote, as_json: bool) -> None:
     print_fields([*quote_fields(found.price), ("equal releases left", left)])
     rows = [[name, f"± {width:,.6g}", "" if size is None else size] for name, (width, size) in widths.items()]
     print_table(["aggregate", "95 %", "in a group of"], rows)
-
-
-def _show(found: MeteredRelease, receipt: Path, out: Path | None, as_json: bool) -> None:
-    table = found.to_arrow()
-    assert found.leakage is not None
-    if as_json:
-        document = {
-            "job": found.job,
-            "answer": table.to_pylist(),
-            "proof": list(found.proof),
-            "rules": list(found.rules),
-        }
-        print_json(document | {"out": None if out is None else str(out), "receipt": str(receipt)})
-        return
-    print_table(table.column_names, [list(row.values()) for row in table.to_pylist()])
-    print_fields([("we learnt", found.leakage.consumer), ("job", found.job), ("receipt", receipt)])

@@ -12,8 +12,18 @@ import typer
 from cryptography import x509
 
 from trustcompute import tables, verification
-from trustcompute.cli.ask import DatasetName, _one_of
-from trustcompute.cli.options import AsJson, GrantFile, IdentityDir, Job, Purpose, Scenario, Url, parse_on
+from trustcompute.cli.options import (
+    AsJson,
+    DatasetName,
+    GrantFile,
+    IdentityDir,
+    Job,
+    Purpose,
+    Scenario,
+    Url,
+    one_of,
+    parse_on,
+)
 from trustcompute.cli.output import err, print_document, print_fields, print_json, print_table, working
 from trustcompute.cli.session import session_of
 from trustcompute.cli.settings import load_settings, read_bytes, read_text
@@ -84,7 +94,7 @@ def ask(
             match=None if match is None else match.split(","),
             rows=rows,
             on=parse_on(on) if on else None,
-            mode=_one_of("mode", mode, ("auto", *verification.MODES)),
+            mode=one_of("mode", mode, ("auto", *verification.MODES)),
             check=loaded,
             consent=() if consent is None else read_text(consent).split(),
             purpose=purpose,

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from trustcompute.node.client import Client
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeteredRelease(dp.Release):
     """A release of another organisation's data. ``receipt`` proves what was charged; ``traffic``: on the wire."""
 
-    job: str = ""
-    traffic: Cost | None = None
-    leakage: Leakage | None = None
-    receipt: Receipt | None = field(repr=False, default=None)
+    job: str
+    traffic: Cost
+    leakage: Leakage
+    receipt: Receipt = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,14 @@ class Tree:
         """MTH of the first ``size`` leaves (all of them by default)."""
         size = len(self) if size is None else size
         self._check_size(size)
-        return self._hash(0, size) if size else EMPTY_ROOT
+        found = b""
+        for level in range(
+            size.bit_length()
+        ):  # complete subtrees, one for each bit of the size, from the right
+            if size >> level & 1:
+                peak = self._at(level, (size >> level) - 1)
+                found = node_hash(peak, found) if found else peak
+        return found or EMPTY_ROOT
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
         """PATH(index, D[size]) of RFC 6962 §2.1.1, from the leaf upwards."""

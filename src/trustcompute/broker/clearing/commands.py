@@ -18,8 +18,8 @@ from trustcompute.broker.clearing.fold import Fold
 from trustcompute.broker.clearing.netting import Netting
 from trustcompute.broker.clearing.statement import Account, Period, Posting, Statement, closing_entries, cut
 from trustcompute.broker.grant import Grant
-from trustcompute.broker.store import Evidence
-from trustcompute.broker.writer import NOTHING, Book, Command, Touched
+from trustcompute.broker.store import NOTHING, Evidence, Touched
+from trustcompute.broker.writer import Book, Command
 from trustcompute.errors import Conflict, GrantError, ParameterError
 from trustcompute.primitives import canonical, signing
 

@@ -6,10 +6,11 @@ or none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import chain
+from typing import Final, NamedTuple, Protocol
 
 from trustcompute.broker.job import JobRecord, JobState
 from trustcompute.broker.log import Opening, StoredEntry
@@ -18,8 +19,7 @@ from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
 
 
-@dataclass(frozen=True, slots=True)
-class GrantRow:
+class GrantRow(NamedTuple):
     """A grant the book knows. hash: of the token; entry: index of the entry that issued or accepted it."""
 
     hash: str
@@ -27,16 +27,14 @@ class GrantRow:
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(NamedTuple):
     """grant: hash of the token; entry: index of the entry that revoked it."""
 
     grant: str
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """A token that the log names by its hash: a request or a countersignature. kind: which of the two."""
 
     hash: str
@@ -83,27 +81,41 @@ class Changes:
     @property
     def reserves_only(self) -> bool:
         """Whether this is reservations and nothing else: what a crash may take back, for it voids them anyway."""
-        return not self._lasting and all(
-            job.state is JobState.RESERVED for job in (*self.new_jobs, *self.jobs)
+        jobs = (*self.new_jobs, *self.jobs)
+        return bool(jobs) and not self._lasting and all(job.state is JobState.RESERVED for job in jobs)
+
+
+class Touched(NamedTuple):
+    """What a command will look at: ids of jobs, hashes of grants, ids of datasets, names of notices, thumbprints of
+    recipients.
+
+    The notices about a grant and about the grants of a job come with these; all rules are always there.
+    """
+
+    jobs: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+
+    @classmethod
+    def by_all(cls, commands: Sequence[Touched]) -> Touched:
+        """What any of several commands will look at."""
+        if len(commands) == 1:
+            return commands[0]
+        return cls(
+            *(tuple(dict.fromkeys(chain.from_iterable(names))) for names in zip(*commands, strict=True))
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a transaction will ask for, as far as can be told before it: names of rows."""
-
-    jobs: frozenset[str]
-    grants: frozenset[str]
-    datasets: frozenset[str]
-    accounts: frozenset[str]
-    windows: frozenset[int]
+NOTHING: Final = Touched()
 
 
 class Rows(Protocol):
     """What a command may look at."""
 
-    def expect(self, wanted: Wanted) -> None:
-        """Told first. A store to which every question is a journey reads it all at once; others do nothing."""
+    def expect(self, touched: Touched, windows: Collection[int]) -> None:
+        """Told first what will be asked for. A store to which every question is a journey reads it all at once."""
         ...
 
     def jobs(self, ids: Collection[str]) -> dict[str, JobRecord]: ...

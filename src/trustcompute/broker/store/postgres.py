@@ -19,10 +19,10 @@ from typing import Any, Final, LiteralString, TypeVar
 
 from trustcompute.broker.job import JobRecord
 from trustcompute.broker.log import READ_ONLY, Opening, StoredEntry
-from trustcompute.broker.meter import Balance, BalanceKey, grants_of
+from trustcompute.broker.meter import Balance, BalanceKey, dataset_account, grant_account, grants_of
 from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Wanted
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Touched
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
@@ -303,24 +303,24 @@ class PostgresTransaction:
         self._balances: dict[tuple[str, int], dict[str, Balance]] = {}
         self.committed = False
 
-    def expect(self, wanted: Wanted) -> None:
+    def expect(self, touched: Touched, windows: Collection[int]) -> None:
         """Read everything in one journey, also what the jobs' accounts say that will be asked for next."""
-        accounts = set(wanted.accounts)
-        for job in wanted.jobs:
+        accounts = {*map(grant_account, touched.grants), *map(dataset_account, touched.datasets)}
+        for job in touched.jobs:
             accounts.update(self._accounts.get(job, ()))
-        links = wanted.grants | grants_of(accounts)
+        links = grants_of(accounts)
         with self._connection.pipeline():
             ask = self._connection.execute
-            jobs = ask(_GET_JOBS + "WHERE id = ANY(%s)", (list(wanted.jobs),))
+            jobs = ask(_GET_JOBS + "WHERE id = ANY(%s)", (list(touched.jobs),))
             grants = ask(_GET_GRANTS, (list(links),))
             revocations = ask(_GET_REVOCATIONS, (list(links),))
-            assets = ask(_GET_ASSETS, (list(wanted.datasets),))
-            balances = ask(_GET_BALANCES + _AMONG, (list(accounts), list(wanted.windows)))
-            self._jobs = dict.fromkeys(wanted.jobs) | {row[0]: job_of(row) for row in jobs}
+            assets = ask(_GET_ASSETS, (list(touched.datasets),))
+            balances = ask(_GET_BALANCES + _AMONG, (list(accounts), list(windows)))
+            self._jobs = dict.fromkeys(touched.jobs) | {row[0]: job_of(row) for row in jobs}
             self._grants = dict.fromkeys(links) | {row[0]: GrantRow(*row) for row in grants}
             self._revocations = dict.fromkeys(links) | {row[0]: Revocation(*row) for row in revocations}
-            self._assets = dict.fromkeys(wanted.datasets) | {row[0]: asset_of(*row) for row in assets}
-            self._balances = {(name, window): {} for name in accounts for window in wanted.windows}
+            self._assets = dict.fromkeys(touched.datasets) | {row[0]: asset_of(*row) for row in assets}
+            self._balances = {(name, window): {} for name in accounts for window in windows}
             for row in balances:
                 self._balances[row[0], row[1]][row[2]] = Balance(*row[3:])
 
@@ -449,32 +449,18 @@ class PostgresTransaction:
             self._put_all(_NEW_JOBS, [fixed(job) + changing(job) for job in changes.new_jobs])
             self._put_all(_SET_JOBS, [(*changing(job), job.id) for job in changes.jobs])
             held = sorted(changes.balances.items())  # rows are locked in the order of their keys
-            self._put_all(_PUT_BALANCES, [(*key, *row) for key, row in held])
-            self._put(
-                "INSERT INTO grants VALUES (%s, %s, %s)",
-                ((row.hash, row.token, row.entry) for row in changes.grants),
-            )
-            self._put(
-                "INSERT INTO revocations VALUES (%s, %s)",
-                ((row.grant, row.entry) for row in changes.revocations),
-            )
-            self._put(
-                _PUT_NOTICE,
-                (
-                    (each.name, each.state, each.version, each.hash, each.token, each.entry)
-                    for each in changes.notices.values()
-                ),
-            )
+            self._put_all(_PUT_BALANCES, [key + row for key, row in held])
+            self._put("INSERT INTO grants VALUES (%s, %s, %s)", changes.grants)
+            self._put("INSERT INTO revocations VALUES (%s, %s)", changes.revocations)
+            self._put(_PUT_NOTICE, changes.notices.values())
             self._put(_PUT_ASSET, ((asset.id, asset_row(asset)) for asset in changes.assets))
-            self._put_all(
-                _NEW_EVIDENCE, [(row.hash, row.kind, row.job, row.token) for row in changes.evidence]
-            )
+            self._put_all(_NEW_EVIDENCE, changes.evidence)
             self._put(
                 "INSERT INTO openings VALUES (%s, %s, %s, %s)",
                 ((row.index, row.field, row.salt, row.value) for row in changes.openings),
             )
             self._put("DELETE FROM openings WHERE idx = %s AND field = %s", changes.forgotten)
-            self._put_all(_NEW_ENTRIES, [(row.index, row.leaf, row.body) for row in changes.entries])
+            self._put_all(_NEW_ENTRIES, changes.entries)
             if changes.key is not None:
                 self._put("UPDATE book SET key = %s", [(changes.key,)])
             if changes.checkpoint is not None:

@@ -15,6 +15,7 @@ from trustcompute.broker.job import Fault, JobRecord, JobState, Release
 from trustcompute.broker.meter import parse_usage, usage_document
 from trustcompute.broker.policy import Asset, Reason
 from trustcompute.broker.rules import Reference
+from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import Usage
 
 FIXED: Final = (
@@ -167,7 +168,8 @@ def _rules(text: str) -> tuple[Reference, ...]:
 def _releases_text(job: JobRecord) -> str:
     if not job.releases:
         return "[]"
-    return json.dumps([[r.run, r.turn, r.frames_hash, r.transcript, r.outbox] for r in job.releases])
+    rows = [[r.run, r.turn, r.frames_hash, r.transcript, r.outbox] for r in job.releases]
+    return canonical.dumps(rows).decode()
 
 
 def _releases(text: str) -> tuple[Release, ...]:

@@ -23,7 +23,7 @@ from trustcompute.broker.log import READ_ONLY, Opening, StoredEntry
 from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import Notice
 from trustcompute.broker.policy import Asset
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Wanted
+from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, Touched
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
@@ -103,6 +103,8 @@ _UPGRADES: Final = {
 
 _NEW_JOB: Final = f"INSERT INTO jobs ({FIXED}, {CHANGING}) VALUES ({', '.join('?' * 25)})"  # noqa: S608
 _SET_JOB: Final = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in CHANGING.split(', '))} WHERE id = ?"  # noqa: S608
+_PUT_BALANCE: Final = "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_NOTICE: Final = "REPLACE INTO notices VALUES (?, ?, ?, ?, ?, ?)"
 _GET_NOTICES: Final = "SELECT name, state, version, hash, token, entry FROM notices"
 _GET_RULES: Final = "SELECT name, state, version, hash, '', entry FROM notices WHERE state = 'rules'"
 _GET_JOBS: Final = f"SELECT {FIXED}, {CHANGING} FROM jobs"  # noqa: S608
@@ -287,7 +289,7 @@ class SqliteTransaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def expect(self, wanted: Wanted) -> None:
+    def expect(self, touched: Touched, windows: Collection[int]) -> None:
         """Nothing: a question costs a microsecond."""
 
     def origin(self) -> str:
@@ -393,42 +395,24 @@ class SqliteTransaction:
 
     def write(self, changes: Changes) -> None:
         """Everything in one go; primary keys and checks refuse what contradicts the book."""
-        self._put(_NEW_JOB, [fixed(job) + changing(job) for job in changes.new_jobs])
-        self._put(_SET_JOB, [(*changing(job), job.id) for job in changes.jobs])
-        self._put(
-            "REPLACE INTO balances VALUES (?, ?, ?, ?, ?, ?)",
-            [(*key, held.posted, held.pending, held.limit) for key, held in changes.balances.items()],
-        )
-        self._put(
-            "INSERT INTO grants VALUES (?, ?, ?)",
-            [(row.hash, row.token, row.entry) for row in changes.grants],
-        )
-        self._put(
-            "INSERT INTO revocations VALUES (?, ?)", [(row.grant, row.entry) for row in changes.revocations]
-        )
-        self._put(
-            "REPLACE INTO notices VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (each.name, each.state, each.version, each.hash, each.token, each.entry)
-                for each in changes.notices.values()
-            ],
-        )
-        self._put(
-            "REPLACE INTO assets VALUES (?, ?)", [(asset.id, asset_row(asset)) for asset in changes.assets]
-        )
-        self._put(
-            "INSERT INTO evidence (hash, kind, job, token) VALUES (?, ?, ?, ?)",
-            [(row.hash, row.kind, row.job, row.token) for row in changes.evidence],
-        )
-        self._put(
-            "INSERT INTO openings VALUES (?, ?, ?, ?)",
-            [(row.index, row.field, row.salt, row.value) for row in changes.openings],
-        )
-        self._put("DELETE FROM openings WHERE idx = ? AND field = ?", changes.forgotten)
-        self._put(
-            "INSERT INTO entries VALUES (?, ?, ?)",
-            [(row.index, row.leaf, row.body) for row in changes.entries],
-        )
+        for statement, rows in (
+            (_NEW_JOB, [fixed(job) + changing(job) for job in changes.new_jobs]),
+            (_SET_JOB, [(*changing(job), job.id) for job in changes.jobs]),
+            (_PUT_BALANCE, [key + held for key, held in changes.balances.items()]),
+            ("INSERT INTO grants VALUES (?, ?, ?)", changes.grants),
+            ("INSERT INTO revocations VALUES (?, ?)", changes.revocations),
+            (_PUT_NOTICE, changes.notices.values()),
+            ("REPLACE INTO assets VALUES (?, ?)", [(each.id, asset_row(each)) for each in changes.assets]),
+            ("INSERT INTO evidence (hash, kind, job, token) VALUES (?, ?, ?, ?)", changes.evidence),
+            (
+                "INSERT INTO openings VALUES (?, ?, ?, ?)",
+                [(each.index, each.field, each.salt, each.value) for each in changes.openings],
+            ),
+            ("DELETE FROM openings WHERE idx = ? AND field = ?", changes.forgotten),
+            ("INSERT INTO entries VALUES (?, ?, ?)", changes.entries),
+        ):
+            if rows:
+                self._connection.executemany(statement, rows)
         if changes.key is not None:
             self._connection.execute("UPDATE book SET key = ?", (changes.key,))
         if changes.checkpoint is not None:
@@ -442,10 +426,6 @@ class SqliteTransaction:
         if not names:
             return []
         return self._connection.execute(f"{query} ({_marks(len(names))})", (*values, *names)).fetchall()
-
-    def _put(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        if rows:
-            self._connection.executemany(statement, rows)
 
     def _one(self, query: str, values: tuple[Any, ...] = ()) -> Any:
         row = self._connection.execute(query, values).fetchone()
