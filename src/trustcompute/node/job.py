@@ -129,7 +129,6 @@ class ProviderJob:
                 self._armed = True
 
     def _post(self, run: int, turn: Turn, answered: list[list[bytes | memoryview]]) -> None:
-        self._broker.outbox.write(self.id, run, turn.number, answered)
         release = Release(
             run=run,
             turn=turn.number,
@@ -137,7 +136,7 @@ class ProviderJob:
             transcript=turn.transcript,
             outbox=file_name(self.id, run, turn.number),
         )
-        self._broker.post(self.id, release=release, usage=self._usage)
+        self._broker.post(self.id, release=release, usage=self._usage, answer=answered)
         with self._lock:
             self._released.add(run)
 

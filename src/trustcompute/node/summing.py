@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trustcompute import psi, tables
+from trustcompute import psi
 from trustcompute.errors import ParameterError
 from trustcompute.node.documents import Quote
-from trustcompute.node.intersection import key_choice, key_spec
+from trustcompute.node.intersection import Asked
 from trustcompute.node.metered import Metered
 from trustcompute.node.sums import Summable
 from trustcompute.protocol.operation import Sizes
@@ -50,14 +50,13 @@ def intersect_sum(
     job: str | None,
 ) -> MeteredSum:
     """See ``Session.intersect_sum``."""
-    ours, theirs = split_on(on)
-    choice, terms = key_choice(session.entry(dataset), theirs), _terms(session, dataset, asked)
-    keys = tables.keys(tables.open_table(table), ours, spec=key_spec(choice), executor=session.executor)
-    sizes = Sizes(len(keys), choice.distinct)
+    about, terms = Asked.of(session, dataset, table, on), _terms(session, dataset, asked)
+    keys = about.keys
+    sizes = Sizes(len(keys), about.choice.distinct)
     done = session.compute(
         OPERATION,
         dataset,
-        {"columns": theirs, "keys": keys.spec.digest} | terms.to_document(),
+        {"columns": about.theirs, "keys": keys.spec.digest} | terms.to_document(),
         sizes,
         lambda params, rng: parties.consumer(keys.digests, terms, sizes, rng, session.executor),
         input_digest=bytes.fromhex(keys.digest),
