@@ -98,6 +98,7 @@ def test_redaction_destroys_the_value_and_no_proof(world: Any) -> None:
             assert opening.value not in data and opening.salt not in data, f"{path.name} still has it"
 
 
+@pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
 def test_orphans_are_swept_in_groups(world: Any) -> None:
     broker = world.broker()
     grant = broker.issue(world.claims(limits={}))

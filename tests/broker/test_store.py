@@ -185,6 +185,22 @@ def test_a_commit_that_fails_is_taken_out_of_the_tree(world: Any) -> None:
     broker.audit()
 
 
+def test_a_job_waits_for_the_disk_twice(world: Any) -> None:
+    broker = world.broker()
+    grant = broker.issue(world.claims())
+    world.posted(broker, grant)
+    verified = world.verified(broker, grant)
+    statements: list[str] = []
+    broker._store._connection.set_trace_callback(statements.append)
+    job = broker.reserve(verified, world.operation)
+    assert "COMMIT" not in statements, "a reservation is kept back"
+    broker.arm(job.id)
+    broker.post(job.id, release=world.release(job.id), usage=job.reserved)
+    broker.receipt(job.id)
+    assert statements.count("COMMIT") == 2
+    assert sum(each.startswith("SELECT") for each in statements) == 1, "whether the job was known"
+
+
 def _use_after_fork(broker: Broker, answer: Any) -> None:
     try:
         broker.job("0" * 32)

@@ -29,9 +29,11 @@ def add(session, job=None, **options):
     def party(params, rng):
         return asker(NUMBERS)
 
-    return session.compute(
+    done = session.compute(
         THREE_TURNS, "planes", {}, Sizes(5, 0), party, input_digest=b"n" * 32, job=job, **options
     )
+    assert done.receipt
+    return done
 
 
 def states(world):

@@ -11,7 +11,7 @@ from trustcompute import __version__, kernels
 from trustcompute.cli.options import AsJson
 from trustcompute.cli.output import out, print_fields, print_json
 
-PACKAGES = ("numpy", "pyarrow", "cryptography", "gmpy2", "pydantic")
+PACKAGES = ("numpy", "pyarrow", "cryptography", "gmpy2", "pydantic", "orjson")
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -82,7 +82,7 @@ def intersect_changes(
         left=table,
         left_keys=keys,
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 

@@ -6,16 +6,16 @@ Called by ``Session``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trustcompute import psi, tables
-from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, RemoteProtocolError, TableError
 from trustcompute.node import differencing, labels
 from trustcompute.node.documents import CatalogEntry, KeyChoice
+from trustcompute.node.metered import Metered
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeteredIntersection(psi.Intersection):
+class MeteredIntersection(psi.Intersection, Metered):
     """An intersection with another organisation: left is this side. ``receipt`` proves offline what was charged."""
-
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 def intersect(
@@ -109,7 +106,7 @@ def intersect(
         if done.output is None or done.output.labels is None
         else labels.received(done.output.labels, labels.form_in(entry, labelled)),
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 
@@ -205,7 +202,7 @@ def look_up(
         left=table,
         left_keys=keys,
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 

@@ -292,7 +292,7 @@ class Node:
                 usage=operation.bound(claims.params, sizes),
                 deliver=partial(self._deliver, claims.jti, held, claims.params),
                 runs=runs,
-                arms=not computation.one_turn,
+                arms=not computation.charged_first,
                 released=[release.run for release in record.releases],
                 source=source,
             )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trustcompute import psi, tables
-from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError
 from trustcompute.node.documents import Quote
 from trustcompute.node.intersection import key_choice, key_spec
+from trustcompute.node.metered import Metered
 from trustcompute.node.sums import Summable
 from trustcompute.protocol.operation import Sizes
 from trustcompute.psi.intersection import On, split_on
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeteredSum(psi.IntersectionSum):
+class MeteredSum(psi.IntersectionSum, Metered):
     """An intersection-sum with another organisation: left is this side. ``receipt`` proves what was charged."""
-
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def intersect_sum(
         cost=done.cost,
         leakage=done.leakage,
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 
