@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def commands() -> str:
         capture_output=True,
         text=True,
         check=False,
-        env={"NO_COLOR": "1"},
+        env=os.environ | {"NO_COLOR": "1"},
     )
     if done.returncode:
         raise RuntimeError(f"the commands cannot describe themselves: {done.stderr.strip()}")

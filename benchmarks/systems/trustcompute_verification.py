@@ -32,6 +32,8 @@ SYSTEM = System(
         "private": ("prepared", "cold"),
         "batch": ("two threads",),
         "check": ("simplepir",),
+        "statistics": ("two ways",),
+        "consent": ("redeem", "issue"),
     },
 )
 BATCH = 1000
@@ -46,7 +48,7 @@ def party(job: Job) -> Iterator[Call]:
     with ExitStack() as stack, threads as executor:
         makers = {
             "kernel": _kernel, "hint": _hint, "build": _build, "bucket": _bucket, "private": _private,
-            "batch": _batch, "check": _check,
+            "batch": _batch, "check": _check, "statistics": _statistics, "consent": _consent,
         }  # fmt: skip
         yield makers[job.task](job, executor, stack)
 
@@ -147,23 +149,33 @@ def _held(records: int) -> Any:
 
 
 def _build(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
-    held = _held(job.rows)
+    """As a node builds it: rows from a file, everything else in a directory."""
+    import pyarrow.parquet as pq
+
+    from trustcompute.verification.shelf import Shelf
+
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=job.scratch)))
+    pq.write_table(_held(job.rows), directory / "held.parquet")
 
     def build() -> int:
-        return _table(held, executor).descriptor.records
+        made = _table(directory / "held.parquet", executor, Shelf(directory / "truth"), directory / "tables")
+        return int(made.descriptor.records)
 
     return build
 
 
-def _table(held: Any, executor: ThreadPoolExecutor) -> Any:
+def _table(held: Any, executor: ThreadPoolExecutor, shelf: Any = None, directory: Path | None = None) -> Any:
     from trustcompute.primitives.signing import SigningKey
     from trustcompute.verification import building, table, truth
     from trustcompute.verification.predicate import parse
+    from trustcompute.verification.shelf import IN_MEMORY
 
     predicate = parse("value >= 500")
     about = table.About(dataset="held", version="1", subject=("id",), predicate=predicate, place=bytes(32))
-    decided = truth.decide(held, ("id",), predicate, executor=executor)
-    return building.build(about, decided, b"s" * 32, SigningKey.generate(), executor=executor)
+    decided = truth.decide(held, ("id",), predicate, executor=executor, shelf=shelf or IN_MEMORY)
+    return building.build(
+        about, decided, b"s" * 32, SigningKey.generate(), directory=directory, executor=executor
+    )
 
 
 def _bucket(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
@@ -192,6 +204,53 @@ def _bucket(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
         return sum(executor.map(one, range(requests)))
 
     return serve
+
+
+def _statistics(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
+    """Counts and sums by 12 towns and 8 branches, of heavy-tailed amounts: read, suppressed, told and checked."""
+    import pyarrow as pa
+
+    from trustcompute import verification
+
+    rng = np.random.default_rng(4)
+    held = pa.table(
+        {
+            "town": rng.integers(0, 12, job.rows),
+            "branch": rng.zipf(1.8, job.rows) % 8,
+            "amount": rng.pareto(1.5, job.rows).astype(np.int64) * 10 + 1,
+        }
+    )
+
+    def tell() -> int:
+        return len(verification.statistics(held, "amount", by=["town", "branch"]).cells())
+
+    return tell
+
+
+def _consent(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:
+    """The holder's part for so many tokens, 128 at a time: signing them blindly, or taking them, durably."""
+    from trustcompute.primitives.rng import Rng
+    from trustcompute.verification import consent
+
+    rng, now = Rng.from_os(), 1_000_000
+    about = consent.About("held", "value >= 500", now + 86400)
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=job.scratch)))
+    holder = consent.Consents(bytes(32), "held", directory / "consents")
+    requests = max(1, job.rows // consent.MAX_TOKENS)
+    wishes = [consent.wish(about, consent.MAX_TOKENS, rng) for _ in range(requests)]
+    if job.protocol == "issue":
+        return lambda: sum(len(holder.issue(about, wish.blinded, rng, now=now).evaluated) for wish in wishes)
+    tokens = [
+        [str(token) for token in wish.finish(holder.issue(about, wish.blinded, rng, now=now))]
+        for wish in wishes
+    ]
+
+    def redeem() -> int:
+        for number, texts in enumerate(tokens):
+            holder.redeem(texts, about.predicate, len(texts), job=str(number), now=now)
+        return requests * consent.MAX_TOKENS
+
+    return redeem
 
 
 def _private(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Call:

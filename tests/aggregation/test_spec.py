@@ -50,7 +50,7 @@ def test_a_document_that_is_not_canonical_is_refused():
     ):
         with pytest.raises(ParameterError):
             Spec.from_document(document | change)
-    with pytest.raises(ParameterError, match="canonical"):
+    with pytest.raises(ParameterError, match="exactly the members"):
         Spec.from_document([])
 
 

@@ -14,6 +14,7 @@ from trustcompute.aggregation.round import Round
 from trustcompute.errors import ParameterError, Refused, StoreError
 from trustcompute.primitives.member import in_process
 from trustcompute.primitives.rng import Rng
+from trustcompute.protocol import roster
 from trustcompute.protocol.star import TooFew, run_star
 from trustcompute.protocol.transcript import Binding
 
@@ -133,7 +134,7 @@ def test_a_key_of_the_aggregators_making_opens_nothing(monkeypatch, places, word
     """Commitments and shares of its own in the places of others, towards p0 alone: p0's key is not theirs. In all
     places, p0's own among them, it would be a key that the aggregator has."""
     suite = threshold.suite_of(vectors(), 3)
-    original, seen = threshold.verified_roster, {}
+    original, seen = roster.verified_roster, {}
 
     def watching(*arguments):
         seen["roster"] = original(*arguments)
@@ -161,7 +162,7 @@ def test_a_key_of_the_aggregators_making_opens_nothing(monkeypatch, places, word
         seen["opened"] = threshold.rlwe.combine(total, shares).tolist()
         return columns
 
-    monkeypatch.setattr(threshold, "verified_roster", watching)
+    monkeypatch.setattr(roster, "verified_roster", watching)
     relay = {("p0", "commitments"): commitments, ("p0", "shares"): lambda got: replaced(got, seen["shares"])}
     with pytest.raises((TooFew, threshold.RemoteProtocolError), match=words):
         star(relay=relay, tamper={("p0", "encrypted"): opened})

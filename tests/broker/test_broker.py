@@ -13,6 +13,7 @@ import pytest
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import Fault, JobState
+from trustcompute.broker.outbox import SMALL
 from trustcompute.errors import (
     Conflict,
     GrantError,
@@ -543,6 +544,38 @@ def test_answers_are_kept_until_countersigned_or_seven_days(world: Any) -> None:
     world.clock.time += 1
     broker.sweep()
     assert broker.outbox.names() == set()
+
+
+def test_a_small_answer_is_kept_with_its_charge_and_a_large_one_in_a_file(world: Any) -> None:
+    small, large = [[b"header", b"body"]], [[b"header", memoryview(bytes(SMALL))]]
+    broker = world.broker()
+    grant = broker.issue(world.claims())
+    tokens = [world.request(grant).sign(world.bank.key) for _ in range(3)]
+    jobs = []
+    for token, answer in zip(tokens, (small, large, small), strict=True):
+        verified = broker.verify_request(token, peer=world.bank.name, grant=grant)
+        job = broker.reserve(verified, world.operation)
+        for _ in range(2):  # again changes nothing
+            job = broker.post(job.id, release=world.release(job.id), usage=BOUND, answer=answer)
+        jobs.append(job)
+    assert broker.outbox.names() == {f"{jobs[1].id}-0-1"}
+    broker.close()
+    broker = world.open()
+    assert broker.answer(jobs[0].id, 0, 1) == small
+    assert broker.answer(jobs[1].id, 0, 1) == [[b"header", bytes(SMALL)]]
+    for token, job in zip(tokens[:2], jobs, strict=False):
+        broker.countersign(world.countersigned(token, job))
+        with pytest.raises(StoreError, match="no longer kept"):
+            broker.answer(job.id, 0, 1)
+    assert broker.outbox.names() == set()
+    world.clock.time += 7 * 86400
+    broker.sweep()
+    assert broker.answer(jobs[2].id, 0, 1) == small
+    world.clock.time += 1
+    broker.sweep()
+    with pytest.raises(StoreError, match="no longer kept"):
+        broker.answer(jobs[2].id, 0, 1)
+    broker.audit()
 
 
 def test_sweeping_leaves_answers_of_running_jobs_alone(world: Any) -> None:

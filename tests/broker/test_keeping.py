@@ -27,8 +27,11 @@ def test_a_back_up_is_taken_while_jobs_run_and_can_be_opened(world: Any, tmp_pat
     def work() -> None:
         while not stop.is_set():
             job = broker.reserve(world.verified(broker, grant, rows=1), world.operation)
-            broker.outbox.write(job.id, 0, 1, [[b"answer"]])
-            done.append(broker.post(job.id, release=world.release(job.id), usage=job.reserved).id)
+            answer = [[b"answer"]] if len(done) % 2 else None  # in the book, or in a file
+            if answer is None:
+                broker.outbox.write(job.id, 0, 1, [[b"answer"]])
+            release = world.release(job.id)
+            done.append(broker.post(job.id, release=release, usage=job.reserved, answer=answer).id)
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -43,7 +46,7 @@ def test_a_back_up_is_taken_while_jobs_run_and_can_be_opened(world: Any, tmp_pat
     restored = Broker.open(tmp_path / "copy", world.bureau, clock=world.clock)
     assert 5 <= restored.audit().jobs["posted"] <= len(done)
     for job in done[: restored.audit().jobs["posted"]]:
-        assert restored.outbox.read(job, 0, 1) == [[b"answer"]]
+        assert restored.answer(job, 0, 1) == [[b"answer"]]
         assert restored.receipt(job).verify(key)
     restored.close()
 
@@ -98,6 +101,7 @@ def test_redaction_destroys_the_value_and_no_proof(world: Any) -> None:
             assert opening.value not in data and opening.salt not in data, f"{path.name} still has it"
 
 
+@pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
 def test_orphans_are_swept_in_groups(world: Any) -> None:
     broker = world.broker()
     grant = broker.issue(world.claims(limits={}))

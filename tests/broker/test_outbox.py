@@ -28,7 +28,7 @@ def test_frames_come_back_part_by_part(tmp_path: Path) -> None:
     box.write(JOB, 1, 0, [])
     assert box.read(JOB, 1, 0) == []
     assert box.names() == {f"{JOB}-0-3", f"{JOB}-1-0"}
-    box.discard(JOB)
+    box.remove(box.names())
     assert box.names() == set()
 
 

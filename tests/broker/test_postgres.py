@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.broker.postgresql import USER
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import Limit
 from trustcompute.broker.job import JobState
@@ -139,6 +142,67 @@ def test_no_server_is_a_clear_refusal(world: Any) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(StoreError, match="the database cannot be used"):
         Broker.open(world.directory, world.bureau, database="host=/nonexistent user=x connect_timeout=2")
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "keep-the-record.md"
+
+
+def test_a_regulators_role_may_select_and_nothing_else(shared: Any, postgres: Any) -> None:
+    """With the statements of the guide, word by word but for the names of the schema and the role."""
+    import psycopg
+
+    broker = shared.broker()
+    job = shared.posted(broker, broker.issue(shared.claims()))
+    broker.incident("x", "peer.example")
+    (schema,) = execute(shared, "SELECT current_schema")[0]
+    role = f"regulator_{schema}"
+    (statements,) = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    for statement in statements.strip().splitlines():
+        execute(shared, statement.replace("public", schema).replace("regulator", role))
+    theirs = shared.database.replace(f"user={USER}", f"user={role}")
+    with Broker.open(
+        shared.directory, broker.log_key, read_only=True, database=theirs, clock=shared.clock
+    ) as reader:
+        assert reader.audit() == broker.audit() and reader.audit_evidence().requests == 1
+        assert reader.receipt(job.id).verify(broker.log_key).fields["job"] == job.id
+        assert reader.statement(0, shared.clock.now()) == broker.statement(0, shared.clock.now())
+        assert reader.budget("companies") == broker.budget("companies")
+        with pytest.raises(StoreError, match="permission denied for table openings"):
+            reader.openings(len(reader.entries()) - 1)
+        with pytest.raises(StoreError, match="opened to read"):
+            reader.revoke(job.grant, "x")
+    with psycopg.connect(theirs, autocommit=True) as connection:
+        tables = [
+            row[0]
+            for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema")
+        ]
+        assert len(tables) >= 11
+        for table in tables:
+            for wrong in (
+                f"DELETE FROM {table}",
+                f"INSERT INTO {table} DEFAULT VALUES",
+                f"DROP TABLE {table}",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(wrong)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CREATE TABLE mine (x int)")
+        held = connection.execute("SELECT pg_try_advisory_lock(1, 1)").fetchone()
+        assert held == (True,), "which the guide warns of"
+    with (
+        Broker.open(shared.directory, shared.bureau, database=theirs, clock=shared.clock) as other,
+        pytest.raises(StoreError, match="permission denied"),
+    ):
+        other.incident("x", "peer")  # nor is it a node's
+    shared.posted(broker, broker.issue(shared.claims()))
+    execute(shared, f"DROP OWNED BY {role}")
+    execute(shared, f"DROP ROLE {role}")
+
+
+def test_a_back_up_is_the_servers_business(shared: Any, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="backed up with its server's tools: pg_dump, pg_basebackup"):
+        shared.broker().backup(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 def test_leases_run_on_the_databases_clock(shared: Any) -> None:

@@ -13,7 +13,7 @@ from trustcompute.broker.outbox import Outbox
 from trustcompute.broker.writer import Writer
 from trustcompute.node.state import StateStore
 
-WRITES = ((Writer, "commit"), (Outbox, "write"), (Outbox, "discard"), (StateStore, "_write"))
+WRITES = ((Writer, "commit"), (Outbox, "write"), (Outbox, "remove"), (StateStore, "_write"))
 
 
 def killed_at(

@@ -59,7 +59,7 @@ def test_receipts_name_each_other_through_the_requests_they_are_for(airlines):
 def test_one_that_vanishes_before_its_vector_came_is_left_out(airlines, after):
     found = tc.aggregate(airlines.sessions(wn=vanishing(after)), SPEC)
     assert found.parties == tuple(NAMES[:3])
-    assert "gone" in found.dropped["wn.example"]
+    assert "broken" in found.dropped["wn.example"]
     assert found.to_pandas()["sum_delay"].tolist() == expected(NAMES[:3]).sum().tolist()
     assert "job.posted" not in airlines.states("wn.example")
 
@@ -75,7 +75,7 @@ def test_one_that_vanishes_after_its_vector_came_is_counted_nevertheless(airline
 
 @pytest.mark.fault
 def test_below_the_threshold_nothing_is_opened_and_the_others_stop(airlines):
-    with pytest.raises(TooFew, match=r"2 of 3 answered with 'signed'.*dl.example.*gone"):
+    with pytest.raises(TooFew, match=r"2 of 3 answered with 'signed'.*dl.example.*broken"):
         tc.aggregate(airlines.sessions(wn=vanishing(2), dl=vanishing(3)), SPEC)
     for name in ("aa.example", "ua.example"):
         assert "job.posted" not in airlines.states(name)

@@ -82,7 +82,7 @@ def test_a_contributor_may_hold_the_key(airlines):
 def test_one_that_vanishes_is_left_out_and_not_charged(pool, after):
     found = tc.aggregate(asked(pool, wn=vanishing(after)), SPEC, scheme="rlwe", key_holder=holder(pool))
     assert found.parties == tuple(NAMES[:3])
-    assert "gone" in found.dropped["wn.example"]
+    assert "broken" in found.dropped["wn.example"]
     assert found.to_pandas()["sum_delay"].tolist() == expected(NAMES[:3]).sum().tolist()
     assert "job.posted" not in pool.states("wn.example")
 
@@ -90,7 +90,7 @@ def test_one_that_vanishes_is_left_out_and_not_charged(pool, after):
 @pytest.mark.fault
 @pytest.mark.parametrize(("after", "charged"), [(0, False), (1, True)])
 def test_without_the_key_holder_nothing_is_opened(pool, after, charged):
-    with pytest.raises(JobInterrupted, match=r"key holder: .*gone"):
+    with pytest.raises(JobInterrupted, match=r"key holder: .*broken"):
         tc.aggregate(asked(pool), SPEC, scheme="rlwe", key_holder=holder(pool, **vanishing(after)))
     for name in NAMES:
         assert ("job.posted" in pool.states(name)) == charged
@@ -184,7 +184,7 @@ def test_all_open_together_and_nobody_holds_a_key(airlines):
     assert found.to_pandas()["sum_delay"].tolist() == expected().sum().tolist()
     assert (found.scheme, found.key_holder, found.opening) == (operation, "", None)
     assert set(found.receipts) == set(NAMES)
-    with pytest.raises((JobInterrupted, TransportError), match=r"wn.example: .*gone"):
+    with pytest.raises((JobInterrupted, TransportError), match=r"wn.example: .*broken"):
         tc.aggregate(asked(airlines, operation, wn=vanishing(4)), SPEC, scheme="rlwe-threshold")
     for name in NAMES:
         (given,) = (airlines.directory / name).glob("given-*")

@@ -1,12 +1,14 @@
-"""How a job begins: the signed request comes with the first turn of every run, or ahead of it."""
+"""How a job begins, with its first turn or ahead of it, and how it ends, acknowledged when its answer is there."""
 
 from __future__ import annotations
 
+import pickle
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from world import FLIGHTS, MATCHED, PLANES, REGISTRY, RIVAL
+from world import AIRLINE, FLIGHTS, MATCHED, PLANES, REGISTRY, RIVAL
 
 from trustcompute.broker.broker import Broker
 from trustcompute.broker.grant import Bounds
@@ -18,9 +20,10 @@ from trustcompute.errors import (
     RemoteProtocolError,
     TransportError,
 )
-from trustcompute.node import Dataset, Node, client
+from trustcompute.node import Dataset, Node, Session, client
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.documents import TurnDescriptor
+from trustcompute.node.metered import Metered
 from trustcompute.primitives import canonical
 from trustcompute.primitives.signing import token_hash
 from trustcompute.protocol.message import Address, Message, encode, parse_header
@@ -185,3 +188,73 @@ def test_a_first_message_that_is_not_due_or_too_big_costs_nothing(lookups, kind,
     lookups.node.sweep()
     assert "job.posted" not in lookups.types()
     assert "job.forfeited" not in lookups.types()
+
+
+class Slow(Taped):
+    """Acknowledgements wait at a gate; ``spoil`` makes something of their answers."""
+
+    def __init__(self, channel, spoil=lambda receipt: receipt):
+        super().__init__(channel)
+        self.gate, self._spoil = threading.Event(), spoil
+
+    def action(self, name, body):
+        if name == "countersign":
+            assert self.gate.wait(30)
+            return self._spoil(super().action(name, body))
+        return super().action(name, body)
+
+
+def ask(session, **options):
+    return session.intersect("planes", FLIGHTS, on={"tail": "tailnum"}, protocol="psi.ecdh.v1", **options)
+
+
+def slow(world, *spoil, state=None):
+    return Session(Slow(world.channel(), *spoil), identity=AIRLINE, grant=world.grant, state=state)
+
+
+def test_an_answer_does_not_wait_for_its_acknowledgement(world):
+    session = slow(world)
+    found, second = ask(session), ask(session)
+    assert found.left_rows.tolist() == second.left_rows.tolist() == MATCHED
+    assert "job.countersigned" not in world.types()
+    session._channel.gate.set()
+    assert found.receipt.verify(world.broker.log_key).fields["job"] == found.job
+    session.close()
+    assert world.types().count("job.countersigned") == 2
+    kept = pickle.dumps(Metered(job=found.job, acknowledged=found.acknowledged))
+    assert pickle.loads(kept).receipt == found.receipt
+
+
+def test_a_wrong_receipt_is_told_by_the_result_the_next_verb_and_the_end(world):
+    session = slow(world, lambda receipt: world.broker.receipt(first.job).to_json())
+    first = world.intersect(protocol="psi.ecdh.v1")
+    session._channel.gate.set()
+    found = ask(session)
+    with pytest.raises(RemoteProtocolError, match="another job"):
+        _ = found.receipt
+    with pytest.raises(RemoteProtocolError, match="another job"):
+        ask(session)
+    ask(session)
+    with pytest.raises(RemoteProtocolError, match="another job"):
+        session.close()
+    with pytest.raises(KeyError), slow(world, lambda receipt: b"") as session:
+        session._channel.gate.set()
+        ask(session)
+        raise KeyError("the caller's own error is not hidden")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_who_vanishes_between_answer_and_acknowledgement_has_the_same_answer_later(world, tmp_path, restart):
+    session = slow(world, lambda receipt: lost(), state=tmp_path / "jobs")
+    session._channel.gate.set()
+    found = ask(session)
+    with pytest.raises(JobInterrupted) as interrupted:
+        _ = found.receipt
+    assert interrupted.value.job == found.job
+    if restart:
+        world.restart()
+    again = world.intersect(world.session(state=tmp_path / "jobs"), protocol="psi.ecdh.v1", job=found.job)
+    assert again.left_rows.tolist() == MATCHED
+    assert again.receipt.verify(world.broker.log_key).fields["job"] == found.job
+    assert world.types().count("job.posted") == world.types().count("job.countersigned") == 1
+    assert world.used() == 1

@@ -21,6 +21,7 @@ from world import FLIGHTS, MATCHED
 
 from trustcompute import tables
 from trustcompute.broker.grant import hash_of
+from trustcompute.broker.job import JobState
 from trustcompute.broker.outbox import Outbox
 from trustcompute.broker.writer import Writer
 from trustcompute.errors import (
@@ -160,7 +161,7 @@ def test_cancelled_before_it_was_charged_it_costs_nothing(world, file):
     with pytest.raises(JobInterrupted):
         intersect(world, stop=stop, progress=stop_at_match)
     job = session.cancel_file("planes", file, on={"tail": "tailnum"})
-    assert world.broker.job(job) is None, "no run had begun"
+    assert world.broker.job(job).state is JobState.VOIDED
     assert world.used() == 0
     with pytest.raises(ParameterError, match="nothing to go on with"):
         intersect(world, resume=True)

@@ -62,6 +62,7 @@ def test_a_job_that_was_stopped_anywhere_goes_on_and_is_charged_once(world, tmp_
         world.restart()
     found = world.session(state=state).cascade("planes", OURS, on=ON, job=job)
     assert (found.left_rows.tolist(), found.by.tolist()) == (MATCHED, [0, 1, 1, 0])
+    assert found.receipt.verify(world.broker.log_key).fields["job"] == job
     assert world.types().count("job.posted") == 1
     with pytest.raises(ParameterError):
         world.session(state=state).cascade("planes", OURS, on=ON, job=job)

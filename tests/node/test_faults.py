@@ -12,6 +12,7 @@ import world as worlds
 from killing import killed_at
 from world import MATCHED, THREE_TURNS
 
+from trustcompute.broker import outbox
 from trustcompute.broker.job import Fault, JobState
 from trustcompute.broker.outbox import Outbox
 from trustcompute.errors import JobForfeited, JobInterrupted, Refused, RemoteProtocolError, TrustcomputeError
@@ -29,9 +30,11 @@ def add(session, job=None, **options):
     def party(params, rng):
         return asker(NUMBERS)
 
-    return session.compute(
+    done = session.compute(
         THREE_TURNS, "planes", {}, Sizes(5, 0), party, input_digest=b"n" * 32, job=job, **options
     )
+    assert done.receipt
+    return done
 
 
 def states(world):
@@ -179,6 +182,7 @@ def test_a_party_that_fails_inside_the_node_is_the_providers_fault(world, monkey
 
 
 def test_a_full_disk_at_the_outbox_releases_nothing_and_the_turn_can_be_tried_again(world, monkeypatch):
+    monkeypatch.setattr(outbox, "SMALL", 0)
     writes = []
     real = Outbox.write
 
@@ -214,8 +218,10 @@ def begin(directory: Path) -> Callable[[], object]:
     return lambda: made.intersect(made.session(state=directory / "jobs"))
 
 
-def test_both_sides_killed_at_every_write_leave_log_and_meter_in_agreement(tmp_path):
+@pytest.mark.parametrize("small", [outbox.SMALL, 0])
+def test_both_sides_killed_at_every_write_leave_log_and_meter_in_agreement(tmp_path, monkeypatch, small):
     """Every boundary before and after each write of the node and of the consumer, until the run gets through."""
+    monkeypatch.setattr(outbox, "SMALL", small)
     for boundary in range(1, 100):
         directory = tmp_path / str(boundary)
         directory.mkdir()

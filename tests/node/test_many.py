@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pyarrow as pa
 import pytest
+from pool import Pool, gone
 from world import AIRLINE, AUTHORITY
 
 import trustcompute as tc
 from trustcompute import kernels
-from trustcompute.broker import grant as grants
-from trustcompute.broker.broker import Broker
-from trustcompute.broker.grant import AssetClaim, Bounds, Limit
+from trustcompute.broker.grant import Bounds
 from trustcompute.cli.app import main
 from trustcompute.errors import (
     JobForfeited,
@@ -21,13 +19,10 @@ from trustcompute.errors import (
     ParameterError,
     Refused,
     TableError,
-    TransportError,
 )
-from trustcompute.node import Dataset, Node, Session
 from trustcompute.protocol.operation import OutputForm, Sizes
 from trustcompute.protocol.star import TooFew
 from trustcompute.psi.star_operation import OPERATION
-from trustcompute.testing import FakeClock, FaultyChannel
 from trustcompute.transport import LocalChannel
 
 NAMES = ["aa.example", "bb.example", "cc.example"]
@@ -38,54 +33,18 @@ MATCHED = [1, 3, 4, 5]
 pytestmark = pytest.mark.skipif(kernels.active().name != "native", reason="only with the native kernels")
 
 
-class Holders:
+OFFERED = {"keys": ["tail"]}
+GRANTED = {
+    "operations": {"psi.star.v1": Bounds(columns=["tail"])},
+    "outputs": [OutputForm.MATCHED_IDS],
+}
+
+
+class Holders(Pool):
     """A node for each, and a session with each as one airline."""
 
-    def __init__(self, directory):
-        self.directory, self.clock = directory, FakeClock(int(time.time()))
-        self.nodes, self.brokers, self.tables = {}, {}, dict(TABLES)
-        for name in NAMES:
-            self.start(name)
-
-    def start(self, name, **options):
-        self.brokers[name] = Broker.open(self.directory / name, IDENTITIES[name], clock=self.clock)
-        dataset = Dataset("planes", self.tables[name], version="1", keys=["tail"], **options)
-        self.nodes[name] = Node(IDENTITIES[name], self.brokers[name], [dataset])
-
-    def stop(self, name):
-        self.nodes.pop(name).close()
-        self.brokers.pop(name).close()
-
-    def restart(self, name):
-        self.stop(name)
-        self.start(name)
-
-    def grant(self, name, **changes):
-        made = {
-            "issuer": IDENTITIES[name].thumbprint,
-            "audience": name,
-            "subject": AIRLINE.name,
-            "subject_key": AIRLINE.thumbprint,
-            "asset": AssetClaim(id="planes", classification="general", grade="general", personal=False),
-            "operations": {"psi.star.v1": Bounds(columns=["tail"])},
-            "purposes": ["check"],
-            "outputs": [OutputForm.MATCHED_IDS],
-            "contingency": "0" * 64,
-            "now": self.clock.now(),
-            "limits": {"calls": Limit(total=10)},
-        }
-        return grants.sign(grants.new_grant(**(made | changes)), IDENTITIES[name].key)
-
-    def session(self, name, *, plan=None, before=None, **changes):
-        channel = LocalChannel(self.nodes[name], caller=AIRLINE.name, peer=name)
-        channel = FaultyChannel(channel, plan or {}, before=before or (lambda number: None))
-        return Session(channel, identity=AIRLINE, grant=self.grant(name, **changes))
-
-    def sessions(self, **special):
-        return [self.session(name, **special.get(name[:2], {})) for name in NAMES]
-
-    def states(self, name):
-        return [entry.type for entry in self.brokers[name].entries()]
+    identities, tables, dataset = IDENTITIES, TABLES, "planes"
+    offered, granted = OFFERED, GRANTED
 
 
 @pytest.fixture
@@ -97,11 +56,7 @@ def holders(tmp_path):
 
 
 def gone_at(*exchanges):
-    def before(number):
-        if number in exchanges:
-            raise TransportError("the line is broken")
-
-    return {"before": before}
+    return gone(lambda number: number in exchanges)
 
 
 def test_three_nodes_under_three_grants_give_one_answer_and_three_receipts(holders):
@@ -138,11 +93,7 @@ def test_requests_name_the_other_leaves_and_one_session(holders):
 def test_columns_may_be_called_otherwise_at_every_node(holders):
     holders.tables["bb.example"] = TABLES["bb.example"].rename_columns(["tailnum"])
     holders.stop("bb.example")
-    holders.brokers["bb.example"] = Broker.open(
-        holders.directory / "bb", IDENTITIES["bb.example"], clock=holders.clock
-    )
-    dataset = Dataset("planes", holders.tables["bb.example"], version="1", keys=["tailnum"])
-    holders.nodes["bb.example"] = Node(IDENTITIES["bb.example"], holders.brokers["bb.example"], [dataset])
+    holders.serve("bb.example", holders.tables["bb.example"], book="bb", keys=["tailnum"])
     sessions = holders.sessions(bb={"operations": {"psi.star.v1": Bounds()}})[::-1]
     found = tc.intersect_many(sessions, OURS, on=[["tail"], ["tail"], ["tailnum"], ["tail"]])
     assert found.left_rows.tolist() == MATCHED
@@ -175,11 +126,7 @@ def test_a_node_twice_or_alone_or_with_other_keys_is_refused_before_anything_is_
         tc.intersect_many(sessions, OURS, on="seats")
     holders.tables["cc.example"] = pa.table({"tail": [1, 2, 3]})
     holders.stop("cc.example")
-    holders.brokers["cc.example"] = Broker.open(
-        holders.directory / "cc2", IDENTITIES["cc.example"], clock=holders.clock
-    )
-    dataset = Dataset("planes", holders.tables["cc.example"], version="1", keys=["tail"])
-    holders.nodes["cc.example"] = Node(IDENTITIES["cc.example"], holders.brokers["cc.example"], [dataset])
+    holders.serve("cc.example", holders.tables["cc.example"], book="cc2", keys=["tail"])
     with pytest.raises(TableError, match=r"tail of aa.example"):
         tc.intersect_many(holders.sessions(), OURS, on="tail")
     assert all("job.reserved" not in holders.states(name) for name in NAMES)

@@ -137,7 +137,7 @@ def test_the_same_bytes_again_after_the_node_restarts(people, tmp_path):
         with pytest.raises(Exception, match="go on") as interrupted:
             people.count(session)
         job = interrupted.value.job
-        stored = people.broker.outbox.read(job, 0, 0)
+        stored = people.broker.answer(job, 0, 0)
         if restart:
             people.restart()
         found = people.count(people.session(state=tmp_path / str(restart)), job=job)
@@ -312,7 +312,7 @@ def test_a_fixed_plan_is_replayed_like_a_release(epsilon_people, tmp_path):
     with pytest.raises(Exception, match="go on") as interrupted:
         session.release_plan("people", plan)
     job = interrupted.value.job
-    stored = epsilon_people.broker.outbox.read(job, 0, 0)
+    stored = epsilon_people.broker.answer(job, 0, 0)
     found = epsilon_people.session(state=tmp_path / "jobs").release_plan("people", plan, job=job)
     kept = b"".join(bytes(part) for frame in stored for part in frame)
     assert all(one.measured.values.astype("<i8").tobytes() in kept for one in found.answers)

@@ -259,6 +259,9 @@ def test_a_restarted_node_answers_from_the_tables_it_kept(world):
 @pytest.mark.parametrize("private", [False, True])
 def test_an_altered_answer_is_countersigned_charged_caught_and_never_asked_again(world, tmp_path, private):
     check = world.check() if private else None
+    with world.session() as session:
+        session.verify("planes", "seats >= 20", keys=ASKED, check=check)
+    honest = [entry.type for entry in world.broker.entries()]
     for name, made in world.tables().items():  # the holder answers from other cells than it promised
         buckets, database = np.array(made.masked.buckets), np.array(made.masked.database)
         buckets[:, 40] ^= 1
@@ -267,13 +270,16 @@ def test_an_altered_answer_is_countersigned_charged_caught_and_never_asked_again
     with world.session(state=tmp_path / "state") as session:
         with pytest.raises(VerificationError):
             session.verify("planes", "seats >= 20", keys=ASKED, check=check)
-        [job] = [entry.fields["job"] for entry in world.broker.entries() if entry.type == "job.posted"]
+        entries = world.broker.entries()[len(honest) :]
+        of_a_job = honest[-len(entries) :]
+        assert [entry.type for entry in entries] == of_a_job  # the holder's record is that of an honest job
+        [job] = [entry.fields["job"] for entry in entries if entry.type == "job.posted"]
         assert [one.kind for one in world.broker.evidence(job)].count("countersignature") == 1
         with pytest.raises(VerificationError, match="not asked again"):
             session.verify("planes", "seats >= 20", keys=ASKED)
     with world.session(state=tmp_path / "state") as session, pytest.raises(VerificationError, match="again"):
         session.verify("planes", "seats >= 20", keys=ASKED)
-    assert world.used() == 1
+    assert world.used() == 2
 
 
 @pytest.mark.fault

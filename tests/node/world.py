@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -32,6 +33,8 @@ ALL = (*COMPUTATIONS, Computation(THREE_TURNS, lambda held, params: 0, lambda *_
 class World:
     """``node`` and ``grant`` are ready; ``session()`` opens one as the airline; ``restart()`` begins a new process."""
 
+    sessions = ()
+
     def __init__(self, directory: Path, **claims):
         self.directory = directory
         self.clock = FakeClock(int(time.time()))
@@ -60,6 +63,11 @@ class World:
         )
 
     def stop(self):
+        """In good order: what sessions have to acknowledge is acknowledged."""
+        for session in self.sessions:
+            with contextlib.suppress(RuntimeError):  # it is closed
+                session._acknowledging.submit(int).result()
+        self.sessions = ()
         self.node.close()
         self.broker.close()
 
@@ -97,10 +105,13 @@ class World:
         channel = FaultyChannel(self.channel(identity), plan or {}, before=before or (lambda number: None))
         session = Session(channel, identity=identity, grant=grant or self.grant, state=state)
         session.channel = channel
+        self.sessions = (*self.sessions, session)
         return session
 
     def intersect(self, session=None, **options):
-        return (session or self.session()).intersect("planes", FLIGHTS, on={"tail": "tailnum"}, **options)
+        found = (session or self.session()).intersect("planes", FLIGHTS, on={"tail": "tailnum"}, **options)
+        assert found.receipt  # waited for: what is looked at next is what an acknowledged job leaves
+        return found
 
     def types(self):
         return [entry.type for entry in self.broker.entries()]

@@ -97,9 +97,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_integer(digits: str) -> int:
-    if len(digits) > 17 or digits == "-0":
-        raise DocumentError(f"the integer {_shown(digits)} is beyond ±(2^53 - 1) or has no canonical form")
-    return int(digits)
+    if digits == "-0":
+        raise DocumentError("the integer -0 has no canonical form")
+    return int(digits) if len(digits) <= 17 else MAX_INTEGER + 1
 
 
 def _parse_constant(name: str) -> NoReturn:

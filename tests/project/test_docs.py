@@ -1,28 +1,53 @@
 """What the documentation shows works.
 
-The ``python`` blocks of the README, the first page and the tutorials run, in order, page by page. Blocks that
-need a node or somebody's files are marked ``py``, and are for reading.
+The ``python`` blocks of every page run, in order, page by page. Blocks that need a node or somebody's files are marked
+``py``, and are for reading: they parse, and what they take from the package is there.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
+import trustcompute
+
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RUNNABLE = [ROOT / "README.md", ROOT / "docs/index.md", *sorted((ROOT / "docs/tutorial").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.stem)
+def blocks(page: Path, language: str) -> str:
+    """All of a page's in one language, in order."""
+    found = re.findall(
+        rf"^ *```{language}\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    return "\n".join(textwrap.dedent(block) for block in found)
+
+
+RUN = [page for page in PAGES if blocks(page, "python")]
+READ = [page for page in PAGES if blocks(page, "py")]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    if not page.exists():
-        pytest.skip(f"there is no {page.name}")
-    source = "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
-    exec(compile(source, str(page), "exec"), {"__name__": "__page__"})
+    exec(compile(blocks(page, "python"), str(page), "exec"), {"__name__": "__page__"})
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.stem)
+def test_what_a_page_takes_from_the_package_is_there(page: Path) -> None:
+    for node in ast.walk(ast.parse(blocks(page, "py"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(ast.unparse(node), {})
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tc":
+            assert hasattr(trustcompute, node.attr), f"tc.{node.attr}"
+
+
+def test_there_are_pages_of_both_kinds() -> None:
+    assert ROOT / "README.md" in RUN and ROOT / "README.md" in READ
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -44,20 +44,13 @@ from trustcompute.protocol.party import Party, receive, send
 from trustcompute.protocol.roster import (
     KEY,
     SIGNATURE,
-    Advert,
     Assembly,
     Roster,
-    advert_columns,
-    advert_shapes,
     array,
-    checked_advert,
-    make_roster,
-    new_advert,
+    introduced,
+    introducing,
     places,
-    roster_columns,
-    roster_shapes,
     subset,
-    verified_roster,
 )
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
@@ -87,15 +80,7 @@ def contributor(
         vector = noisy = whole(vector)
         add_noise(noisy, about.spec, about.threshold, rng)
     secrets = _Secrets.draw(rng)
-    yield from send("advertise", releases=False, **advert_columns(_advertise(about, member, secrets)))
-
-    roster = verified_roster(
-        (yield from receive("roster", releases=False, **roster_shapes(len(about.parties), FORM))),
-        about,
-        member.recognise,
-        FORM,
-    )
-    _check_own(roster, me, secrets)
+    roster = yield from introduced(about, member, _shown(about, secrets))
     boxes, own = _seal(roster, me, secrets, rng)
     yield from send("shares", box=boxes)
 
@@ -134,20 +119,11 @@ def contributor(
 def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tuple[str, ...]]]:
     """The star's middle: relays, adds, opens. Returns the sums and whose they are."""
     enough, everyone = about.threshold, about.parties
-    adverts = yield from gather(
-        "advertise", everyone, at_least=enough,
-        take=lambda name, got: checked_advert(about, recognise, name, got, FORM), releases=False,
-        **advert_shapes(FORM),
-    )  # fmt: skip
-    shown = {about.place(name): one for name, one in adverts.items()}
-    roster = make_roster(
-        about, {at: advert for at, (advert, _) in shown.items()}, {at: key for at, (_, key) in shown.items()}
-    )
-    yield from scatter(dict.fromkeys(adverts, Message("roster", roster_columns(roster))))
-
-    count = len(adverts)
+    roster = yield from introducing(about, recognise, FORM, at_least=enough)
+    count = len(roster.adverts)
+    present = [everyone[place] for place in roster.adverts]
     boxes = yield from gather(
-        "shares", adverts, at_least=enough, take=lambda _, got: got["box"], box=Column("u1", (count, BOX))
+        "shares", present, at_least=enough, take=lambda _, got: got["box"], box=Column("u1", (count, BOX))
     )
     sharing = tuple(about.place(name) for name in boxes)
     rows = {place: row for row, place in enumerate(roster.adverts)}
@@ -206,28 +182,17 @@ class _Secrets:
         return cls(keys[0], keys[1], rng.bytes(SEED), rng.bytes(SEED))
 
 
-def _advertise(about: Round, member: Member, secrets: _Secrets) -> Advert:
-    shown = {
+def _shown(about: Round, secrets: _Secrets) -> dict[str, bytes]:
+    return {
         "mask_key": secrets.mask.public_key().public_bytes_raw(),
         "box_key": secrets.box.public_key().public_bytes_raw(),
         "commitment": _commitment(about, secrets.seed),
     }
-    return new_advert(about, member, shown)
 
 
 def _commitment(about: Assembly, seed: bytes) -> bytes:
     """Hiding, because a seed has 256 bits."""
     return hashlib.sha256(about.statement(b"seed", seed)).digest()
-
-
-def _check_own(roster: Roster, me: int, secrets: _Secrets) -> None:
-    mine = roster.adverts.get(me)
-    if (
-        mine is None
-        or mine["mask_key"] != secrets.mask.public_key().public_bytes_raw()
-        or (mine["box_key"] != secrets.box.public_key().public_bytes_raw())
-    ):
-        raise RemoteProtocolError("the roster does not show our own keys")
 
 
 def _check_enough(about: Round, me: int, places: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from trustcompute.errors import ParameterError
 from trustcompute.kernels.arrays import I64
 from trustcompute.primitives import sampling
+from trustcompute.primitives.privacy import amount
 from trustcompute.primitives.rng import Rng
 
 TAIL_NATS: Final = 45  # e^-45 < 2^-64: how unlikely a sum of noise beyond ``tail`` is
@@ -40,10 +41,7 @@ class Noise:
     colluders: int = 0
 
     def __post_init__(self) -> None:
-        try:
-            ledger = Fraction(self.rho) * LEDGER if isinstance(self.rho, str) else Fraction(0)
-        except (ValueError, ZeroDivisionError):
-            ledger = Fraction(0)
+        ledger = amount("rho", self.rho) * LEDGER if isinstance(self.rho, str) else Fraction(0)
         if not 1 <= ledger <= 100 * LEDGER or ledger.denominator != 1:
             raise ParameterError("rho must be a decimal string from 10^-12 to 100, with at most 12 places")
         if type(self.rows_per_unit) is not int or not 1 <= self.rows_per_unit <= 2**20:

@@ -226,26 +226,13 @@ class Spec:
 
     @classmethod
     def from_document(cls, document: Any) -> Spec:
-        """Raises ``ParameterError`` for what is not a specification in canonical form."""
-        try:
-            made = cls(
-                columns={name: Bounds(low, high, scale) for name, low, high, scale in document["columns"]},
-                statistics=document["statistics"],
-                by=dict(document["by"]),
-                weight=document["weight"],
-                histograms=dict(document["histograms"]),
-                max_parties=document["max_parties"],
-                max_rows=document["max_rows"],
-                min_parties=document["min_parties"],
-                noise=None if document["noise"] is None else Noise.from_document(document["noise"]),
-                reveal=document["reveal"],
-                length=document["length"],
-            )
-            same = made.to_document() == document
-        except (KeyError, TypeError, ValueError, AttributeError):
-            same = False
-        if not same:
-            raise ParameterError("the specification of the aggregate is not in canonical form")
+        """Raises ``ParameterError`` for what is not a specification in canonical form, naming the member."""
+        if not isinstance(document, dict) or set(document) != _MEMBERS:
+            raise ParameterError(f"a specification has exactly the members {', '.join(sorted(_MEMBERS))}")
+        made = cls(**{name: _member(name, document[name]) for name in _MEMBERS - {"rounding"}})
+        for name, value in made.to_document().items():
+            if canonical.dumps([value]) != canonical.dumps([document[name]]):
+                raise _not_canonical(name)
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -258,3 +245,42 @@ class Spec:
     def digest(self) -> str:
         """SHA-256 (hex): what every party signs."""
         return hashlib.sha256(_DOMAIN + canonical.dumps(self.to_document())).hexdigest()
+
+
+def _member(name: str, value: Any) -> Any:
+    """A member of a document as ``Spec`` takes it."""
+    try:
+        if type(value) not in _MADE_OF[name]:
+            raise TypeError(name)
+        if name == "columns":
+            return {_text(column): Bounds(low, high, scale) for column, low, high, scale in value}
+        if name in ("by", "histograms"):
+            return {_text(column): list(values) for column, values in value}
+        if name == "statistics":
+            return [_text(one) for one in value]
+        return Noise.from_document(value) if name == "noise" and value is not None else value
+    except (KeyError, TypeError, ValueError):
+        raise _not_canonical(name) from None
+    except ParameterError as error:
+        raise ParameterError(f"{name}: {error}") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _not_canonical(name: str) -> ParameterError:
+    return ParameterError(f"the {name} of the specification of the aggregate are not in canonical form")
+
+
+_MADE_OF: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("columns", "statistics", "by", "histograms"), (list,)),
+    **dict.fromkeys(("max_parties", "max_rows", "min_parties"), (int,)),
+    **dict.fromkeys(("reveal", "rounding"), (str,)),
+    "weight": (str, type(None)),
+    "noise": (dict, type(None)),
+    "length": (int, type(None)),
+}
+_MEMBERS: Final = frozenset(_MADE_OF)

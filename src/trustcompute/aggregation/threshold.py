@@ -36,23 +36,12 @@ from trustcompute.primitives.rlwe_threshold import Ciphertext, PublicKey, Suite
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import Column, Message
 from trustcompute.protocol.party import Party, receive, send
-from trustcompute.protocol.roster import (
-    SIGNATURE,
-    Roster,
-    advert_columns,
-    advert_shapes,
-    array,
-    checked_advert,
-    make_roster,
-    new_advert,
-    roster_columns,
-    roster_shapes,
-    verified_roster,
-)
+from trustcompute.protocol.roster import SIGNATURE, Roster, array, introduced, introducing
 from trustcompute.protocol.star import Coordinator, gather, message, scatter
 
 ID: Final = "aggregation.rlwe-threshold.v1"
-FORM: Final = {"nonce": 32}
+NONCE: Final = 32
+FORM: Final = {"nonce": NONCE}
 DIGEST: Final = 32
 SALT: Final = 32
 
@@ -96,13 +85,9 @@ def contributor(
         raise LocalProtocolError("a contributor brings one integer for each slot")
     suite = suite_of(about.spec, count)
     add_noise(vector, about.spec, count, rng)
-    advert = new_advert(about, member, {"nonce": rng.bytes(FORM["nonce"])})
-    yield from send("advertise", releases=False, **advert_columns(advert))
-
-    got = yield from receive("roster", releases=False, **roster_shapes(count, FORM))
-    roster = verified_roster(got, about, member.recognise, FORM)
-    if len(roster.adverts) != count or roster.adverts[me]["nonce"] != advert["nonce"]:
-        raise RemoteProtocolError("the roster does not show everybody, and what we showed")
+    roster = yield from introduced(about, member, {"nonce": rng.bytes(NONCE)})
+    if len(roster.adverts) != count:
+        raise RemoteProtocolError("the roster does not show everybody")
     a = rlwe.common(roster.digest, suite)
     secret, shown = rlwe.key_share(suite, a, rng)
     salt, packed = rng.bytes(SALT), rlwe.pack(shown)
@@ -141,17 +126,7 @@ def aggregator(about: Round, recognise: Recognise) -> Coordinator[tuple[I64, tup
     """The star's middle: relays, adds, puts the shares together. Returns the sums and whose they are: everybody's."""
     names, count = about.parties, len(about.parties)
     suite = suite_of(about.spec, count)
-    adverts = yield from gather(
-        "advertise", names, at_least=count,
-        take=lambda name, got: checked_advert(about, recognise, name, got, FORM), releases=False,
-        **advert_shapes(FORM),
-    )  # fmt: skip
-    shown = {about.place(name): one for name, one in adverts.items()}
-    roster = make_roster(
-        about, {at: advert for at, (advert, _) in shown.items()}, {at: key for at, (_, key) in shown.items()}
-    )
-    yield from scatter(dict.fromkeys(names, Message("roster", roster_columns(roster))))
-
+    roster = yield from introducing(about, recognise, FORM, at_least=count)
     digest = Column("u1", (DIGEST,))
     commitments = _stacked((yield from gather("committed", names, at_least=count, digest=digest)))
     yield from scatter(dict.fromkeys(names, message("commitments", **commitments)))

@@ -1,7 +1,7 @@
 """Back-up of a book in a file while it is in use, and the check that a copy is whole. Called by ``Broker``.
 
 The outbox is copied after the book: an answer is on disk before its charge is committed, so none that the copied
-book has charged is missing, unless it was countersigned meanwhile and is no longer owed.
+book has charged, and does not hold, is missing, unless it was countersigned meanwhile and is no longer owed.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ from trustcompute.broker.many import Answer, Work
 from trustcompute.broker.memory import Memory
 from trustcompute.broker.notice import topics
 from trustcompute.broker.order import VerifiedOrder
-from trustcompute.broker.outbox import Outbox
+from trustcompute.broker.outbox import Frame, Outbox, file_name, packed, parse
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.publish import Publish
 from trustcompute.broker.quote import Explanation, Quote
@@ -418,17 +418,29 @@ class Broker:
         record: JobRecord = self._writer.commit_one(commands.Arm(job))
         return record
 
-    def post(self, job: str, *, release: Release, usage: Usage) -> JobRecord:
+    def post(
+        self, job: str, *, release: Release, usage: Usage, answer: Sequence[Frame] | None = None
+    ) -> JobRecord:
         """Charge a job and record what is about to be released; send it only after this returns.
 
-        The frames must lie in the outbox already. usage: of the whole job, at most what was reserved,
+        answer: the frames, kept until they are acknowledged or too old; where left out, they must lie in the outbox
+        already. usage: of the whole job, at most what was reserved,
         charged with the first release; further releases of the job (other runs or turns) are recorded
         without a charge. The same release again changes nothing. Raises ``Refused`` where the grant was
         revoked meanwhile (the job is then forfeited), ``Conflict`` for other bytes of the same turn or a
         job that has ended, ``JobForfeited``, ``LocalProtocolError`` for more usage than reserved.
         """
-        record: JobRecord = self._writer.commit_one(commands.Post(job, release, usage))
+        small = None if answer is None else packed(answer)
+        if answer is not None and small is None:
+            self.outbox.write(job, release.run, release.turn, answer)
+        record: JobRecord = self._writer.commit_one(commands.Post(job, release, usage, small))
         return record
+
+    def answer(self, job: str, run: int, turn: int) -> list[list[bytes]]:
+        """A kept answer: for each frame its parts. Raises ``StoreError`` where it is gone or damaged."""
+        with self._writer.view() as (reader, _):
+            small = reader.answer(job, run, turn)
+        return self.outbox.read(job, run, turn) if small is None else parse(memoryview(small))
 
     def run_many(
         self, work: Iterable[Work], answer: Callable[[JobRecord], Answer]
@@ -477,7 +489,7 @@ class Broker:
         """
         claims, unverified = request.read_countersignature(token)
         record: JobRecord = self._writer.commit_one(commands.Countersign(claims, unverified, token))
-        self.outbox.discard(record.id)
+        self.outbox.remove(file_name(record.id, each.run, each.turn) for each in record.releases)
         return self.receipt(record.id)
 
     def evidence(self, job: str) -> list[Evidence]:

@@ -204,14 +204,14 @@ class Dossier:
     @classmethod
     def from_json(cls, data: bytes) -> Dossier:
         """Raises ``VerificationError`` for what is no dossier."""
-        try:
-            document = canonical.loads(data, limit=MAX_DOSSIER)
-            if set(document) != {"v", "certificate", "receipts"} or document["v"] != DOSSIER_VERSION:
-                raise VerificationError("it has other members than a dossier has, or is of another version")
-            receipts = tuple(Receipt.from_document(each) for each in document["receipts"])
-            return cls(str(document["certificate"]), receipts)
-        except (TypeError, KeyError, ValueError) as error:
-            raise VerificationError(f"it is no dossier of a certificate: {error}") from error
+        document = canonical.loads(data, limit=MAX_DOSSIER)
+        if not isinstance(document, dict) or set(document) != {"v", "certificate", "receipts"}:
+            raise VerificationError("a dossier has exactly the members certificate, receipts, v")
+        if type(document["v"]) is not int or document["v"] != DOSSIER_VERSION:  # ``True`` equals 1
+            raise VerificationError(f"a dossier is of version {DOSSIER_VERSION}: v")
+        if not isinstance(document["certificate"], str) or not isinstance(document["receipts"], list):
+            raise VerificationError("a dossier's certificate is a token, its receipts are a list")
+        return cls(document["certificate"], tuple(map(Receipt.from_document, document["receipts"])))
 
 
 def _replayed(standing: Standing, entries: list[Entry]) -> Standing:

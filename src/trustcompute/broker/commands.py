@@ -18,7 +18,7 @@ from trustcompute.broker.meter import Account
 from trustcompute.broker.outbox import RETENTION
 from trustcompute.broker.policy import Decision, Reason
 from trustcompute.broker.request import MAX_ANSWERS, Countersignature, VerifiedRequest
-from trustcompute.broker.store import NOTHING, Evidence, Touched
+from trustcompute.broker.store import NOTHING, Evidence, KeptAnswer, Touched
 from trustcompute.broker.writer import Book
 from trustcompute.errors import (
     Conflict,
@@ -153,11 +153,15 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Charge, and record what is about to be released. The first release charges for the whole job."""
+    """Charge, and record what is about to be released. The first release charges for the whole job.
+
+    answer: its bytes, kept with the charge; none where they lie in the outbox.
+    """
 
     job: str
     release: Release
     usage: Usage
+    answer: bytes | None = None
 
     @property
     def touched(self) -> Touched:
@@ -179,6 +183,7 @@ class Post:
         return self._charge(book, job)
 
     def _charge(self, book: Book, job: JobRecord) -> JobRecord:
+        self._keep(book)
         book.put_balances(meter.settle(job.accounts, job.reserved, self.usage, job.window, book.balances))
         entry = book.record(
             "job.posted",
@@ -205,8 +210,13 @@ class Post:
             return _refused(job, stopped)
         if len(job.releases) == MAX_ANSWERS:
             raise LocalProtocolError(f"a job releases at most {MAX_ANSWERS} times")
+        self._keep(book)
         book.record("job.released", {"job": job.id, "request": job.request, **self._released()})
         return book.put_job(job.but(releases=(*job.releases, self.release)))
+
+    def _keep(self, book: Book) -> None:
+        if self.answer is not None:
+            book.keep_answer(KeptAnswer(self.job, self.release.run, self.release.turn, self.answer))
 
     def _released(self) -> dict[str, Any]:
         return {
@@ -300,7 +310,20 @@ class Countersign:
         fields = {"job": job.id, "request": job.request, "answers": list(self.claims.answers), "token": hash_}
         entry = book.record("job.countersigned", fields)
         book.keep(Evidence(hash_, "countersignature", job.id, self.token))
+        book.forget_answers(job.id)
         return book.put_job(job.but(countersigned=entry))
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetAnswers:
+    """Of jobs whose answers nobody is owed any more."""
+
+    jobs: tuple[str, ...]
+    touched: Touched = NOTHING
+
+    def apply(self, book: Book) -> None:
+        for job in self.jobs:
+            book.forget_answers(job)
 
 
 @dataclass(frozen=True, slots=True)

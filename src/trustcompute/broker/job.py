@@ -46,7 +46,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One turn that lets the peer compute some of its output, as it lies in the outbox.
+    """One turn that lets the peer compute some of its output, as it lies in the outbox or, if small, in the book.
 
     frames_hash: SHA-256 (hex) of the turn's frames, what the consumer countersigns; transcript: hex, after
     this turn; outbox: name of the file that holds the frames.

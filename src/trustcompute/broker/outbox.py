@@ -1,8 +1,9 @@
 """The outbox: answers that were charged, kept until they are countersigned or seven days old.
 
-An answer is written here and fsynced before the charge is committed, and sent after: a crash in between
-leaves a file that nobody was charged for (the broker removes it), never a charge without its answer. A
-retry is served the same bytes. Written by the node through ``Broker.outbox``.
+A small one (``SMALL``) lies in the book, kept by the transaction that charges it (``Broker.post``), in the form that is
+told here. A larger one is written here and fsynced before the charge is committed, and sent after: a crash in between
+leaves a file that nobody was charged for (the broker removes it), never a charge without its answer. A retry is served
+the same bytes. Written by the node through ``Broker.post``.
 
 A file holds, for each frame, its parts, each behind its length (8 bytes, big-endian), and after each frame
 a length of 2^64 - 1; its name is job, run and turn. Files appear whole or not at all (write, fsync, rename,
@@ -22,6 +23,9 @@ from typing import Final
 from trustcompute.errors import LocalProtocolError, StoreError
 
 RETENTION: Final = 7 * 86400  # seconds
+SMALL: Final = (
+    64 * 1024
+)  # bytes: to write as many into the book takes less than to wait for a file of their own
 _END: Final = b"\xff" * 8
 _NAME = re.compile(r"[0-9a-f]{32}-[0-9]{1,7}-[0-9]{1,7}\Z")
 
@@ -78,11 +82,7 @@ class Outbox:
             ) from error
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        return _parse(data)
-
-    def discard(self, job: str) -> None:
-        """Forget every turn of a job."""
-        self.remove(name for name in self.names() if name.startswith(f"{job}-"))
+        return parse(data)
 
     def names(self) -> set[str]:
         """Files that are there, half-written ones too; each begins with the id of its job."""
@@ -126,6 +126,18 @@ def _sync(directory: Path) -> None:
         os.close(handle)
 
 
+def packed(frames: Iterable[Frame]) -> bytes | None:
+    """The bytes of a small answer, as a file would hold them; ``None`` for a larger one."""
+    pieces: list[Buffer] = []
+    size = 0
+    for piece in _pieces(frames):
+        size += piece.nbytes if isinstance(piece, memoryview) else len(piece)
+        if size > SMALL:
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 def _pieces(frames: Iterable[Frame]) -> Iterator[Buffer]:
     for frame in frames:
         for part in frame:
@@ -135,7 +147,8 @@ def _pieces(frames: Iterable[Frame]) -> Iterator[Buffer]:
         yield _END
 
 
-def _parse(data: memoryview) -> list[list[bytes]]:
+def parse(data: memoryview) -> list[list[bytes]]:
+    """Frames of an answer, each as its parts. Raises ``StoreError`` where it is damaged."""
     frames: list[list[bytes]] = []
     parts: list[bytes] = []
     position = 0

@@ -67,10 +67,10 @@ class Receipt:
     @classmethod
     def from_document(cls, document: object) -> Receipt:
         """Raises ``VerificationError`` for what is not a receipt; the proof is not checked here."""
-        if not isinstance(document, dict) or set(document) != _FIELDS or document["v"] != RECEIPT_VERSION:
-            raise VerificationError(
-                f"a receipt has exactly the fields {', '.join(sorted(_FIELDS))}, version 1"
-            )
+        if not isinstance(document, dict) or set(document) != _FIELDS:
+            raise VerificationError(f"a receipt has exactly the fields {', '.join(sorted(_FIELDS))}")
+        if type(document["v"]) is not int or document["v"] != RECEIPT_VERSION:  # ``True`` equals 1
+            raise VerificationError(f"a receipt is of version {RECEIPT_VERSION}: v")
         entry, index, proof, note = (document[name] for name in ("entry", "index", "proof", "checkpoint"))
         if not isinstance(entry, str) or not isinstance(note, str) or type(index) is not int:
             raise VerificationError("a receipt's entry and checkpoint are text, its index is an integer")

@@ -46,7 +46,7 @@ def end(writer: Writer, ending: Sequence[str]) -> None:
 
 
 def prune(writer: Writer, outbox: Outbox) -> None:
-    """Keep in the outbox what is charged, not countersigned and not too old, and open jobs' files.
+    """Keep in the outbox and in the book what is charged, not countersigned and not too old, and open jobs' files.
 
     A charged job may have runs left, whose answers are written before the book says so.
     """
@@ -54,4 +54,7 @@ def prune(writer: Writer, outbox: Outbox) -> None:
     now = writer.now()
     with writer.view() as (reader, _):
         kept = {*(job.id for job in reader.open_jobs()), *reader.unacknowledged(now)}
+        old = [job for job in reader.answered() if job not in kept]
     outbox.remove({name for name in names if name[:32] not in kept})
+    if old:
+        writer.commit_one(commands.ForgetAnswers(tuple(old)))

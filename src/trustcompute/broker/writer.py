@@ -29,7 +29,17 @@ from trustcompute.broker.meter import Balance, BalanceKey
 from trustcompute.broker.notice import RULES, Notice, topics
 from trustcompute.broker.policy import Asset
 from trustcompute.broker.rules import NO_RULES, Reference, RuleBook, Rules, kind_of, parsed
-from trustcompute.broker.store import Changes, Evidence, GrantRow, Ledger, Reader, Revocation, Rows, Touched
+from trustcompute.broker.store import (
+    Changes,
+    Evidence,
+    GrantRow,
+    KeptAnswer,
+    Ledger,
+    Reader,
+    Revocation,
+    Rows,
+    Touched,
+)
 from trustcompute.broker.watch import Watch
 from trustcompute.errors import AuditError, LocalProtocolError, StoreError, TrustcomputeError
 from trustcompute.primitives import checkpoint
@@ -220,6 +230,13 @@ class Book:
 
     def keep(self, evidence: Evidence) -> None:
         self._changes.evidence.append(evidence)
+
+    def keep_answer(self, answer: KeptAnswer) -> None:
+        self._changes.answers.append(answer)
+
+    def forget_answers(self, job: str) -> None:
+        """Of a job that is acknowledged, or whose answers are too old."""
+        self._changes.answered.append(job)
 
     def hand_over(self, key: str) -> None:
         """The book belongs to the key of this thumbprint from now on."""

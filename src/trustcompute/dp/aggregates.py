@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Final, Literal, get_args
 
 from trustcompute.errors import ParameterError
+from trustcompute.tables.fixed import exactly
 
 Kind = Literal["count", "distinct", "sum", "mean", "variance", "quantile", "histogram", "top_k"]
 Number = str | int | Fraction
@@ -200,7 +201,7 @@ def _number(what: str, value: object) -> Fraction:
     if isinstance(value, str) and len(value) > 64:
         raise ParameterError(f"{what} has more than 64 characters")
     try:
-        number = Fraction(value)
+        number = value if isinstance(value, Fraction) else exactly(value)
     except (ValueError, ZeroDivisionError):
         raise ParameterError(f"{what} is not a number: {value!r}") from None
     if number.denominator > 10**30 or abs(number) > 2**63:

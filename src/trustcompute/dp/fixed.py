@@ -100,13 +100,16 @@ class FixedPlan:
         questions = document.get("questions")
         if set(document) - NAMES or not isinstance(questions, list):
             raise ParameterError(f"a fixed plan has {', '.join(sorted(NAMES))}")
-        if document.get("min_group", 1) != 1:
+        if type(least := document.get("min_group", 1)) is not int or least != 1:
             raise ParameterError("a fixed plan has no groups to be found, so min_group is 1")
         if not 1 <= len(questions) <= MAX_QUESTIONS:
             raise ParameterError(f"a plan has 1 to {MAX_QUESTIONS} questions")
-        return cls(
+        made = cls(
             tuple(Question(*_question(one)) for one in questions), amount("delta", document.get("delta", ""))
         )
+        if document.get("columns", columns := made.to_document()["columns"]) != columns:
+            raise ParameterError("the columns of a plan are those of its questions, in order, or left out")
+        return made
 
 
 def _question(document: Any) -> tuple[tuple[Aggregate, ...], tuple[Group, ...], Budget]:

@@ -23,7 +23,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,7 @@ from trustcompute.errors import (
 )
 from trustcompute.node import differencing
 from trustcompute.node.intersection import bucket_party, key_choice, key_spec, planned
+from trustcompute.node.metered import Metered
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives import canonical
 from trustcompute.protocol.operation import Leakage, Sizes
@@ -59,11 +60,8 @@ MAX_NOTE: Final = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeteredFileIntersection(FileIntersection):
+class MeteredFileIntersection(FileIntersection, Metered):
     """An intersection of a file with another organisation's dataset. ``receipt`` proves offline what was charged."""
-
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +127,7 @@ def intersect_file(
         cost=matched.cost,
         leakage=matched.leakage,
         job=matched.job,
-        receipt=Receipt.from_json(receipt),
+        acknowledged=Receipt.from_json(receipt),
     )
 
 
@@ -203,7 +201,7 @@ def _run(asked: FileAsked, keys: StoredKeys, kept: _Kept) -> _Matched:
     )
     matched = _Matched(runs_of_job.job, operation.id, runs_of_job.count, runs_of_job.cost, leakage)
     kept.keep(matched, mask)
-    runs_of_job.finish(None)
+    runs_of_job.finish(None).receipt  # noqa: B018 - waited for: what is kept of the file is forgotten then
     return matched
 
 

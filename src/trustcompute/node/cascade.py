@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trustcompute import tables
-from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError
 from trustcompute.node.dataset import HeldDataset
 from trustcompute.node.intersection import key_choice, key_spec
+from trustcompute.node.metered import Metered
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeteredCascade(Cascade):
+class MeteredCascade(Cascade, Metered):
     """A cascade with another organisation. ``receipt`` proves offline what was charged, once for all identifiers."""
-
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 def match(
@@ -88,7 +85,7 @@ def match(
         leakage=done.leakage,
         left=table,
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 

@@ -11,9 +11,11 @@ import hashlib
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -43,6 +45,7 @@ from trustcompute.node.documents import (
     TurnDescriptor,
 )
 from trustcompute.node.link import Link
+from trustcompute.node.metered import Metered
 from trustcompute.node.state import JobState, StateStore
 from trustcompute.primitives.checkpoint import NoteKey
 from trustcompute.primitives.identity import Identity, peer_key, peer_name, verify_certificate
@@ -60,6 +63,7 @@ T = TypeVar("T")
 
 RETRY_SECONDS: Final = (0.2, 1.0, 5.0)  # before each further attempt at a turn that did not get through
 NO_ROWS: Final = Sizes(0, 0)
+AHEAD: Final = 1  # acknowledgements on their way while the next question is asked
 MANY_ROWS: Final = (
     1024  # of ours: it takes longer to make the first turn of them than to ask whether it may be sent
 )
@@ -67,18 +71,21 @@ NO_INPUT: Final = hashlib.sha256(b"").digest()  # of a consumer that brings no d
 
 
 @dataclass(frozen=True)
-class Computed(Generic[T]):
+class Computed(Metered, Generic[T]):
     """One metered computation: this side's output, and what it took, told and proved."""
 
     output: T
     cost: Cost
     leakage: Leakage
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 class Client:
-    """What every verb of a session needs. Use as a context manager; not shared between threads."""
+    """What every verb of a session needs. Use as a context manager; not shared between threads.
+
+    Answers are acknowledged on a thread of the client's own, each as soon as it has arrived and whatever is found in
+    it. One that could not be, or whose receipt is wrong, is told by the result's ``receipt``, and by the next verb or
+    the session's end.
+    """
 
     def __init__(
         self,
@@ -102,6 +109,8 @@ class Client:
         self._directory = None if state is None else Path(state)
         self._catalog: Catalog | None = None
         self._log_key: NoteKey | None = None
+        self._acknowledging = ThreadPoolExecutor(1, "trustcompute-acknowledge")
+        self._coming: deque[Future[Receipt]] = deque()
 
     def catalog(self) -> Catalog:
         """What the node offers under this grant: datasets, their columns and key choices."""
@@ -149,6 +158,7 @@ class Client:
         where we bring many rows; resumable: whether another process could go on with it: the peer's turns are kept
         until the receipt is in.
         """
+        self._settle(AHEAD)
         state = self._begin(
             operation,
             dataset,
@@ -159,13 +169,11 @@ class Client:
             scenario=scenario,
             job=job,
             begun=begun,
+            ahead=ahead or sizes.consumer >= MANY_ROWS,
         )
-        if ahead:
-            self._open(state, sizes)
         params = state.asked["params"]
         rng = Rng.derive(state.seed, info=token_hash(state.request).encode() + input_digest)
-        runner, receipt = self._run(party(params, rng), operation, sizes, state, resumable=resumable)
-        return Computed(runner.result, runner.cost, operation.leakage(params), state.job, receipt)
+        return self._run(party(params, rng), operation, sizes, state, resumable=resumable)
 
     def receipt(self, job: str) -> Receipt:
         """The receipt of a job of ours, verified against the node's log key."""
@@ -209,13 +217,26 @@ class Client:
         return self._identity.authority
 
     def close(self) -> None:
+        """Wait until every answer is acknowledged, and let go of the connection. Raises what went wrong with one."""
+        self._acknowledging.shutdown()
         self._channel.close()
+        self._settle(0)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            self.close()
+        except TrustcomputeError:
+            if error is None:
+                raise
+            log.exception("an answer was not acknowledged")
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most so many acknowledgements are on their way. Raises what went wrong with one, once."""
+        while len(self._coming) > most or (self._coming and self._coming[0].done()):
+            self._coming.popleft().result()
 
     def _entry(self, dataset: str) -> CatalogEntry:
         catalog = self._catalog or self.catalog()
@@ -264,11 +285,12 @@ class Client:
         purpose: str | None,
         scenario: str | None,
         job: str | None,
-        begun: Callable[[str], object] = lambda job: None,
+        begun: Callable[[str], object],
+        ahead: bool,
     ) -> JobState:
-        """Sign a request and keep it, or find the one that was kept; ask the node at once where we bring many rows.
+        """Sign a request and keep it, or find the one that was kept.
 
-        begun: told the job's id before the node is.
+        begun: told the job's id before the node is; ahead: have the node decide and reserve before the first turn.
         """
         params = operation.check(params, sizes)
         asked = {"operation": operation.id, "dataset": dataset, "params": params}
@@ -288,51 +310,71 @@ class Client:
                     f"job {job} was for another number of keys of ours: pass the same table and pad_to"
                 )
         begun(state.job)
-        if sizes.consumer >= MANY_ROWS:
-            self._open(state, sizes)
+        if ahead:
+            opening = self._opening(state, sizes)
+            first = TurnDescriptor(job=state.job, run=0, turn=0, opening=opening).encode()
+            self._retry(state.job, lambda: self._channel.action("open", first))
         return state
-
-    def _open(self, state: JobState, sizes: Sizes) -> None:
-        """Have the node decide and reserve before the first turn is made."""
-        first = TurnDescriptor(job=state.job, run=0, turn=0, opening=self._opening(state, sizes)).encode()
-        self._retry(state.job, lambda: self._channel.action("open", first))
 
     def _opening(self, state: JobState, sizes: Sizes) -> Opening:
         return Opening(grant=self._token, request=state.request, rows=sizes.provider)
 
     def _run(
         self, party: Party[T], operation: Operation, sizes: Sizes, state: JobState, *, resumable: bool
-    ) -> tuple[Runner[T], Receipt]:
+    ) -> Computed[T]:
         params = state.asked["params"]
         binding = Binding(hash_of(self._token), operation.id, params, operation.consumer, operation.provider)
         runner = Runner(party, binding, leads=True, job=state.job)
         link = Link(self._channel, self._states, self._opening(state, sizes), state.job, keeps=resumable)
-        receipts: list[bytes] = []
+        signed: list[Future[bytes]] = []
 
         def acknowledge(answer: Answer) -> None:
-            if not receipts:
-                link.keep(runner.cost.turns - 1)
-                receipts.append(self._countersign(state, [answer.digest]))
+            if not signed:
+                keep = partial(link.keep, runner.cost.turns - 1)
+                signed.append(self._acknowledging.submit(self._countersign, state, [answer.digest], keep))
 
         try:
             self._retry(state.job, lambda: drive(runner, link.exchange, released=acknowledge))
         except TrustcomputeError:
-            if not (runner.done and receipts):
+            wait(signed)
+            if not (runner.done and signed) or signed[0].exception() is not None:
                 raise
             # Our result is complete and acknowledged; only our last turn, which tells the peer its part, is lost.
             log.warning("job %s: the last turn could not be delivered", state.job)
         answer = runner.answer or Answer(turn_digest([]), runner.transcript)
-        self._retry(state.job, lambda: acknowledge(answer))  # where nothing was released to this side
-        receipt = self._verified(receipts[0], state.job)
-        check_charge(receipt, state, answer, operation.bound(params, sizes))
-        self._states.finish(state.job, receipts[0], str(self.log_key))
-        return runner, receipt
+        acknowledge(answer)  # where nothing was released to this side
+        check = partial(check_charge, state=state, answer=answer, bound=operation.bound(params, sizes))
+        return Computed(
+            runner.result,
+            runner.cost,
+            operation.leakage(params),
+            job=state.job,
+            acknowledged=self._finished(state, signed[0], check),
+        )
 
-    def _countersign(self, state: JobState, answers: Sequence[str]) -> bytes:
+    def _countersign(self, state: JobState, answers: Sequence[str], keep: Callable[[], None]) -> bytes:
+        """Acknowledge answers once they are kept; returns the receipt as it came."""
+        keep()
         token = requests.countersign(
             job=state.job, request=state.request, answers=answers, key=self._identity.key
         )
-        return self._channel.action("countersign", CountersignRequest(token=token).encode())
+        body = CountersignRequest(token=token).encode()
+        return self._retry(state.job, lambda: self._channel.action("countersign", body))
+
+    def _finished(
+        self, state: JobState, signed: Future[bytes], check: Callable[[Receipt], None]
+    ) -> Future[Receipt]:
+        """The receipt, checked when it has come; the job's secrets are forgotten then."""
+
+        def finish() -> Receipt:
+            raw = signed.result()
+            receipt = self._verified(raw, state.job)
+            check(receipt)
+            self._states.finish(state.job, raw, str(self.log_key))
+            return receipt
+
+        self._coming.append(self._acknowledging.submit(finish))
+        return self._coming[-1]
 
     def _verified(self, raw: bytes, job: str) -> Receipt:
         receipt = Receipt.from_json(raw)

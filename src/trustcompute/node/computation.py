@@ -49,8 +49,9 @@ Provide = Callable[[HeldDataset, Params, Sizes, Rng, Executor | None], Party[Any
 class Computation:
     """rows: the provider's declared size for these parameters; provide: its party, which starts when it is armed.
 
-    cut: where a job may have several runs, how many, the party of each, and what its data are. one_turn: all that
-    leaves the provider is one answer: nothing is told before the charge, so the job is charged without being armed.
+    cut: where a job may have several runs, how many, the party of each, and what its data are. charged_first:
+    the first turn that leaves the provider is the one that is charged, and whether there is one does not depend on
+    the data: nothing is told before the charge, so the job is charged without being armed.
     check_asker: refuses parameters that are not for the peer of that name and key.
     admit: has the last word on a job, given its id and the time, before anything is touched.
     """
@@ -59,7 +60,7 @@ class Computation:
     rows: Callable[[HeldDataset, Params], int]
     provide: Provide
     cut: Cut | None = None
-    one_turn: bool = False
+    charged_first: bool = False
     check_asker: Callable[[Params, str, VerifyKey], None] | None = None
     admit: Callable[[HeldDataset, Params, Sizes, str, int], None] | None = None
 
@@ -188,8 +189,8 @@ COMPUTATIONS: Final = (
         )
         for one in INTERSECTIONS
     ),
-    Computation(lookup.OPERATION, _lookup_rows, _lookup, one_turn=True),
-    Computation(delta_runs.OPERATION, delta.rows, delta.provide, one_turn=True),
+    Computation(lookup.OPERATION, _lookup_rows, _lookup, charged_first=True),
+    Computation(delta_runs.OPERATION, delta.rows, delta.provide, charged_first=True),
     Computation(star_operation.OPERATION, many.rows, many.provide, check_asker=many.check_asker),
     Computation(
         cascading.OPERATION,
@@ -205,6 +206,7 @@ COMPUTATIONS: Final = (
             one,
             partial(verification.rows, one.id),
             verification.PROVIDERS[one.id],
+            charged_first=True,
             admit=verification.admit,
         )
         for one in VERIFICATIONS

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trustcompute import tables
 from trustcompute.errors import ParameterError
 from trustcompute.node.dataset import HeldDataset
-from trustcompute.node.intersection import MeteredIntersection, key_choice, key_spec
+from trustcompute.node.intersection import Asked, MeteredIntersection
 from trustcompute.primitives import canonical
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
 from trustcompute.psi import delta
 from trustcompute.psi.changing import Followed, load_followed, save_followed
-from trustcompute.psi.intersection import On, rows_found, split_on
+from trustcompute.psi.intersection import On, rows_found
 
 if TYPE_CHECKING:
     from trustcompute.node.documents import Changing
@@ -41,15 +40,12 @@ def intersect_changes(
     job: str | None,
 ) -> MeteredIntersection:
     """See ``Session.intersect_changes``."""
-    ours, theirs = split_on(on)
-    table = tables.open_table(table)
-    choice = key_choice(session.entry(dataset), theirs)
+    about = Asked.of(session, dataset, table, on)
+    theirs, choice, keys = about.theirs, about.choice, about.keys
     if choice.changing is None:
         raise ParameterError(f"dataset {dataset!r} is not followed on {theirs}: use intersect")
-    spec = key_spec(choice)
-    keys = tables.keys(table, ours, spec=spec, executor=session.executor)
     kept = session.follows
-    name = f"{session.grant.aud}\n{dataset}\n{canonical.dumps(theirs).decode()}\n{spec.digest}"
+    name = f"{session.grant.aud}\n{dataset}\n{canonical.dumps(theirs).decode()}\n{keys.spec.digest}"
     followed = kept.of(name, choice.changing.lineage)
     sizes = Sizes(int((~followed.own.known(keys.digests)).sum()), choice.distinct)
     done = session.compute(
@@ -57,7 +53,7 @@ def intersect_changes(
         dataset,
         delta.parameters(
             theirs,
-            spec.digest,
+            keys.spec.digest,
             choice.changing.table,
             followed,
             keys.digests,
@@ -79,10 +75,10 @@ def intersect_changes(
         protocol=delta.ID,
         cost=done.cost,
         leakage=done.leakage,
-        left=table,
+        left=about.table,
         left_keys=keys,
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 

@@ -6,16 +6,16 @@ Called by ``Session``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trustcompute import psi, tables
-from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, RemoteProtocolError, TableError
 from trustcompute.node import differencing, labels
 from trustcompute.node.documents import CatalogEntry, KeyChoice
+from trustcompute.node.metered import Metered
 from trustcompute.node.runs import JobRuns
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.operation import Operation, Params, Sizes
@@ -31,11 +31,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeteredIntersection(psi.Intersection):
+class MeteredIntersection(psi.Intersection, Metered):
     """An intersection with another organisation: left is this side. ``receipt`` proves offline what was charged."""
 
-    job: str
-    receipt: Receipt = field(repr=False)
+
+@dataclass(frozen=True)
+class Asked:
+    """What every question about keys of ours begins with. theirs: columns; choice: the node's, of these."""
+
+    table: tables.Table
+    theirs: list[str]
+    choice: KeyChoice
+    keys: tables.Keys
+
+    @classmethod
+    def of(cls, session: Session, dataset: str, table: Any, on: On) -> Asked:
+        ours, theirs = split_on(on)
+        table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
+        choice = key_choice(session.entry(dataset), theirs)
+        keys = tables.keys(table, ours, spec=key_spec(choice), executor=session.executor)
+        return cls(table, theirs, choice, keys)
 
 
 def intersect(
@@ -55,15 +70,16 @@ def intersect(
     job: str | None,
 ) -> MeteredIntersection:
     """See ``Session.intersect``."""
-    ours, theirs = split_on(on)
-    table = tables.open_table(table)  # a stream can be read once only, and its rows are wanted again
-    entry = session._entry(dataset)
-    choice = key_choice(entry, theirs)
-    spec = key_spec(choice)
-    keys = tables.keys(table, ours, spec=spec, executor=session._executor)
-
-    sizes = Sizes(padding.padded_rows(len(keys), pad_to), choice.distinct)
-    asked = {"columns": theirs, "keys": spec.digest, "output": output, "reveal": reveal, "runs": runs}
+    about, entry = Asked.of(session, dataset, table, on), session.entry(dataset)
+    keys = about.keys
+    sizes = Sizes(padding.padded_rows(len(keys), pad_to), about.choice.distinct)
+    asked = {
+        "columns": about.theirs,
+        "keys": keys.spec.digest,
+        "output": output,
+        "reveal": reveal,
+        "runs": runs,
+    }
     asked |= labels.asked(entry, labelled)
     operation = named(planned(session, sizes, asked, job) if protocol == "auto" else protocol)
     asked |= differencing.of_ours(session, operation.id, dataset, keys, sizes.consumer)
@@ -102,14 +118,14 @@ def intersect(
         protocol=operation.id,
         cost=done.cost,
         leakage=padding.leakage(done.leakage, consumer=pad_to is not None, provider=entry.padded),
-        left=table,
+        left=about.table,
         left_keys=keys,
         left_order=None if done.output is None else done.output.order,
         labels=None
         if done.output is None or done.output.labels is None
         else labels.received(done.output.labels, labels.form_in(entry, labelled)),
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 
@@ -172,19 +188,16 @@ def look_up(
     job: str | None,
 ) -> MeteredIntersection:
     """See ``Session.lookup``."""
-    ours, theirs = split_on(on)
-    table = tables.open_table(table)
-    choice = key_choice(session._entry(dataset), theirs)
+    about = Asked.of(session, dataset, table, on)
+    keys, choice = about.keys, about.choice
     if choice.table is None:
-        raise ParameterError(f"dataset {dataset!r} offers no lookups on {theirs}: use intersect")
-    spec = key_spec(choice)
-    keys = tables.keys(table, ours, spec=spec, executor=session._executor)
+        raise ParameterError(f"dataset {dataset!r} offers no lookups on {about.theirs}: use intersect")
     sizes, held = Sizes(len(keys), choice.distinct), session._held(choice)
     fetch = held is None if job is None else bool(session._states.load(job).asked["params"].get("fetch"))
     done = session.compute(
         lookup.OPERATION,
         dataset,
-        {"columns": theirs, "keys": spec.digest, "table": choice.table, "fetch": fetch},
+        {"columns": about.theirs, "keys": keys.spec.digest, "table": choice.table, "fetch": fetch},
         sizes,
         lambda params, rng: lookup.consumer(
             params, sizes, keys.digests, held, rng, executor=session._executor
@@ -202,10 +215,10 @@ def look_up(
         protocol=lookup.OPERATION.id,
         cost=done.cost,
         leakage=done.leakage,
-        left=table,
+        left=about.table,
         left_keys=keys,
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 

@@ -3,10 +3,10 @@
     take the peer's turn → arm, before a party starts → outbox and charge → the frames may leave → deliver
 
 A job has one run or several, numbered from 0, each with a party, a transcript and secrets of its own. Arming comes
-before the first party works, but where all it ever sends is one answer; the charge, for all runs in full, comes before
-the first frame of any run from which the peer could compute output; each answer is durable, and recorded, before it
-leaves. What the computation reveals to this side is delivered after it. A failure before arming costs nothing; after
-it, the reservation is forfeited, billed only where the fault is the peer's.
+before the first party works, but where its first turn is the one that is charged; the charge, for all runs in full,
+comes before the first frame of any run from which the peer could compute output; each answer is durable, and recorded,
+before it leaves. What the computation reveals to this side is delivered after it. A failure before arming costs
+nothing; after it, the reservation is forfeited, billed only where the fault is the peer's.
 
 A run that released its answer is forgotten here and served from the outbox. One that is lost half way, with the process
 or because the peer stayed away, begins again under fresh secrets: until it has released something it has told the
@@ -129,7 +129,6 @@ class ProviderJob:
                 self._armed = True
 
     def _post(self, run: int, turn: Turn, answered: list[list[bytes | memoryview]]) -> None:
-        self._broker.outbox.write(self.id, run, turn.number, answered)
         release = Release(
             run=run,
             turn=turn.number,
@@ -137,7 +136,7 @@ class ProviderJob:
             transcript=turn.transcript,
             outbox=file_name(self.id, run, turn.number),
         )
-        self._broker.post(self.id, release=release, usage=self._usage)
+        self._broker.post(self.id, release=release, usage=self._usage, answer=answered)
         with self._lock:
             self._released.add(run)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from trustcompute import dp
-from trustcompute.broker.receipt import Receipt
 from trustcompute.dp import fixed
 from trustcompute.dp.answer import run
 from trustcompute.dp.plan import Plan
@@ -16,6 +15,7 @@ from trustcompute.errors import ParameterError
 from trustcompute.node import releasing
 from trustcompute.node.client import NO_INPUT, NO_ROWS
 from trustcompute.node.dataset import HeldDataset
+from trustcompute.node.metered import Metered
 from trustcompute.node.release import declared_types, refuse_unlimited, unit_of
 from trustcompute.primitives.privacy import PrivacyLoss
 from trustcompute.primitives.rng import Rng
@@ -28,15 +28,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MeteredPlan:
+class MeteredPlan(Metered):
     """Answers to the questions of a plan, in their order. cost: of all together; ``receipt`` proves it."""
 
     answers: tuple[dp.Release, ...]
     cost: PrivacyLoss
-    job: str
     traffic: Cost
     leakage: Leakage
-    receipt: Receipt = field(repr=False)
 
 
 def ask(
@@ -64,7 +62,12 @@ def ask(
         job=job,
     )
     return MeteredPlan(
-        fixed.answers(plans, done.output), plan.cost, done.job, done.cost, done.leakage, done.receipt
+        fixed.answers(plans, done.output),
+        plan.cost,
+        done.cost,
+        done.leakage,
+        job=done.job,
+        acknowledged=done.acknowledged,
     )
 
 

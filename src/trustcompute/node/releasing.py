@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from trustcompute import dp
-from trustcompute.broker.receipt import Receipt
 from trustcompute.dp import operation as releases
 from trustcompute.dp import parties as dp_parties
 from trustcompute.dp.answer import ReleaseQuote, accuracy, proof
@@ -18,6 +17,7 @@ from trustcompute.dp.plan import Plan, with_values
 from trustcompute.errors import ParameterError
 from trustcompute.node.client import NO_INPUT, NO_ROWS
 from trustcompute.node.documents import Quote, QuoteRequest
+from trustcompute.node.metered import Metered
 from trustcompute.node.release import declared_types
 from trustcompute.protocol.operation import Leakage
 from trustcompute.protocol.run import Cost
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeteredRelease(dp.Release):
+class MeteredRelease(dp.Release, Metered):
     """A release of another organisation's data. ``receipt`` proves what was charged; ``traffic``: on the wire."""
 
-    job: str
     traffic: Cost
     leakage: Leakage
-    receipt: Receipt = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,12 @@ def release(
     )
     plan = plan.settled(done.output.bounds)
     return MeteredRelease(
-        plan, done.output, job=done.job, traffic=done.cost, leakage=done.leakage, receipt=done.receipt
+        plan,
+        done.output,
+        job=done.job,
+        traffic=done.cost,
+        leakage=done.leakage,
+        acknowledged=done.acknowledged,
     )
 
 

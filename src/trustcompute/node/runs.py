@@ -1,6 +1,6 @@
 """A job of several runs, from the consumer's side: some at a time, each kept when finished, acknowledged together.
 
-    run 0 … k-1, in parallel → the caller uses what they found → countersign all answers → receipt
+    open → run 0 … k-1, in parallel → the caller uses what they found → countersign all answers → receipt
 
 Called by ``intersection`` and ``bulk``. Killed at any point, the job goes on from its directory: a finished run is read
 from what was kept of it, one that was under way is replayed with the same randomness. Where the node was
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from trustcompute.broker.grant import hash_of
 from trustcompute.broker.log import decode
+from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import JobInterrupted, RemoteProtocolError, StoreError, TrustcomputeError
 from trustcompute.node.client import Client, Computed, check_charge
 from trustcompute.node.link import Link, RunLost
@@ -82,7 +83,7 @@ class Finished:
 
 
 class JobRuns:
-    """One job: its request is signed, or found, when this is made. ``run_all``, then ``found``, then ``finish``."""
+    """One job: opened when this is made. ``run_all``, then ``found``, then ``finish``."""
 
     def __init__(
         self,
@@ -111,6 +112,7 @@ class JobRuns:
             scenario=scenario,
             job=job,
             begun=begun,
+            ahead=True,  # once for all runs, which begin together
         )
         self._params: Params = self._state.asked["params"]
         self._input = input_digest
@@ -171,16 +173,22 @@ class JobRuns:
         session, state = self._session, self._state
         finished = [self._finished(run) for run in range(self.count)]
         answers = [one.answer.digest for one in finished]
-        raw = session._retry(state.job, lambda: session._countersign(state, answers))
-        receipt = session._verified(raw, state.job)
-        posted = decode(receipt.index, receipt.entry).fields.get("run")
-        if type(posted) is not int or not 0 <= posted < self.count:
-            raise RemoteProtocolError("the receipt is not for a run of this job")
-        check_charge(
-            receipt, state, finished[posted].answer, self._operation.bound(self._params, self._sizes)
+        bound = self._operation.bound(self._params, self._sizes)
+
+        def check(receipt: Receipt) -> None:
+            posted = decode(receipt.index, receipt.entry).fields.get("run")
+            if type(posted) is not int or not 0 <= posted < self.count:
+                raise RemoteProtocolError("the receipt is not for a run of this job")
+            check_charge(receipt, state, finished[posted].answer, bound)
+
+        signed = session._acknowledging.submit(session._countersign, state, answers, lambda: None)
+        return Computed(
+            output,
+            _sum(finished),
+            self._operation.leakage(self._params),
+            job=state.job,
+            acknowledged=session._finished(state, signed, check),
         )
-        session._states.finish(state.job, raw, str(session.log_key))
-        return Computed(output, _sum(finished), self._operation.leakage(self._params), state.job, receipt)
 
     def _kept(self, run: int) -> bytes | None:
         return self._session._states.noted(self.job, "found", run)

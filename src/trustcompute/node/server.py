@@ -292,7 +292,7 @@ class Node:
                 usage=operation.bound(claims.params, sizes),
                 deliver=partial(self._deliver, claims.jti, held, claims.params),
                 runs=runs,
-                arms=not computation.one_turn,
+                arms=not computation.charged_first,
                 released=[release.run for release in record.releases],
                 source=source,
             )
@@ -306,7 +306,7 @@ class Node:
     def _check_source(self, record: JobRecord, source: str) -> None:
         """The runs that are left must meet the data that the first ones met."""
         first = record.releases[0]
-        if unpack(self.broker.outbox.read(record.id, first.run, first.turn)).source != source:
+        if unpack(self.broker.answer(record.id, first.run, first.turn)).source != source:
             raise Conflict("the dataset is not the one this job began with: start a new job")
 
     def _deliver(self, job: str, held: HeldDataset, params: Params, output: Any) -> None:
@@ -342,7 +342,7 @@ class Node:
                     "the node no longer has what this job would go on from: it is charged, start a new one",
                     record.id,
                 )
-            answer = unpack(self.broker.outbox.read(record.id, released.run, released.turn))
+            answer = unpack(self.broker.answer(record.id, released.run, released.turn))
             if asked.turn != answer.turn:
                 raise RemoteProtocolError(
                     f"turn {asked.turn} came out of order: only turn {answer.turn} can be served again"

@@ -41,8 +41,9 @@ class StateStore:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._memory: dict[str, JobState] = {}
-        self._turns: dict[tuple[str, int, int], list[Frame]] = {}
-        self._notes: dict[str, bytes] = {}  # of runs, by the name of their file
+        # Of each job, so that one can be forgotten while another goes on in its thread.
+        self._turns: dict[str, dict[tuple[int, int], list[Frame]]] = {}
+        self._notes: dict[str, dict[tuple[Note, int], bytes]] = {}
         if directory is not None:
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ class StateStore:
     def keep_turn(self, job: str, run: int, turn: int, frames: Sequence[Frame]) -> None:
         """Keep a turn of the peer, before anything is made of it or told to the peer."""
         if self._directory is None:
-            self._turns[job, run, turn] = list(frames)
+            self._turns.setdefault(job, {})[run, turn] = list(frames)
             return
         parts = [part for frame in frames for part in (frame.header, b"".join(frame.body))]
         self._write(
@@ -92,7 +93,7 @@ class StateStore:
     def kept_turn(self, job: str, run: int, turn: int) -> list[Frame] | None:
         """A turn that had arrived, or None."""
         if self._directory is None:
-            return self._turns.get((job, run, turn))
+            return self._turns.get(job, {}).get((run, turn))
         try:
             data = memoryview((self._directory / f"{job}.turn-{run}-{turn}").read_bytes())
         except FileNotFoundError:
@@ -107,27 +108,27 @@ class StateStore:
 
     def forget_turns(self, job: str, run: int) -> None:
         """Forget the peer's turns of a run: it is finished, or begins again."""
-        for key in [key for key in self._turns if key[:2] == (job, run)]:
-            del self._turns[key]
         if self._directory is not None:
             for kept in self._directory.glob(f"{job}.turn-{run}-*"):
                 kept.unlink(missing_ok=True)
+            return
+        turns = self._turns.get(job, {})
+        for key in [key for key in list(turns) if key[0] == run]:  # a copy: other runs go on
+            del turns[key]
 
     def note(self, job: str, kind: Note, run: int, data: bytes) -> None:
         """Keep something small about a run: what it found (``found``), or how often it began again (``attempt``)."""
-        name = f"{job}.{kind}-{run}"
         if self._directory is None:
-            self._notes[name] = data
+            self._notes.setdefault(job, {})[kind, run] = data
         else:
-            self._write(name, data)
+            self._write(f"{job}.{kind}-{run}", data)
 
     def noted(self, job: str, kind: Note, run: int) -> bytes | None:
         """What ``note`` kept, or None."""
-        name = f"{job}.{kind}-{run}"
         if self._directory is None:
-            return self._notes.get(name)
+            return self._notes.get(job, {}).get((kind, run))
         try:
-            return (self._directory / name).read_bytes()
+            return (self._directory / f"{job}.{kind}-{run}").read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -161,9 +162,6 @@ class StateStore:
 
     def finish(self, job: str, receipt: bytes, log_key: str) -> None:
         """Keep the receipt and the key that verifies it, and forget the secrets."""
-        self._memory.pop(job, None)
-        self._turns = {key: frames for key, frames in self._turns.items() if key[0] != job}
-        self._notes = {name: data for name, data in self._notes.items() if name[:32] != job}
         if self._directory is not None:
             self._write(f"{job}.receipt.json", receipt)
             self._write(f"{job}.log-key", log_key.encode() + b"\n")
@@ -171,12 +169,13 @@ class StateStore:
 
     def forget(self, job: str) -> None:
         """Remove a job and its secrets; it cannot go on."""
-        self._memory.pop(job, None)
+        for kept in (self._memory, self._turns, self._notes):
+            kept.pop(job, None)
         if self._directory is not None:
             (self._directory / f"{job}.job.json").unlink(missing_ok=True)
             for pattern in ("turn-*", "found-*", "attempt-*"):
-                for kept in self._directory.glob(f"{job}.{pattern}"):
-                    kept.unlink(missing_ok=True)
+                for path in self._directory.glob(f"{job}.{pattern}"):
+                    path.unlink(missing_ok=True)
 
     def _write(self, name: str, data: bytes) -> None:
         assert self._directory is not None

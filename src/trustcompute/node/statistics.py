@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, Refused, RemoteProtocolError
 from trustcompute.node.dataset import HeldDataset
+from trustcompute.node.metered import Metered
 from trustcompute.primitives.identity import Identity, peer_key, verify_certificate
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import token_hash
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class MeteredStatistics(Statistics):
+class MeteredStatistics(Statistics, Metered):
     """Statistics of another organisation's table. ``receipt`` proves offline what was charged."""
-
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 def ask(
@@ -68,8 +65,8 @@ def ask(
         done.cost,
         done.leakage,
         operation.STATISTICS,
-        done.job,
-        done.receipt,
+        job=done.job,
+        acknowledged=done.acknowledged,
     )
 
 

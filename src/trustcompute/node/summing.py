@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trustcompute import psi, tables
-from trustcompute.broker.receipt import Receipt
+from trustcompute import psi
 from trustcompute.errors import ParameterError
 from trustcompute.node.documents import Quote
-from trustcompute.node.intersection import key_choice, key_spec
+from trustcompute.node.intersection import Asked
+from trustcompute.node.metered import Metered
 from trustcompute.node.sums import Summable
 from trustcompute.protocol.operation import Sizes
 from trustcompute.psi.intersection import On, split_on
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeteredSum(psi.IntersectionSum):
+class MeteredSum(psi.IntersectionSum, Metered):
     """An intersection-sum with another organisation: left is this side. ``receipt`` proves what was charged."""
-
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,13 @@ def intersect_sum(
     job: str | None,
 ) -> MeteredSum:
     """See ``Session.intersect_sum``."""
-    ours, theirs = split_on(on)
-    choice, terms = key_choice(session.entry(dataset), theirs), _terms(session, dataset, asked)
-    keys = tables.keys(tables.open_table(table), ours, spec=key_spec(choice), executor=session.executor)
-    sizes = Sizes(len(keys), choice.distinct)
+    about, terms = Asked.of(session, dataset, table, on), _terms(session, dataset, asked)
+    keys = about.keys
+    sizes = Sizes(len(keys), about.choice.distinct)
     done = session.compute(
         OPERATION,
         dataset,
-        {"columns": theirs, "keys": keys.spec.digest} | terms.to_document(),
+        {"columns": about.theirs, "keys": keys.spec.digest} | terms.to_document(),
         sizes,
         lambda params, rng: parties.consumer(keys.digests, terms, sizes, rng, session.executor),
         input_digest=bytes.fromhex(keys.digest),
@@ -75,7 +71,7 @@ def intersect_sum(
         cost=done.cost,
         leakage=done.leakage,
         job=done.job,
-        receipt=done.receipt,
+        acknowledged=done.acknowledged,
     )
 
 

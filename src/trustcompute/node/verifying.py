@@ -11,15 +11,15 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from trustcompute.broker.receipt import Receipt
 from trustcompute.errors import ParameterError, RemoteProtocolError, StoreError, VerificationError
 from trustcompute.node.documents import CatalogEntry, PredicateEntry
+from trustcompute.node.metered import Metered
 from trustcompute.primitives.identity import peer_key, verify_certificate
 from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import VerifyKey, token_hash
@@ -56,13 +56,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MeteredVerification(Verification):
+class MeteredVerification(Verification, Metered):
     """Verified answers of another organisation. plan: which mode and why; ``receipt`` proves offline what was
     charged."""
 
     plan: Plan
-    job: str
-    receipt: Receipt = field(repr=False)
 
 
 class Kept:
@@ -227,7 +225,13 @@ def verify(
     )
     answers = done.output
     return MeteredVerification(
-        asked.spread(answers), done.cost, chosen.leakage, chosen.operation, chosen, done.job, done.receipt
+        asked.spread(answers),
+        done.cost,
+        chosen.leakage,
+        chosen.operation,
+        chosen,
+        job=done.job,
+        acknowledged=done.acknowledged,
     )
 
 

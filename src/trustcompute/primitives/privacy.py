@@ -1,13 +1,13 @@
-"""Privacy loss: exact amounts, conversions that err on the side of privacy, a filter, and plans.
+"""Privacy loss: exact amounts, conversions that err on the side of privacy, and plans.
 
 Called by ``dp``, and by aggregation for its noise. Amounts are rationals; a function that returns a bound rounds in
 the direction its name says, with MPFR's directed rounding (``interval``). Sources:
 
 - zCDP and its conversion: M. Bun, T. Steinke, *Concentrated Differential Privacy*, TCC 2016; C. Canonne, G. Kamath,
   T. Steinke, *The Discrete Gaussian for Differential Privacy*, NeurIPS 2020, corollary 13.
-- Gaussian noise, exactly: B. Balle, Y.-X. Wang, *Improving the Gaussian Mechanism*, ICML 2018, theorem 8.
-- The filter: J. Whitehouse, A. Ramdas, R. Rogers, Z. S. Wu, *Fully-Adaptive Composition in Differential Privacy*,
-  ICML 2023. Adaptive filters on privacy loss distributions are unsound; only plans use those.
+- That sums of losses may be held against a budget while releases are chosen adaptively, as the ledger does (theorem 1):
+  J. Whitehouse, A. Ramdas, R. Rogers, Z. S. Wu, *Fully-Adaptive Composition in Differential Privacy*, ICML 2023.
+  Adaptive filters on privacy loss distributions are unsound; only plans use those.
 - Plans: S. Meiser, E. Mohammadi, *Tight on Budget?*, CCS 2018 (privacy buckets): losses rounded up to a grid give an
   upper bound, rounded down a lower one.
 """
@@ -24,8 +24,7 @@ from typing import Any, Final, Self
 
 import gmpy2
 
-from trustcompute.errors import ParameterError, Refused
-from trustcompute.primitives import cdf
+from trustcompute.errors import ParameterError
 from trustcompute.primitives.interval import Directed, exact, exp_minus
 
 RHO_UNIT: Final = 10**12
@@ -94,40 +93,8 @@ class PrivacyLoss:
         """δ-approximate ρ-zCDP."""
         return cls(rho=rho, delta=delta)
 
-    def epsilon_at(self, delta: Fraction) -> Fraction:
-        """The ε, rounded up, such that all of this together is (ε, δ)-differentially private. delta > this one's."""
-        if self.rho == 0:
-            return self.epsilon
-        return self.epsilon + zcdp_epsilon(self.rho, delta - self.delta)
-
 
 _ALMOST_ONE = 1 - Fraction(1, 10**18)
-
-
-class PrivacyFilter:
-    """Admits adaptively chosen releases while their sum stays within a budget, set before the first of them.
-
-    The sum of ρ, of ε and of δ each: for approximate zCDP this is the filter of Whitehouse et al., theorem 1.
-    """
-
-    def __init__(self, budget: PrivacyLoss) -> None:
-        self.budget, self.spent = budget, PrivacyLoss()
-
-    def admit(self, loss: PrivacyLoss) -> PrivacyLoss:
-        """Take ``loss`` off what is left, before the data are touched. Raises ``Refused``, taking nothing."""
-        total = self.spent + loss
-        for name in ("rho", "epsilon", "delta"):
-            if getattr(total, name) > getattr(self.budget, name):
-                left = float(getattr(self.budget, name) - getattr(self.spent, name))
-                raise Refused(
-                    f"refused by rule 'privacy budget': {name} asked {float(getattr(loss, name)):.6g}, left {left:.6g}",
-                    rule="privacy budget",
-                    field=name,
-                    owner="whoever set the budget",
-                    fix=f"ask for a {name} of at most {left:.6g}",
-                )
-        self.spent = total
-        return total
 
 
 def zcdp_delta(rho: Fraction, epsilon: Fraction) -> Fraction:
@@ -192,54 +159,6 @@ def _least(holds: Any, unit: int, start: Fraction) -> Fraction:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(Fraction(middle, unit)) else (middle, high)
     return Fraction(high, unit)
-
-
-def gaussian_delta(ratio: Fraction, epsilon: Fraction) -> Fraction:
-    """δ of Gaussian noise with σ = ratio·Δ at ε, rounded up: Φ(Δ/2σ - εσ/Δ) - e^ε·Φ(-Δ/2σ - εσ/Δ)."""
-    directed = Directed(PRECISION)
-    first = _normal(1 / (2 * ratio) - epsilon * ratio, directed)[1]
-    second = _normal(-1 / (2 * ratio) - epsilon * ratio, directed)[0]
-    growth = directed.down.exp(directed.ratio(epsilon)[0])
-    return max(exact(directed.up.sub(first, directed.down.mul(growth, second))), Fraction(0))
-
-
-def _normal(x: Fraction, directed: Directed) -> tuple[Any, Any]:
-    """Bounds of Φ(x) = erfc(-x/√2)/2, which decreases in -x."""
-    low, high = directed.ratio(-x)
-    root_down, root_up = directed.down.sqrt(2), directed.up.sqrt(2)
-    least = directed.down.div(low, root_up if low > 0 else root_down)
-    most = directed.up.div(high, root_down if high > 0 else root_up)
-    return directed.down.div(directed.down.erfc(most), 2), directed.up.div(directed.up.erfc(least), 2)
-
-
-def gaussian_ratio(epsilon: Fraction, delta: Fraction) -> Fraction:
-    """The least σ/Δ, rounded up to 10⁻⁹, of Gaussian noise that is (ε, δ)-differentially private."""
-    if epsilon <= 0 or not 0 < delta < 1:
-        raise ParameterError("epsilon must be above 0, and delta between 0 and 1")
-    return _least(lambda ratio: gaussian_delta(ratio, epsilon) <= delta, 10**9, start=Fraction(1))
-
-
-def discrete_gaussian_delta(variance: Fraction, sensitivity: int, epsilon: Fraction) -> Fraction:
-    """δ at ε, rounded up, of one integer answer with discrete Gaussian noise: exact but for 2^-64 a term.
-
-    δ = P(X > εσ²/Δ - Δ/2) - e^ε·P(X > εσ²/Δ + Δ/2) (Canonne, Kamath and Steinke, theorem 7).
-    """
-    bits = 160
-    floors = cdf.gaussian(variance)(bits)
-
-    def beyond(bound: Fraction) -> tuple[int, int]:
-        """Interval of 2^bits·P(X > bound)."""
-        at = bound.__floor__() - floors.first
-        if at < 0 or at >= len(floors.values):
-            return (0, 1) if at >= 0 else ((1 << bits) - 1, 1 << bits)
-        return (1 << bits) - floors.values[at] - 1, (1 << bits) - floors.values[at]
-
-    middle = epsilon * variance / sensitivity
-    growth = Fraction(1 << bits, exp_minus(epsilon, bits)[1])
-    above = (
-        beyond(middle - Fraction(sensitivity, 2))[1] - growth * beyond(middle + Fraction(sensitivity, 2))[0]
-    )
-    return max(above / (1 << bits), Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import e, exp, isqrt, log2, pi
+from math import e, isqrt, log2, pi
 from typing import Final
 
 import numpy as np
@@ -332,10 +332,3 @@ def _steps(polynomials: int, suite: Suite) -> list[slice]:
 
 def _unpacked(data: bytes | memoryview, suite: Suite, polynomials: int) -> U64:
     return ring.unpack(data, suite.size, polynomials, MODULUS)
-
-
-def failure_bits(suite: Suite) -> float:
-    """-log2 of the probability that one coefficient of a full sum is rounded wrongly, by a Gaussian tail."""
-    variance = suite.parties * (2 * suite.size * NOISE_BITS // 3 + NOISE_BITS // 2 + 1)
-    reach = 2.0 ** (suite.shift - 1)
-    return -log2(max(2 * exp(-min(reach * reach / (2 * variance), 700)), 1e-300))

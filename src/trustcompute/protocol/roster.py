@@ -1,4 +1,5 @@
 """The roster of a computation of many: what every party shows the others first, and that all were shown the same.
+``introduced`` and ``introducing`` are how the messages go.
 
 Called by ``aggregation.masked``, ``aggregation.threshold`` and ``psi.star``, whose parties show fixed lengths of
 different things: a *form*. An advert is signed by its party under a certificate that the others recognise; the digest
@@ -21,6 +22,8 @@ from trustcompute.primitives import member as members
 from trustcompute.primitives.member import MAX_CERTIFICATE, Member, Recognise
 from trustcompute.primitives.signing import VerifyKey
 from trustcompute.protocol.message import AtMost, Column, Message
+from trustcompute.protocol.party import Party, receive, send
+from trustcompute.protocol.star import Coordinator, gather, scatter
 
 KEY: Final = 32
 SIGNATURE: Final = 64
@@ -83,6 +86,34 @@ class Roster:
     adverts: Mapping[int, Advert]
     keys: Mapping[int, VerifyKey]
     digest: bytes
+
+
+def introduced(about: Assembly, member: Member, shown: Mapping[str, bytes]) -> Party[Roster]:
+    """A party's first two messages: it shows itself, and sees all others. The roster shows it as it showed itself."""
+    own, form = new_advert(about, member, shown), {name: len(value) for name, value in shown.items()}
+    yield from send("advertise", releases=False, **advert_columns(own))
+    got = yield from receive("roster", releases=False, **roster_shapes(len(about.parties), form))
+    roster = verified_roster(got, about, member.recognise, form)
+    if roster.adverts.get(about.place(member.name)) != own:
+        raise RemoteProtocolError("the roster does not show our own keys")
+    return roster
+
+
+def introducing(about: Assembly, recognise: Recognise, form: Form, *, at_least: int) -> Coordinator[Roster]:
+    """The middle's: it waits for the adverts of so many and shows these to each of them."""
+    adverts = yield from gather(
+        "advertise", about.parties, at_least=at_least,
+        take=lambda name, got: checked_advert(about, recognise, name, got, form), releases=False,
+        **advert_shapes(form),
+    )  # fmt: skip
+    places = {about.place(name): one for name, one in adverts.items()}
+    roster = make_roster(
+        about,
+        {place: advert for place, (advert, _) in places.items()},
+        {place: key for place, (_, key) in places.items()},
+    )
+    yield from scatter(dict.fromkeys(adverts, Message("roster", roster_columns(roster))))
+    return roster
 
 
 def _fixed(form: Form) -> dict[str, int]:
@@ -174,12 +205,6 @@ def verified_roster(got: Message, about: Assembly, recognise: Recognise, form: F
     if len(set(every)) < len(every):
         raise RemoteProtocolError("two parties of the roster have one key")
     return make_roster(about, adverts, keys)
-
-
-def check_own(roster: Roster, name: str, own: Advert) -> None:
-    """That the roster shows us as we showed ourselves."""
-    if roster.adverts.get(roster.about.place(name)) != own:
-        raise RemoteProtocolError("the roster does not show our own keys")
 
 
 def advert_bytes(form: Form) -> int:

@@ -58,10 +58,9 @@ def check(params: Params, sizes: Sizes) -> dict[str, Any]:
     """``columns``, ``keys`` as for an intersection; ``table``: the version asked about, ``base``: the one that the
     consumer has, or empty; ``added``, ``removed``: entries that came and left between them; ``earlier``, ``now``:
     commitments to the consumer's sets. Raises ``ParameterError``."""
-    shared = {name: value for name, value in params.items() if name not in _OWN}
-    if set(shared) - {"columns", "keys"} or not set(_OWN) <= set(params):
+    keys = operation.check_keys(params, sizes, own=_OWN)
+    if not set(_OWN) <= set(params):
         raise ParameterError(f"a run over changes takes columns, keys, {', '.join(_OWN)}")
-    checked = operation.check(operation.ECDH, shared, sizes)
     for name in ("table", "earlier", "now", "base"):
         value = params[name]
         if not isinstance(value, str) or not (_ID.match(value) or (name == "base" and not value)):
@@ -69,8 +68,7 @@ def check(params: Params, sizes: Sizes) -> dict[str, Any]:
     for name in ("added", "removed"):
         if type(params[name]) is not int or not 0 <= params[name] <= matching.MAX_ROWS:
             raise ParameterError(f"{name} must be a number of entries: see the catalogue")
-    own = {name: params[name] for name in _OWN}
-    return {"columns": checked["columns"], "keys": checked["keys"]} | own
+    return keys | {name: params[name] for name in _OWN}
 
 
 def bound(params: Params, sizes: Sizes) -> Usage:

@@ -46,17 +46,13 @@ class Looked:
 
 def check(params: Params, sizes: Sizes) -> dict[str, Any]:
     """``columns``, ``keys`` as for an intersection; ``table``: the values' id; ``fetch``: whether to send them."""
-    own = {"table", "fetch"}
-    shared = {name: value for name, value in params.items() if name not in own}
-    if set(shared) - {"columns", "keys"}:
-        raise ParameterError("a lookup takes columns, keys, table, fetch")
-    checked = operation.check(operation.ECDH, shared, sizes)
+    keys = operation.check_keys(params, sizes, own=("table", "fetch"))
     table, fetch = params.get("table"), params.get("fetch", True)
     if not isinstance(table, str) or not _ID.match(table):
         raise ParameterError("table must be the id of an evaluated table (64 hex digits): see the catalogue")
     if not isinstance(fetch, bool):
         raise ParameterError("fetch must be true or false")
-    return {"columns": checked["columns"], "keys": checked["keys"], "table": table, "fetch": fetch}
+    return keys | {"table": table, "fetch": fetch}
 
 
 def bound(params: Params, sizes: Sizes) -> Usage:

@@ -10,6 +10,7 @@ all of them) where the consumer shall learn them of matched keys, and ``sketch``
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Final
 
@@ -123,6 +124,16 @@ def bound(protocol: str, params: Params, sizes: Sizes) -> Usage:
     if params["reveal"] == "both":
         answer = 8 if params["output"] == "count" else -(-p.sender_rows // 8)
     return Usage(calls=1, rows=sizes.consumer, bytes=buckets.runs_of(params) * (sent + answer))
+
+
+def check_keys(params: Params, sizes: Sizes, *, own: Collection[str]) -> dict[str, Any]:
+    """``columns`` and ``keys`` in canonical form, of an operation that takes these and ``own``. Raises
+    ``ParameterError``."""
+    shared = {name: value for name, value in params.items() if name not in own}
+    if set(shared) - {"columns", "keys"}:
+        raise ParameterError(f"this operation takes columns, keys, {', '.join(own)}")
+    checked = check(ECDH, shared, sizes)
+    return {"columns": checked["columns"], "keys": checked["keys"]}
 
 
 def leakage(params: Params) -> Leakage:

@@ -43,15 +43,8 @@ from trustcompute.primitives.parallel import map_rows
 from trustcompute.primitives.rng import Rng
 from trustcompute.protocol.message import AtMost, Column, Message
 from trustcompute.protocol.party import Party, send
-from trustcompute.protocol.roster import (
-    advert_bytes,
-    advert_shapes,
-    checked_advert,
-    make_roster,
-    roster_bytes,
-    roster_columns,
-)
-from trustcompute.protocol.star import Coordinator, gather, in_step, scatter
+from trustcompute.protocol.roster import advert_bytes, introducing, roster_bytes
+from trustcompute.protocol.star import Coordinator, gather, in_step
 from trustcompute.psi import vole, zero_sharing
 from trustcompute.psi.ecdh import Found
 from trustcompute.psi.matching import U8
@@ -105,19 +98,7 @@ def hub(
     """The one in the middle, who learns. keys: uint8[about.rows, 32], distinct digests; sizes: distinct keys of
     every leaf, by name; rngs: a stream of its own for every leg."""
     leaves = about.parties
-    adverts = yield from gather(
-        "advertise", leaves, at_least=len(leaves),
-        take=lambda name, got: checked_advert(about, recognise, name, got, SHOWN), releases=False,
-        **advert_shapes(SHOWN),
-    )  # fmt: skip
-    placed = {about.place(name): one for name, one in adverts.items()}
-    roster = make_roster(
-        about,
-        {at: advert for at, (advert, _) in placed.items()},
-        {at: key for at, (_, key) in placed.items()},
-    )
-    yield from scatter(dict.fromkeys(leaves, Message("roster", roster_columns(roster))))
-
+    yield from introducing(about, recognise, SHOWN, at_least=len(leaves))
     legs = {
         name: vole.evaluated_obliviously(keys, suite(about.rows), rngs[name], executor) for name in leaves
     }

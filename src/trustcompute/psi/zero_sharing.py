@@ -26,16 +26,8 @@ from trustcompute import kernels
 from trustcompute.primitives import canonical
 from trustcompute.primitives.member import Member, agree
 from trustcompute.primitives.rng import Rng
-from trustcompute.protocol.party import Party, receive, send
-from trustcompute.protocol.roster import (
-    Assembly,
-    Roster,
-    advert_columns,
-    check_own,
-    new_advert,
-    roster_shapes,
-    verified_roster,
-)
+from trustcompute.protocol.party import Party
+from trustcompute.protocol.roster import Assembly, Roster, introduced
 from trustcompute.psi.matching import U8
 
 KEY: Final = 32
@@ -87,11 +79,7 @@ class Shares:
 def agreed(about: Holders, member: Member, rng: Rng) -> Party[Shares]:
     """A holder's part of agreeing, through a middle that only passes on: two messages."""
     own = X25519PrivateKey.from_private_bytes(rng.bytes(KEY))
-    mine = new_advert(about, member, {"key": own.public_key().public_bytes_raw()})
-    yield from send("advertise", releases=False, **advert_columns(mine))
-    got = yield from receive("roster", releases=False, **roster_shapes(len(about.parties), SHOWN))
-    roster = verified_roster(got, about, member.recognise, SHOWN)
-    check_own(roster, member.name, mine)
+    roster = yield from introduced(about, member, {"key": own.public_key().public_bytes_raw()})
     others = [advert["key"] for place, advert in roster.adverts.items() if place != about.place(member.name)]
     return Shares([_seed(roster, own, public) for public in others])
 

@@ -69,9 +69,7 @@ class Bounds:
                 "bounds are integers or decimal strings, such as '0.25': floats are not exact"
             )
         try:
-            if isinstance(value, str) and not _NUMBER.match(value):
-                raise ValueError(value)
-            units = Fraction(value) * self.scale
+            units = exactly(value) * self.scale
         except (ValueError, ZeroDivisionError):
             raise ParameterError(f"{str(value)[:40]!r} is not a decimal number") from None
         if units.denominator != 1 or abs(units) > 2**62:
@@ -79,6 +77,13 @@ class Bounds:
                 f"the bound {value} is not a whole number of units of 1/{self.scale}, below 2^62"
             )
         return int(units)
+
+
+def exactly(value: int | str) -> Fraction:
+    """What a number or its text says. Raises ``ValueError`` for text of none, ``ZeroDivisionError``."""
+    if isinstance(value, str) and not _NUMBER.match(value):
+        raise ValueError("no number")
+    return Fraction(value)
 
 
 def column_units(column: pa.Array, bounds: Bounds, name: str) -> I64:

@@ -241,29 +241,20 @@ class Proof:
     def from_json(cls, data: bytes) -> Proof:
         """Raises ``VerificationError``."""
         document = canonical.loads(data, limit=MAX_PROOF)
-        try:
-            if document.pop("v") != 1 or set(document) != {*_BYTES, "token", "place", "position", "number"}:
-                raise ValueError("fields")
-            numbers = [document[name] for name in ("place", "position", "number")]
-            if any(type(value) is not int for value in numbers) or type(document["token"]) is not str:
-                raise ValueError("numbers")
-            elements = document["elements"]
-            return cls(
-                token=document["token"],
-                place=document["place"],
-                subject=bytes.fromhex(document["subject"]),
-                elements=None if elements is None else bytes.fromhex(elements),
-                position=document["position"],
-                blinds=bytes.fromhex(document["blinds"]),
-                blinded=bytes.fromhex(document["blinded"]),
-                evaluated=bytes.fromhex(document["evaluated"]),
-                dleq=bytes.fromhex(document["dleq"]),
-                column=bytes.fromhex(document["column"]),
-                number=document["number"],
-                path=bytes.fromhex(document["path"]),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise VerificationError("the proof of an answer is not in the agreed form") from error
+        if not isinstance(document, dict) or set(document) != _MEMBERS:
+            raise VerificationError(f"a proof has exactly the members {', '.join(sorted(_MEMBERS))}")
+        if type(document["v"]) is not int or document["v"] != 1:
+            raise VerificationError("a proof is of version 1: v")
+        for name in _NUMBERS:
+            if type(document[name]) is not int:
+                raise VerificationError(f"the proof's {name} is no integer")
+        if type(document["token"]) is not str:
+            raise VerificationError("the proof's token is no text")
+        return cls(
+            token=document["token"],
+            **{name: document[name] for name in _NUMBERS},
+            **{name: _bytes_of(name, document[name]) for name in _BYTES},
+        )
 
     def verify(self, holder: VerifyKey, *, table: str | None = None) -> VerifiedAnswer:
         """The answer this proves, offline. holder: whose descriptor it must be; table: the id of the one it must be
@@ -314,7 +305,20 @@ class Proof:
         return _evaluated(said, Blinded(questions, inputs, blinds, blinded), evaluated, proofs, values)
 
 
+_NUMBERS: Final = ("place", "position", "number")
 _BYTES: Final = ("subject", "elements", "blinds", "blinded", "evaluated", "dleq", "column", "path")
+_MEMBERS: Final = {"v", "token", *_NUMBERS, *_BYTES}
+
+
+def _bytes_of(name: str, value: object) -> Any:
+    if value is None and name == "elements":  # none were asked about
+        return None
+    try:
+        if not isinstance(value, str):
+            raise ValueError("no text")
+        return bytes.fromhex(value)
+    except ValueError as error:
+        raise VerificationError(f"the proof's {name} is not hex digits") from error
 
 
 def _rows(data: bytes) -> U8:

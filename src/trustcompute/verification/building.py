@@ -116,9 +116,10 @@ def data_digest(about: About, truth: Truth, public: bytes) -> str:
     for text in (*names, truth.spec.digest):
         hashed.update(len(text.encode()).to_bytes(4, "big") + text.encode())
     hashed.update(about.place + public)
-    for array in (truth.keys, truth.holds, truth.elements):
-        for start in range(0, 0 if array is None else len(array), PIECE):
-            hashed.update(np.ascontiguousarray(array[start : start + PIECE]).data)  # type: ignore[index]
+    decided = [truth.keys, truth.holds]
+    for array in decided if truth.elements is None else [*decided, truth.elements]:
+        for start in range(0, len(array), PIECE):
+            hashed.update(np.ascontiguousarray(array[start : start + PIECE]).data)
     return hashed.hexdigest()
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from trustcompute.errors import StoreError
 from trustcompute.kernels.arrays import U8
+from trustcompute.verification.layout import PIECE
 from trustcompute.verification.truth import Truth
 
 ROW: Final = 40
@@ -45,9 +46,9 @@ def keep(place: Path, truth: Truth, rows: U8) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            for part in (truth.keys, rows, truth.elements):
-                if part is not None:
-                    file.write(np.ascontiguousarray(part).data)
+            for part in [truth.keys, rows] if truth.elements is None else [truth.keys, rows, truth.elements]:
+                for start in range(0, len(part), PIECE):
+                    file.write(np.ascontiguousarray(part[start : start + PIECE]).data)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -34,7 +34,7 @@ SLACK: Final = 1 / 20
 """Of a column: room for records that a new version adds without moving the others."""
 PIECE: Final = 2**16
 """Records that are evaluated, kept or counted at a time."""
-BLOCK: Final = 2**25
+BLOCK: Final = 2**23
 """Bytes of columns that are laid out or looked at, at a time."""
 
 _BUCKET: Final = b"trustcompute verification bucket".ljust(32, b"\0")

@@ -63,23 +63,23 @@ class Opening:
     @classmethod
     def from_json(cls, data: bytes) -> Opening:
         """Raises ``VerificationError``."""
-        wrong = VerificationError("the opening of a question is not in the agreed form")
         document: Any = canonical.loads_canonical(data, limit=MAX_OPENING)
-        if not isinstance(document, dict) or set(document) != _FIELDS or document["v"] != 1:
-            raise wrong
-        if any(not isinstance(document[name], str) for name in ("request", "table", "salt", "subjects")):
-            raise wrong
-        if max(len(document["request"]), len(document["table"])) > MAX_TOKEN:
-            raise wrong
-        try:
-            elements = document["elements"]
-            questions = Questions(_rows(document["subjects"]), None if elements is None else _rows(elements))
-            salt = bytes.fromhex(document["salt"])
-        except (TypeError, ValueError) as error:
-            raise wrong from error
-        if len(salt) != SALT_BYTES or not len(questions) or len(questions.inputs()) != questions.evaluations:
-            raise wrong
-        return cls(document["table"], salt, questions, document["request"])
+        if not isinstance(document, dict) or set(document) != _FIELDS:
+            raise VerificationError(f"an opening has exactly the members {', '.join(sorted(_FIELDS))}")
+        if type(document["v"]) is not int or document["v"] != 1:
+            raise VerificationError("an opening is of version 1: v")
+        for name in ("request", "table"):
+            if not isinstance(document[name], str) or len(document[name]) > MAX_TOKEN:
+                raise VerificationError(f"the opening's {name} is no text of at most {MAX_TOKEN} characters")
+        salt, elements = _rows("salt", document["salt"], SALT_BYTES), document["elements"]
+        questions = Questions(
+            _rows("subjects", document["subjects"]), None if elements is None else _rows("elements", elements)
+        )
+        if len(salt) != 1 or len(questions.inputs()) != questions.evaluations:
+            raise VerificationError(
+                "the opening's salt is one of 32 bytes, its elements are as many as its subjects"
+            )
+        return cls(document["table"], salt.tobytes(), questions, document["request"])
 
 
 def committed(table: str, questions: Questions) -> Opening:
@@ -94,5 +94,10 @@ def checked(value: object) -> str:
     return value
 
 
-def _rows(text: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.frombuffer(bytes.fromhex(text), dtype=np.uint8).reshape(-1, 32)
+def _rows(name: str, text: object, width: int = 32) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    try:
+        if not isinstance(text, str) or not text:
+            raise ValueError("no text")
+        return np.frombuffer(bytes.fromhex(text), dtype=np.uint8).reshape(-1, width)
+    except ValueError as error:
+        raise VerificationError(f"the opening's {name} is not hex digits of {width} bytes each") from error

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from trustcompute import tables
 from trustcompute.errors import TableError
@@ -58,16 +57,14 @@ def asked(
 def listed(said: Descriptor, keys: Any) -> Any:
     """Keys that were passed as a list, as a table; of several columns, each key a tuple."""
     if len(said.subject) == 1:
-        return pa.table({said.subject[0]: pa.array(list(keys))})
+        return {said.subject[0]: list(keys)}
     try:
         columns = list(zip(*keys, strict=True))
     except TypeError:
         columns = []
     if len(columns) != len(said.subject):
         raise TableError(f"each key is a tuple of {', '.join(said.subject)}")
-    return pa.table(
-        {name: pa.array(list(column)) for name, column in zip(said.subject, columns, strict=True)}
-    )
+    return {name: list(column) for name, column in zip(said.subject, columns, strict=True)}
 
 
 def subjects(said: Descriptor, keys: Any) -> list[bytes]:

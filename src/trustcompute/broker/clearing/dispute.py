@@ -147,12 +147,12 @@ class Bundle:
     def from_json(cls, data: bytes) -> Bundle:
         """Raises ``VerificationError`` for what is no bundle; nothing in it is checked here."""
         document = canonical.loads_canonical(data, limit=MAX_BUNDLE)
-        if not isinstance(document, dict) or set(document) != _FIELDS or document["v"] != BUNDLE_VERSION:
+        if not isinstance(document, dict) or set(document) != _FIELDS or not _is_ours(document["v"]):
             raise VerificationError(
                 f"a bundle has exactly the fields {', '.join(sorted(_FIELDS))}, version 1"
             )
-        tokens = [document["grant"], document["request"], document["countersignature"] or ""]
-        if not all(isinstance(token, str) for token in tokens):
+        tokens = [document[name] for name in ("grant", "request", "countersignature")]
+        if not all(isinstance(token, str) for token in tokens if token is not None) or None in tokens[:2]:
             raise VerificationError("a bundle's grant, request and countersignature are tokens")
         countersigned = document["countersigned"]
         return cls(
@@ -172,3 +172,7 @@ def _contradicts(theirs: Receipt, entry: Entry, ours: Receipt, key: NoteKey) -> 
     if not same_place and not same_job:
         raise AuditError("the other side's receipt is of another charge")
     return theirs.entry != ours.entry or other.index != entry.index
+
+
+def _is_ours(version: object) -> bool:
+    return type(version) is int and version == BUNDLE_VERSION  # ``True`` equals 1, and is none

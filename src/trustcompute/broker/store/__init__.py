@@ -43,6 +43,15 @@ class Evidence(NamedTuple):
     token: str
 
 
+class KeptAnswer(NamedTuple):
+    """A small answer that was charged. body: as the outbox would write it."""
+
+    job: str
+    run: int
+    turn: int
+    body: bytes
+
+
 @dataclass
 class Changes:
     """What one transaction writes. Jobs, balances, assets and notices replace what was there, the rest is new."""
@@ -55,6 +64,8 @@ class Changes:
     notices: dict[str, Notice] = field(default_factory=dict)
     assets: list[Asset] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
+    answers: list[KeptAnswer] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)  # jobs whose answers are forgotten
     openings: list[Opening] = field(default_factory=list)
     forgotten: list[tuple[int, str]] = field(default_factory=list)  # openings, by index and field
     entries: list[StoredEntry] = field(default_factory=list)
@@ -74,6 +85,7 @@ class Changes:
             or self.revocations
             or self.notices
             or self.assets
+            or self.answered
             or self.openings
             or self.forgotten
         )
@@ -179,6 +191,14 @@ class Reader(Rows, Protocol):
     def evidence(self, job: str) -> list[Evidence]: ...
 
     def all_evidence(self) -> Iterator[Evidence]: ...
+
+    def answer(self, job: str, run: int, turn: int) -> bytes | None:
+        """The body of an answer that is kept here, or None."""
+        ...
+
+    def answered(self) -> list[str]:
+        """Jobs of which an answer is kept here."""
+        ...
 
     def checkpoints(self) -> Iterator[str]:
         """All checkpoints, oldest first."""

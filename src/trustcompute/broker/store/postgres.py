@@ -31,7 +31,7 @@ try:
 except ImportError as missing:  # pragma: no cover - depends on the installation
     raise StoreError("a book in PostgreSQL needs psycopg: install trustcompute[postgres]") from missing
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 SEQUENCE_LOCK: Final = 0x74636267  # "tcbg"; the second key of each lock is the schema's, so books do not meet
 OPEN_LOCK: Final = 0x7463626F
 STREAM_ROWS: Final = 2000
@@ -66,12 +66,14 @@ _SCHEMA: Final[tuple[LiteralString, ...]] = (
     "CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned IS NULL",
     "CREATE TABLE evidence (job text NOT NULL, kind text NOT NULL, hash text NOT NULL, token text NOT NULL, "
     "PRIMARY KEY (job, kind))",
+    "CREATE TABLE answers (job text NOT NULL, run bigint NOT NULL, turn bigint NOT NULL, body bytea NOT NULL, "
+    "PRIMARY KEY (job, run, turn))",
     "CREATE TABLE failures (peer text NOT NULL, hour bigint NOT NULL, count bigint NOT NULL, "
     "PRIMARY KEY (peer, hour))",
 )
 
 # What brings a book of an older version one version further. Version 2 has rules that stand above grants, and the
-# standing of grants.
+# standing of grants. Version 3 keeps small answers.
 _UPGRADES: Final[dict[int, tuple[LiteralString, ...]]] = {
     1: (
         "CREATE TABLE notices (name text PRIMARY KEY, state text NOT NULL, version bigint NOT NULL, "
@@ -79,6 +81,10 @@ _UPGRADES: Final[dict[int, tuple[LiteralString, ...]]] = {
         "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
         "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
         "ALTER TABLE jobs ADD COLUMN rules text NOT NULL DEFAULT '[]'",
+    ),
+    2: (
+        "CREATE TABLE answers (job text NOT NULL, run bigint NOT NULL, turn bigint NOT NULL, body bytea NOT NULL, "
+        "PRIMARY KEY (job, run, turn))",
     ),
 }
 
@@ -408,6 +414,14 @@ class PostgresTransaction:
     def all_evidence(self) -> Iterator[Evidence]:
         return (Evidence(*row) for row in self._stream("SELECT hash, kind, job, token FROM evidence"))
 
+    def answer(self, job: str, run: int, turn: int) -> bytes | None:
+        query: LiteralString = "SELECT body FROM answers WHERE (job, run, turn) = (%s, %s, %s)"
+        row = self._connection.execute(query, (job, run, turn)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def answered(self) -> list[str]:
+        return [row[0] for row in self._connection.execute("SELECT DISTINCT job FROM answers")]
+
     def openings(self, index: int) -> list[Opening]:
         query: LiteralString = "SELECT idx, field, salt, value FROM openings WHERE idx = %s ORDER BY field"
         return [Opening(*row) for row in self._connection.execute(query, (index,))]
@@ -460,6 +474,8 @@ class PostgresTransaction:
                 ((row.index, row.field, row.salt, row.value) for row in changes.openings),
             )
             self._put("DELETE FROM openings WHERE idx = %s AND field = %s", changes.forgotten)
+            self._put("INSERT INTO answers VALUES (%s, %s, %s, %s)", changes.answers)
+            self._put("DELETE FROM answers WHERE job = %s", ((job,) for job in changes.answered))
             self._put_all(_NEW_ENTRIES, changes.entries)
             if changes.key is not None:
                 self._put("UPDATE book SET key = %s", [(changes.key,)])

@@ -27,7 +27,7 @@ from trustcompute.broker.store import Changes, Evidence, GrantRow, Revocation, T
 from trustcompute.broker.store.rows import CHANGING, FIXED, asset_of, asset_row, changing, fixed, job_of
 from trustcompute.errors import StoreError
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x74636267  # "tcbg": marks the file as a book
 BOOK_FILE: Final = "book.sqlite"
 LOCK_FILE: Final = "book.lock"
@@ -76,6 +76,9 @@ CREATE INDEX kept_jobs ON jobs (lease) WHERE state = 'posted' AND countersigned 
 CREATE TABLE evidence (
     job TEXT NOT NULL, kind TEXT NOT NULL, hash TEXT NOT NULL, token TEXT NOT NULL, PRIMARY KEY (job, kind)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE answers (
+    job TEXT NOT NULL, run INTEGER NOT NULL, turn INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job, run, turn)
+) STRICT;
 CREATE TABLE failures (
     peer TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (peer, hour)
 ) STRICT, WITHOUT ROWID;
@@ -83,7 +86,7 @@ CREATE TABLE failures (
 
 # What brings a book of an older version one version further. Version 2 keeps evidence in the order of jobs:
 # in the order of its hashes every commit touched as many pages as it had jobs. Version 3 has rules that stand above
-# grants, and the standing of grants.
+# grants, and the standing of grants. Version 4 keeps small answers.
 _UPGRADES: Final = {
     1: (
         "ALTER TABLE evidence RENAME TO evidence_1",
@@ -98,6 +101,10 @@ _UPGRADES: Final = {
         "CREATE INDEX rules ON notices (name) WHERE state = 'rules'",
         "CREATE INDEX ending ON notices (name) WHERE state = 'ending'",
         "ALTER TABLE jobs ADD COLUMN rules TEXT NOT NULL DEFAULT '[]'",
+    ),
+    3: (
+        "CREATE TABLE answers (job TEXT NOT NULL, run INTEGER NOT NULL, turn INTEGER NOT NULL, body BLOB NOT NULL, "
+        "PRIMARY KEY (job, run, turn)) STRICT",
     ),
 }
 
@@ -357,6 +364,14 @@ class SqliteTransaction:
         rows = self._connection.execute("SELECT hash, kind, job, token FROM evidence")
         return (Evidence(*row) for row in rows)
 
+    def answer(self, job: str, run: int, turn: int) -> bytes | None:
+        query = "SELECT body FROM answers WHERE (job, run, turn) = (?, ?, ?)"
+        row = self._connection.execute(query, (job, run, turn)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def answered(self) -> list[str]:
+        return [row[0] for row in self._connection.execute("SELECT DISTINCT job FROM answers")]
+
     def openings(self, index: int) -> list[Opening]:
         rows = self._connection.execute(
             "SELECT idx, field, salt, value FROM openings WHERE idx = ?", (index,)
@@ -409,6 +424,8 @@ class SqliteTransaction:
                 [(each.index, each.field, each.salt, each.value) for each in changes.openings],
             ),
             ("DELETE FROM openings WHERE idx = ? AND field = ?", changes.forgotten),
+            ("INSERT INTO answers VALUES (?, ?, ?, ?)", changes.answers),
+            ("DELETE FROM answers WHERE job = ?", [(job,) for job in changes.answered]),
             ("INSERT INTO entries VALUES (?, ?, ?)", changes.entries),
         ):
             if rows:
