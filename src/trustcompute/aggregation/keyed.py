@@ -182,11 +182,11 @@ def _verified_key(got: Message, about: Round, roles: Roles, cipher: Cipher, reco
     return key
 
 
-def message_bytes(spec: Spec, cipher: Cipher) -> int:
+def message_bytes(cipher: Cipher) -> int:
     """The most bytes of message bodies of one contributor's exchange."""
     return MAX_CERTIFICATE + cipher.key_bytes + SIGNATURE + cipher.ciphertext_bytes
 
 
 def opening_bytes(spec: Spec, parties: int, cipher: Cipher) -> int:
     """The same of the key holder's."""
-    return message_bytes(spec, cipher) + parties + 8 * spec.slots
+    return message_bytes(cipher) + parties + 8 * spec.slots

@@ -197,7 +197,7 @@ def _bound_threshold(params: Params, sizes: Sizes) -> Usage:
 
 def _bound_keyed(operation: str, params: Params, sizes: Sizes) -> Usage:
     about = round_of(params)
-    sent = keyed.message_bytes(about.spec, cipher_for(operation, params))
+    sent = keyed.message_bytes(cipher_for(operation, params))
     return Usage(calls=1, bytes=sent, rho=_rho(about))
 
 

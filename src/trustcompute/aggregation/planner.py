@@ -139,7 +139,7 @@ def _offer(scheme: Scheme, spec: Spec, parties: int) -> Offer:
     except ParameterError as error:
         return Offer(scheme, IDS[scheme], "", 0.0, 0, f"does not fit: {error}")
     seconds = spec.slots / ENCRYPT[scheme]
-    return Offer(scheme, IDS[scheme], "the key holder", seconds, message_bytes(spec, cipher))
+    return Offer(scheme, IDS[scheme], "the key holder", seconds, message_bytes(cipher))
 
 
 def _threshold(spec: Spec, parties: int) -> Offer:

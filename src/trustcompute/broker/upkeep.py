@@ -53,7 +53,7 @@ def prune(writer: Writer, outbox: Outbox) -> None:
     names = outbox.names()  # before the book is looked at: a job is in it before its first file is
     now = writer.now()
     with writer.view() as (reader, _):
-        kept = {job.id for job in (*reader.open_jobs(), *reader.unacknowledged(now))}
+        kept = {*(job.id for job in reader.open_jobs()), *reader.unacknowledged(now)}
         old = [job for job in reader.answered() if job not in kept]
     outbox.remove({name for name in names if name[:32] not in kept})
     if old:

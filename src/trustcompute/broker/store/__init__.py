@@ -178,8 +178,8 @@ class Reader(Rows, Protocol):
         """Ids of open jobs whose lease ended before ``now``, in order."""
         ...
 
-    def unacknowledged(self, since: int) -> list[JobRecord]:
-        """Posted jobs that nobody has countersigned, and whose answers are kept until ``since`` or longer."""
+    def unacknowledged(self, since: int) -> list[str]:
+        """Ids of posted jobs that nobody has countersigned, and whose answers are kept until ``since`` or longer."""
         ...
 
     def notices_in(self, state: str) -> list[Notice]:

@@ -355,9 +355,9 @@ class PostgresTransaction:
         )
         return [row[0] for row in self._connection.execute(query, (now,))]
 
-    def unacknowledged(self, since: int) -> list[JobRecord]:
-        query = _GET_JOBS + "WHERE state = 'posted' AND countersigned IS NULL AND lease >= %s"
-        return [job_of(row) for row in self._connection.execute(query, (since,))]
+    def unacknowledged(self, since: int) -> list[str]:
+        query = "SELECT id FROM jobs WHERE state = 'posted' AND countersigned IS NULL AND lease >= %s"
+        return [row[0] for row in self._connection.execute(query, (since,))]
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
         found = _ahead(self._grants, hashes)

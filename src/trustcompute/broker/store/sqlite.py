@@ -316,9 +316,9 @@ class SqliteTransaction:
         query = "SELECT id FROM jobs WHERE state IN ('reserved', 'armed') AND lease < ? ORDER BY id"
         return [row[0] for row in self._connection.execute(query, (now,))]
 
-    def unacknowledged(self, since: int) -> list[JobRecord]:
-        query = f"{_GET_JOBS} WHERE state = 'posted' AND countersigned IS NULL AND lease >= ?"
-        return [job_of(row) for row in self._connection.execute(query, (since,))]
+    def unacknowledged(self, since: int) -> list[str]:
+        query = "SELECT id FROM jobs WHERE state = 'posted' AND countersigned IS NULL AND lease >= ?"
+        return [row[0] for row in self._connection.execute(query, (since,))]
 
     def grants(self, hashes: Collection[str]) -> dict[str, GrantRow]:
         rows = self._among("SELECT hash, token, entry FROM grants WHERE hash IN", hashes)
