@@ -68,6 +68,7 @@ VERSION_1 = (
     "INSERT INTO evidence SELECT hash, kind, job, token FROM newer",
     "DROP TABLE newer",
     "DROP TABLE notices",
+    "DROP TABLE answers",
     "ALTER TABLE jobs DROP COLUMN rules",
     "UPDATE book SET version = 1",
 )
