@@ -86,6 +86,7 @@ def test_a_book_of_an_older_release_is_upgraded(shared: Any) -> None:
     first.close()
     for statement in (
         "DROP TABLE notices",
+        "DROP TABLE answers",
         "ALTER TABLE jobs DROP COLUMN rules",
         "UPDATE book SET version = 1",
     ):
@@ -111,21 +112,21 @@ def test_an_older_book_is_upgraded_by_whoever_has_it_alone(
     from trustcompute.broker.store import postgres
 
     broker = shared.broker()
-    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 4)
+    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 5)
     steps = {
-        2: ("ALTER TABLE failures ADD COLUMN seen bigint",),
-        3: ("ALTER TABLE failures DROP COLUMN seen",),
+        3: ("ALTER TABLE failures ADD COLUMN seen bigint",),
+        4: ("ALTER TABLE failures DROP COLUMN seen",),
     }
     monkeypatch.setattr(postgres, "_UPGRADES", steps)
-    with pytest.raises(StoreError, match=r"schema version 2, .* stop the nodes of the older release"):
+    with pytest.raises(StoreError, match=r"schema version 3, .* stop the nodes of the older release"):
         shared.open()
     broker.close()
     again = shared.open()
     again.count_failure("peer")
     assert again.audit().size == 2
     again.close()
-    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 3)
-    with pytest.raises(StoreError, match=r"schema version 4, .* use the release that wrote it"):
+    monkeypatch.setattr(postgres, "SCHEMA_VERSION", 4)
+    with pytest.raises(StoreError, match=r"schema version 5, .* use the release that wrote it"):
         shared.open()
 
 

@@ -42,7 +42,7 @@ def alter(path: Path, *statements: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE book SET version = 9", "schema version 9, this release reads version 3: use the release"),
+        ("UPDATE book SET version = 9", "schema version 9, this release reads version 4: use the release"),
         ("PRAGMA application_id = 5", "not a book of this software"),
         ("DELETE FROM checkpoints", "not those of its last checkpoint"),
         ("UPDATE entries SET leaf = zeroblob(32) WHERE idx = 0", "not those of its last checkpoint"),
@@ -68,6 +68,7 @@ VERSION_1 = (
     "INSERT INTO evidence SELECT hash, kind, job, token FROM newer",
     "DROP TABLE newer",
     "DROP TABLE notices",
+    "DROP TABLE answers",
     "ALTER TABLE jobs DROP COLUMN rules",
     "UPDATE book SET version = 1",
 )
@@ -80,7 +81,7 @@ def test_a_book_of_an_older_release_is_upgraded_when_a_node_opens_it(world: Any)
     kept = broker.evidence(job.id)
     broker.close()
     alter(world.directory / BOOK_FILE, *VERSION_1)
-    with pytest.raises(StoreError, match="version 1, this release reads version 3: open it with a node once"):
+    with pytest.raises(StoreError, match="version 1, this release reads version 4: open it with a node once"):
         SqliteStore.read_only(world.directory)
     again = world.open()
     assert again.evidence(job.id) == kept and again.audit().jobs == {"posted": 1}
