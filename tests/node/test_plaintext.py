@@ -18,7 +18,6 @@ import time
 import traceback
 from collections import defaultdict
 
-import airlines as several
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -26,8 +25,9 @@ import world as worlds
 
 import trustcompute as tc
 from trustcompute import aggregation, dp, psi, tables
+from trustcompute.broker import grant as grants
 from trustcompute.broker.broker import Broker
-from trustcompute.broker.grant import Bounds, Limit
+from trustcompute.broker.grant import AssetClaim, Bounds, Limit
 from trustcompute.errors import TrustcomputeError
 from trustcompute.node import Dataset, Node, Published, Session, Summable
 from trustcompute.node.computation import COMPUTATIONS
@@ -38,7 +38,8 @@ from trustcompute.testing import FakeClock, FaultyChannel
 from trustcompute.transport import LocalChannel
 from trustcompute.verification import Rules, proof
 
-HOLDERS = several.NAMES[:3]
+HOLDERS = ["aa.example", "dl.example", "ua.example"]
+IDENTITIES = {name: worlds.AUTHORITY.issue(name) for name in HOLDERS}
 TOWNS = ["east", "north", "west"]
 THEIRS = [f"91440300MA5F{n:04d}{'XYZ'[n % 3]}K" for n in range(60)]
 NAMES = [f"Lianhe Trading {n * 7919 % 10007:05d} Ltd" for n in range(60)]
@@ -74,12 +75,8 @@ class Scene:
         self.directory, self.clock = directory, FakeClock(int(time.time()))
         self.brokers, self.nodes, self.said = {}, {}, []
         for name in HOLDERS:
-            self.brokers[name] = Broker.open(
-                directory / name / "book", several.IDENTITIES[name], clock=self.clock
-            )
-            self.nodes[name] = Node(
-                several.IDENTITIES[name], self.brokers[name], [self.offered(directory / name)]
-            )
+            self.brokers[name] = Broker.open(directory / name / "book", IDENTITIES[name], clock=self.clock)
+            self.nodes[name] = Node(IDENTITIES[name], self.brokers[name], [self.offered(directory / name)])
 
     def offered(self, folder, **changes):
         made = {
@@ -101,17 +98,15 @@ class Scene:
     def session(self, name=HOLDERS[0], plan=None, **claims):
         node = self.nodes[name]
         granted = {
-            "issuer": several.IDENTITIES[name].thumbprint,
+            "issuer": IDENTITIES[name].thumbprint,
             "audience": name,
-            "asset": several.AssetClaim(
-                id="companies", classification="general", grade="general", personal=False
-            ),
+            "asset": AssetClaim(id="companies", classification="general", grade="general", personal=False),
             "operations": {one.operation.id: Bounds() for one in COMPUTATIONS},
             "outputs": list(OutputForm),
             "purposes": ["credit"],
             "limits": {"calls": Limit(total=1000), "rho": Limit(total=10**13)},
         }
-        claims = several.grants.new_grant(
+        claims = grants.new_grant(
             **({"subject": worlds.AIRLINE.name, "subject_key": worlds.AIRLINE.thumbprint} | granted),
             contingency="0" * 64,
             now=self.clock.now(),
@@ -121,7 +116,7 @@ class Scene:
         return Session(
             FaultyChannel(channel, plan or {}),
             identity=worlds.AIRLINE,
-            grant=several.grants.sign(claims, several.IDENTITIES[name].key),
+            grant=grants.sign(claims, IDENTITIES[name].key),
             state=self.directory / f"state-{name}",
         )
 
