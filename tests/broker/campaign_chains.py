@@ -88,7 +88,8 @@ def _tree(chance: random.Random, outcome: Outcome) -> list[VerifiedGrant]:
         changes = {name: proposed[name] for name in proposed if chance.random() < 0.15}
         if {"nbf", "exp"} & set(changes):
             changes |= {"nbf": proposed["nbf"], "exp": proposed["exp"]}
-        changes |= {"cnf": proposed["cnf"], "iss": above.cnf.jkt, "parent": "0" * 64}
+        issuer = above.cnf.jkt if chance.random() < 0.95 else chance.choice(PARTIES)
+        changes |= {"cnf": proposed["cnf"], "iss": issuer, "parent": "0" * 64}
         changes["depth"] = (
             max(above.depth - 1, 0) if chance.random() < 0.9 else chance.randint(0, above.depth)
         )
@@ -101,7 +102,10 @@ def _tree(chance: random.Random, outcome: Outcome) -> list[VerifiedGrant]:
         except GrantError as error:
             outcome.refused[error.field.split(".")[0]] += 1
             continue
-        tree.append(VerifiedGrant(child, "", str(len(tree)), parent))
+        link = VerifiedGrant(child, "", str(len(tree)), parent)
+        assert child.iss == above.cnf.jkt, f"a stranger delegated {above} as {child}"
+        assert len(link.chain) <= 1 + root.depth, f"a longer chain than {root} allows"
+        tree.append(link)
         outcome.chains += 1
     return tree
 
@@ -220,7 +224,7 @@ def _spend(chance: random.Random, tree: list[VerifiedGrant], outcome: Outcome) -
     for _ in range(2 * len(tree)):
         link = chance.choice(tree)
         usage = Usage(calls=1, rows=chance.randint(0, 5))
-        accounts = [deciding.grant_account(each) for each in link.chain]
+        accounts = deciding.grant_accounts(link)
         outcome.jobs += 1
         if any(meter.shortfalls(accounts, usage, DAY, balances)):
             outcome.turned_down += 1

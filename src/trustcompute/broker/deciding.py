@@ -132,7 +132,7 @@ def _decided(
 ) -> tuple[Decided, int | None]:
     """The decision, and until when it holds where nothing but balances changes; ``None``: for this request alone."""
     asset = book.asset(claims.dataset)
-    usage, accounts, params = Usage(), [grant_account(link) for link in grant.chain], None
+    usage, accounts, params = Usage(), grant_accounts(grant), None
     if asset is not None and claims.op == operation.id:
         sizes = Sizes(claims.sizes.consumer, asset.rows)
         params = operation.check(claims.params, sizes)
@@ -192,8 +192,11 @@ def _credit_shortfalls(
     return reasons
 
 
-def grant_account(grant: VerifiedGrant) -> Account:
-    return Account(meter.grant_account(grant.hash), grant.claims.limits, grant.claims.iss)
+def grant_accounts(grant: VerifiedGrant) -> list[Account]:
+    """The account of every link of its chain: a use of a grant is a use of all it was delegated from."""
+    return [
+        Account(meter.grant_account(link.hash), link.claims.limits, link.claims.iss) for link in grant.chain
+    ]
 
 
 def quota_reasons(book: Book, accounts: list[Account], usage: Usage) -> list[Reason]:

@@ -89,7 +89,7 @@ def quote(
     """What a job may use and cost, and what is left of the grant. Raises ``ParameterError`` as ``explain``."""
     usage = operation.bound(operation.check(params, sizes), sizes)
     claims = verified.claims
-    accounts = [deciding.grant_account(link) for link in verified.chain]
+    accounts = deciding.grant_accounts(verified)
     with writer.view() as (reader, _):
         day = meter.day_of(writer.now())
         balances = reader.balances([account.name for account in accounts], [meter.TOTAL, day])
