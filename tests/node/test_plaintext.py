@@ -226,8 +226,8 @@ def failures(scene, session):
         for protocol in ("psi.ecdh.v1", "psi.vole.v1"):
             spoilt = scene.session(plan=dict.fromkeys(range(200), fault))
             scene.fails(
-                lambda spoilt=spoilt, protocol=protocol: spoilt.intersect(
-                    "companies", CUSTOMERS, **on, protocol=protocol
+                lambda spoilt=spoilt, protocol=protocol: (
+                    spoilt.intersect("companies", CUSTOMERS, **on, protocol=protocol).receipt
                 )
             )
     folder = scene.directory / "unusable"
