@@ -12,6 +12,7 @@ that somebody made to collide.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,7 @@ class DigestRows:
     """The digests of a table's rows, to be told apart when all are there."""
 
     def __init__(self) -> None:
-        self._digests: list[_Growing | None] = [_Growing(np.uint8, 32) for _ in range(1 << PART_BITS)]
-        self._rows: list[_Growing | None] = [_Growing(np.int64) for _ in range(1 << PART_BITS)]
+        self._parts: dict[int, _Part] = {}
         self._count = 0
 
     def append(self, digests: U8, rows: I64) -> None:
@@ -40,12 +40,14 @@ class DigestRows:
         part = digests[:, 0] >> (8 - PART_BITS)
         order = np.argsort(part, kind="stable")
         by_part, rows_by_part = np.take(digests, order, axis=0), rows[order]
-        stops = np.cumsum(np.bincount(part, minlength=1 << PART_BITS)).tolist()
-        for kept, positions, start, stop in zip(self._digests, self._rows, [0, *stops], stops, strict=False):
-            assert kept is not None and positions is not None, "finish was called"
-            if stop > start:
-                kept.append(by_part[start:stop])
-                positions.append(rows_by_part[start:stop])
+        counts = np.bincount(part, minlength=1 << PART_BITS)
+        stops = np.cumsum(counts)
+        for each in np.flatnonzero(counts).tolist():
+            piece = slice(stops[each] - counts[each], stops[each])
+            if each not in self._parts:
+                self._parts[each] = _Part(_Growing(np.uint8, 32), _Growing(np.int64))
+            self._parts[each].digests.append(by_part[piece])
+            self._parts[each].rows.append(rows_by_part[piece])
         self._count += len(digests)
 
     def finish(self, rows: int) -> tuple[U8, I64, I64]:
@@ -56,10 +58,9 @@ class DigestRows:
         distinct, first_rows = np.empty((self._count, 32), np.uint8), np.empty(self._count, np.int64)
         codes = np.full(rows, -1, np.int64)
         found = 0
-        for part in range(1 << PART_BITS):
-            digests, positions = _taken(self._digests, part), _taken(self._rows, part)
-            if not len(digests):  # of a table of a few rows, most parts
-                continue
+        for each in sorted(self._parts):
+            part = self._parts.pop(each)  # so that its memory goes with this turn of the loop
+            digests, positions = part.digests.used, part.rows.used
             order, starts = sort_digests(digests)
             first = order[starts]
             end = found + len(first)
@@ -76,23 +77,29 @@ class _Growing:
     """An array that grows by ``realloc``, which moves no memory when it is large."""
 
     def __init__(self, dtype: npt.DTypeLike, *shape: int) -> None:
-        self.array: npt.NDArray[Any] = np.empty((0, *shape), dtype)
-        self.used = 0
+        self._array: npt.NDArray[Any] = np.empty((0, *shape), dtype)
+        self._length = 0
+
+    @property
+    def used(self) -> npt.NDArray[Any]:
+        """What was appended."""
+        return self._array[: self._length]
 
     def append(self, piece: npt.NDArray[Any]) -> None:
-        end = self.used + len(piece)
-        if end > len(self.array):
-            self.array.resize((max(end, len(self.array) * 3 // 2), *self.array.shape[1:]), refcheck=False)
-        self.array[self.used : end] = piece
-        self.used = end
+        end = self._length + len(piece)
+        if end > len(self._array):
+            longer = max(end, len(self._array) * 3 // 2)
+            self._array.resize((longer, *self._array.shape[1:]), refcheck=False)
+        self._array[self._length : end] = piece
+        self._length = end
 
 
-def _taken(parts: list[_Growing | None], part: int) -> npt.NDArray[Any]:
-    """The rows of a part, which is left empty so that its memory goes with the caller's last reference."""
-    growing = parts[part]
-    assert growing is not None, "finish was called before"
-    parts[part] = None
-    return growing.array[: growing.used]
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Digests that begin with the same six bits, and which rows have them."""
+
+    digests: _Growing
+    rows: _Growing
 
 
 def _ranks(order: I64, starts: I64) -> I64:
