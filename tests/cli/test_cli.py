@@ -583,7 +583,7 @@ def test_a_paused_intersection_goes_on_and_a_given_up_one_does_not(asking, capsy
 
 
 def test_what_is_left_is_said_in_hours_minutes_and_seconds():
-    from trustcompute.cli.files import left
+    from trustcompute.cli.bars import left
     from trustcompute.tables.progress import Progress
 
     assert left(Progress("match", 1, 4, 100.0, 3700.4)) == "1:01:40 left"

@@ -115,18 +115,18 @@ def test_a_table_is_kept_loaded_and_gone_on_with(tmp_path, monkeypatch):
     whole = built(HELD, "seats >= 100")
     seen = []
 
-    def stop(done, total):
-        seen.append(done)
-        if done == 128:
+    def stop(one):
+        seen.append((one.phase, one.done, one.total))
+        if one.done == 128:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         built(HELD, "seats >= 100", directory=tmp_path, progress=stop)
     again = []
-    made = built(HELD, "seats >= 100", directory=tmp_path, progress=lambda done, total: again.append(done))
-    assert (seen, again) == ([64, 128], [150])
+    made = built(HELD, "seats >= 100", directory=tmp_path, progress=lambda one: again.append(one.done))
+    assert seen == [("evaluate", done, 150) for done in (0, 64, 128)] and again == [128, 150]
     loaded = built(
-        HELD, "seats >= 100", directory=tmp_path, progress=lambda *_: pytest.fail("evaluated again")
+        HELD, "seats >= 100", directory=tmp_path, progress=lambda _: pytest.fail("evaluated again")
     )
     assert whole.id == made.id == loaded.id
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith((".part", ".tmp"))] == []

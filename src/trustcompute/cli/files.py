@@ -6,32 +6,22 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, TaskID, TextColumn
-from rich.progress import Progress as Bars
 
 from trustcompute.cli.asking import AskingOne
+from trustcompute.cli.bars import bars
 from trustcompute.cli.options import DatasetName, GrantFile, IdentityDir, On, State, Url, parse_on
 from trustcompute.cli.output import err
 from trustcompute.cli.session import session_of
 from trustcompute.errors import JobInterrupted
-from trustcompute.tables.progress import Callback, Progress
-
-PHASES = {
-    "digest": "reading keys",
-    "sort": "sorting keys",
-    "match": "matching buckets",
-    "write": "writing rows",
-}
 
 
 def intersect(asking: AskingOne, table: Path, out: Path, **asked: Any) -> None:
     """Write the matched rows of a file; asked: the rest of what ``Session.intersect_file`` takes."""
-    with _pausing() as stop, _bars() as progress, asking.session() as session:
+    with _pausing() as stop, bars() as progress, asking.session() as session:
         try:
             found = session.intersect_file(
                 asking.dataset,
@@ -93,34 +83,3 @@ def _pausing() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _bars() -> Iterator[Callback | None]:
-    """A bar for each phase, on a terminal; nothing elsewhere."""
-    if not err.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        TextColumn("{task.fields[done]}"),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Bars(*columns, console=err) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(one: Progress) -> None:
-            if one.phase not in tasks:
-                tasks[one.phase] = bars.add_task(PHASES[one.phase], total=one.total, done="", left="")
-            done = f"{one.done:,}" if one.total is None else f"{one.done:,} of {one.total:,}"
-            bars.update(tasks[one.phase], completed=one.done, done=done, left=left(one))
-
-        yield show
-
-
-def left(one: Progress) -> str:
-    """How long the phase will take yet, in words; how long it took, once it is done."""
-    if one.total is not None and one.done >= one.total:
-        return f"took {timedelta(seconds=round(one.seconds))}"
-    return "" if one.left is None else f"{timedelta(seconds=round(one.left))} left"

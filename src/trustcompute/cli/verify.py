@@ -12,6 +12,7 @@ import typer
 from cryptography import x509
 
 from trustcompute import tables, verification
+from trustcompute.cli.bars import bars
 from trustcompute.cli.options import (
     AsJson,
     DatasetName,
@@ -122,7 +123,8 @@ def build(
         for one in offered:
             assert one.verified is not None
             for text in one.verified.predicates:
-                with working(f"{one.id}: {text}"):
+                err.print(f"{one.id}: {text}")
+                with bars() as progress:
                     made = held_tables(
                         replace(one.verified, predicates=[text]),
                         one.id,
@@ -131,6 +133,7 @@ def build(
                         signer,
                         casefold=one.casefold,
                         executor=executor,
+                        progress=progress,
                     )
                 [table] = made.by_id.values()
                 err.print(

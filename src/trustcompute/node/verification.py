@@ -26,6 +26,7 @@ from trustcompute.primitives.rng import Rng
 from trustcompute.primitives.signing import SigningKey
 from trustcompute.protocol.operation import Params, Sizes
 from trustcompute.protocol.party import Party
+from trustcompute.tables.progress import Callback
 from trustcompute.verification import (
     bucket,
     building,
@@ -144,8 +145,12 @@ def held_tables(
     *,
     casefold: bool = False,
     executor: Executor | None = None,
+    progress: Callback | None = None,
 ) -> Tables:
-    """Build or load every table. Raises ``InputError``, ``StoreError``, ``VerificationError`` when the node starts."""
+    """Build or load every table, when the node starts. progress: as for ``building.build``.
+
+    Raises ``InputError``, ``StoreError``, ``VerificationError``.
+    """
     directory = None if published.directory is None else Path(published.directory)
     seed, place = _kept(directory, "seed"), _kept(directory, "place")
     records = IN_MEMORY if directory is None else Shelf(directory / "truth")
@@ -179,6 +184,7 @@ def held_tables(
                 directory=directory,
                 least_in_bucket=least,
                 executor=executor,
+                progress=progress,
             )
         found[built.id] = built
         records.remove()

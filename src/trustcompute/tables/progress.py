@@ -17,9 +17,9 @@ from trustcompute.errors import JobInterrupted
 class Progress:
     """How far a computation is, for a callback.
 
-    phase: ``digest``, ``sort``, ``match`` or ``write``; done, total: rows, parts or runs of the phase, total None while
-    it cannot be known; seconds: since the phase began here; left: seconds the phase will still take at the pace it had
-    since it began here, None before anything of it is done.
+    phase: ``digest``, ``sort``, ``match``, ``write`` or ``evaluate``; done, total: rows, parts or runs of the phase,
+    total None while it cannot be known; seconds: since the phase began here; left: seconds the phase will still take at
+    the pace it had since it began here, None before anything of it is done.
     """
 
     phase: str

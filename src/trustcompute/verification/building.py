@@ -28,6 +28,7 @@ from trustcompute.kernels.arrays import I8, U8
 from trustcompute.primitives import oprf
 from trustcompute.primitives.oprf import Mode, SecretKey
 from trustcompute.primitives.signing import SigningKey
+from trustcompute.tables.progress import Callback, Phase
 from trustcompute.tables.spread import Spread
 from trustcompute.verification import cells, layout, pir
 from trustcompute.verification import evaluated as evaluations
@@ -45,9 +46,6 @@ LEAST_IN_BUCKET: Final = 64
 ATTEMPTS: Final = 8
 
 _DATA: Final = b"trustcompute verification table 1\n"
-
-Progress = Callable[[int, int], None]
-"""Called with records evaluated, and records in all."""
 
 
 class TagsFellTogether(Exception):
@@ -79,13 +77,14 @@ def build(
     directory: Path | None = None,
     least_in_bucket: int = LEAST_IN_BUCKET,
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    progress: Callback | None = None,
 ) -> Table:
     """The table of a predicate. seed: the dataset's secret, 32 bytes, from which the key of each predicate and epoch
     comes.
 
     directory: where it is kept; one that is there already is loaded, one half built is gone on with; None keeps it in
-    memory. Raises ``StoreError`` and, for a kept table that was altered, ``VerificationError``.
+    memory. progress: told of the phase ``evaluate``. Raises ``StoreError`` and, for a kept table that was altered,
+    ``VerificationError``.
     """
     key = oprf.derive_key(seed, key_info(str(about.predicate), about.dataset, about.epoch), Mode.VOPRF)
     data = data_digest(about, truth, oprf.public_key(key))
@@ -123,15 +122,15 @@ def data_digest(about: About, truth: Truth, public: bytes) -> str:
     return hashed.hexdigest()
 
 
-def _evaluated(making: Making, salt: bytes, progress: Progress | None) -> U8:
+def _evaluated(making: Making, salt: bytes, progress: Callback | None) -> U8:
     """Root and plain side of every record, uint8[n, 40], piece by piece; pieces that are there are not made again."""
     kept, records = making.shelf.rows("rows", ROW), len(making.truth)
+    phase = Phase("evaluate", records, progress, before=len(kept))
     while len(kept) < records:
         piece = slice(len(kept), min(len(kept) + PIECE, records))
         with making.shelf.writing():
             kept.append(evaluate(making.truth, piece, making.key, salt, making.executor))
-        if progress is not None:
-            progress(len(kept), records)
+        phase.advance(piece.stop - piece.start)
     return kept.array()
 
 
