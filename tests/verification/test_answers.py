@@ -125,6 +125,9 @@ def test_a_table_is_kept_loaded_and_gone_on_with(tmp_path, monkeypatch):
     again = []
     made = built(HELD, "seats >= 100", directory=tmp_path, progress=lambda one: again.append(one.done))
     assert seen == [("evaluate", done, 150) for done in (0, 64, 128)] and again == [128, 150]
+    (
+        tmp_path / f"{next(tmp_path.iterdir()).name.split('.')[0]}.part"
+    ).mkdir()  # as if stopped before it was removed
     loaded = built(
         HELD, "seats >= 100", directory=tmp_path, progress=lambda _: pytest.fail("evaluated again")
     )

@@ -15,6 +15,7 @@ hint, 5,632 bytes for each byte of a column, with 92 MB of its matrix. docs/prot
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ from trustcompute.verification.descriptor import SUITE, Descriptor, Layout
 from trustcompute.verification.evaluated import ROW
 from trustcompute.verification.layout import PIECE, Form
 from trustcompute.verification.lwe import DIMENSION
-from trustcompute.verification.shelf import Shelf
+from trustcompute.verification.shelf import IN_MEMORY, Shelf
 from trustcompute.verification.table import About, Masked, Table, key_info, load, root_of
 from trustcompute.verification.truth import Truth
 
@@ -89,9 +90,13 @@ def build(
     key = oprf.derive_key(seed, key_info(str(about.predicate), about.dataset, about.epoch), Mode.VOPRF)
     data = data_digest(about, truth, oprf.public_key(key))
     place = None if directory is None else directory / data
-    if place is not None and place.exists():
-        return Table(load(place, signer), key)
-    shelf = Shelf(None if place is None else place.with_name(f"{data}.part"))
+    shelf = IN_MEMORY
+    if place is not None:
+        part = place.with_name(f"{data}.part")
+        if place.exists():
+            shutil.rmtree(part, ignore_errors=True)  # where a stop came before it was removed
+            return Table(load(place, signer), key)
+        shelf = Shelf(part)
     making = Making(about, truth, key, signer, shelf, executor)
     for attempt in range(ATTEMPTS):
         salt = hashlib.sha256(b"salt" + bytes.fromhex(data) + bytes([attempt])).digest()
