@@ -222,7 +222,7 @@ def _statistics(job: Job, executor: ThreadPoolExecutor, stack: ExitStack) -> Cal
     )
 
     def tell() -> int:
-        return len(verification.statistics(held, "amount", by=["town", "branch"]).cells())
+        return len(verification.statistics(held, "amount", by=["town", "branch"]).cells)
 
     return tell
 
